@@ -1,0 +1,104 @@
+"""Whole files only: written beside their place, renamed into it; and the attributes all of ours carry."""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from .errors import FormatError
+
+FORMAT_VERSION = 1
+_STALE_AFTER_S = 3600  # a neighbour untouched for so long was left by a killed process
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return 12 hex digits that change with any value in `parts` (dataclasses or JSON values)."""
+    told = [{type(p).__name__: asdict(p)} if is_dataclass(p) else p for p in parts]  # pyright: ignore[reportArgumentType]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary neighbour of `path` that takes its place only if the block succeeds.
+
+    So that a file exists means that it is whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; ours are for the group too
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written below `folder`, untouched for an hour."""
+    for left in folder.rglob(".*.partial"):
+        with suppress(FileNotFoundError):  # another process was quicker
+            if time.time() - left.stat().st_mtime > _STALE_AFTER_S:
+                left.unlink()
+
+
+def write_header(file: h5py.File, kind: str, attributes: Mapping[str, Any]) -> None:
+    """Write the attributes that every slidebag HDF5 file carries (docs/formats.md), then `attributes`."""
+    file.attrs["format"] = f"slidebag.{kind}"
+    file.attrs["format_version"] = FORMAT_VERSION
+    file.attrs["slidebag_version"] = version("slidebag")
+    file.attrs["created"] = datetime.now(UTC).isoformat(timespec="seconds")
+    for name, value in attributes.items():
+        file.attrs[name] = json.dumps(value) if isinstance(value, dict | list | tuple) else value
+
+
+def open_checked(path: Path, kind: str) -> h5py.File:
+    """Open a slidebag HDF5 file for reading.
+
+    Raises:
+        FormatError: `path` is no HDF5 file, another kind of file, or of a newer format version.
+    """
+    if not path.is_file():
+        raise FormatError(f"{path}: no such file", hint=f"make the {kind} first")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise FormatError(f"{path}: not a readable HDF5 file ({error})", hint="remove it and run the step again") from error
+    found, found_version = file.attrs.get("format"), file.attrs.get("format_version", 0)
+    if found != f"slidebag.{kind}":
+        file.close()
+        raise FormatError(f"{path}: format is {found!r}, wanted 'slidebag.{kind}'", hint="name a file of the right kind")
+    if found_version > FORMAT_VERSION:
+        file.close()
+        raise FormatError(
+            f"{path}: format version {found_version}, this slidebag reads up to {FORMAT_VERSION}",
+            hint="upgrade slidebag or make the file again with this version",
+        )
+    return file
+
+
+def stored_fingerprint(path: Path) -> str | None:
+    """Return the fingerprint stored in an HDF5 file of ours, None where there is none to trust."""
+    try:
+        with h5py.File(path, "r") as file:
+            value = file.attrs.get("fingerprint")
+    except OSError:
+        return None  # absent or damaged: to be made again
+    return None if value is None else str(value)

@@ -1,0 +1,156 @@
+"""A slide: a pyramid of images of one glass slide, whatever file holds it."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from .errors import ResolutionError, SlideError
+from .registry import Registry
+
+PLAUSIBLE_MPP = (0.05, 20.0)  # an electron microscope begins below, a flatbed scanner above
+_WAYS_OUT = "set it in the file's own metadata, in the column 'mpp' of the slide table, or with --mpp"
+_PROBE_BYTES = 65536  # head and tail that go into a slide's identity
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Microns per level-0 pixel, and where that number was found."""
+
+    mpp: float
+    source: str
+
+
+class Slide(ABC):
+    """A pyramid of images of one glass slide; places are (x, y) in level-0 pixels.
+
+    A reader sets `id`, `path`, `size_px`, `level_sizes_px` and `properties`, and fills in `_read`.
+    """
+
+    id: str
+    path: Path
+    reader: str
+    level_sizes_px: tuple[tuple[int, int], ...]  # (width, height), level 0 first
+    properties: Mapping[str, str]
+
+    def __init__(self, path: Path, *, id: str, mpp: float | None, fallback_mpp: float | None) -> None:
+        self.path, self.id = path, id
+        self._given_mpp, self._fallback_mpp = mpp, fallback_mpp
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """(width, height) of level 0."""
+        return self.level_sizes_px[0]
+
+    @property
+    def downsamples(self) -> tuple[float, ...]:
+        """Level-0 pixels per pixel of each level; 1.0 first."""
+        width, height = self.size_px
+        return tuple((width / w + height / h) / 2 for w, h in self.level_sizes_px)
+
+    @cached_property
+    def resolution(self) -> Resolution:
+        """The slide's exact resolution and its source.
+
+        The slide table's value comes first, then the file's own, then `--mpp` for slides that state
+        none worth believing.
+
+        Raises:
+            ResolutionError: none is stated, or only one outside 0.05 to 20 µm/px.
+        """
+        low, high = PLAUSIBLE_MPP
+        found = ""
+        for mpp, source in self._stated_resolutions():
+            if low <= mpp <= high:
+                return Resolution(mpp, source)
+            found = found or f"resolution {mpp:.5g} µm/px ({source}) is outside {low:g} to {high:g}"
+        raise ResolutionError(f"{self.id}: {found or 'states no resolution (mpp)'}", hint=_WAYS_OUT)
+
+    def _stated_resolutions(self) -> list[tuple[float, str]]:
+        given = [] if self._given_mpp is None else [(self._given_mpp, "manifest")]
+        fallback = [] if self._fallback_mpp is None else [(self._fallback_mpp, "--mpp")]
+        return [*given, *self._file_resolutions(), *fallback]
+
+    @property
+    def mpp(self) -> float:
+        """Microns per level-0 pixel; raises ResolutionError where `resolution` does."""
+        return self.resolution.mpp
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the file: its size, time of change, and a hash of its head and tail."""
+        stat = self.path.stat()
+        digest = hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns}".encode())
+        with self.path.open("rb") as file:
+            digest.update(file.read(_PROBE_BYTES))
+            file.seek(max(0, stat.st_size - _PROBE_BYTES))
+            digest.update(file.read(_PROBE_BYTES))
+        return digest.hexdigest()[:16]
+
+    def read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> np.ndarray:
+        """Return (H, W, 3) uint8 pixels of `level`, `size_px` (width, height) there, from (x, y) at level 0.
+
+        What the scanner left transparent, and what lies beyond the border, is white (black where the
+        file says that its background is black).
+
+        Raises:
+            SlideError: the pixels cannot be read.
+            ValueError: there is no such level, or the size is not positive.
+        """
+        if not 0 <= level < len(self.level_sizes_px) or min(size_px) <= 0:
+            raise ValueError(f"{self.id}: no region of {size_px} px at level {level} to read")
+        return self._read(x, y, level, size_px)
+
+    def thumbnail(self, mpp: float) -> np.ndarray:
+        """Return the lowest level that is at least as fine as `mpp`, whole, as (H, W, 3) uint8."""
+        wanted = max(mpp / self.mpp, 1.0)
+        level = max(i for i, d in enumerate(self.downsamples) if d <= wanted * 1.01)
+        return self.read(0, 0, level, self.level_sizes_px[level])
+
+    @abstractmethod
+    def _read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> np.ndarray: ...
+
+    @abstractmethod
+    def _file_resolutions(self) -> list[tuple[float, str]]:
+        """(mpp, source) that the file states, the best first; empty if none."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+    def __enter__(self) -> "Slide":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        width, height = self.size_px
+        return f"Slide({self.id!r}, {width} × {height} px, {len(self.level_sizes_px)} levels, {self.reader})"
+
+
+READERS: Registry[type[Slide]] = Registry("reader")
+
+
+def open_slide(
+    path: Path | str, *, id: str | None = None, mpp: float | None = None, fallback_mpp: float | None = None
+) -> Slide:
+    """Open a slide file for reading.
+
+    Args:
+        path: the file.
+        id: its name in tables and results; the file's name without suffix if not given.
+        mpp: resolution in µm/px that overrides the file's own (the slide table's column `mpp`).
+        fallback_mpp: resolution in µm/px where the file states none in 0.05 to 20 (`--mpp`).
+
+    Raises:
+        SlideError: the file is not there or no reader opens it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise SlideError(f"{path}: no such file", hint="check the path in the slide table")
+    return READERS["openslide"](path, id=id or path.stem, mpp=mpp, fallback_mpp=fallback_mpp)

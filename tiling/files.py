@@ -39,7 +39,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; ours are for the group too
+        temporary.chmod(
+            0o666 & ~_umask()
+        )  # mkstemp makes private files; ours are for the group too
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -80,11 +82,16 @@ def open_checked(path: Path, kind: str) -> h5py.File:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise FormatError(f"{path}: not a readable HDF5 file ({error})", hint="remove it and run the step again") from error
+        raise FormatError(
+            f"{path}: not a readable HDF5 file ({error})", hint="remove it and run the step again"
+        ) from error
     found, found_version = file.attrs.get("format"), file.attrs.get("format_version", 0)
     if found != f"slidebag.{kind}":
         file.close()
-        raise FormatError(f"{path}: format is {found!r}, wanted 'slidebag.{kind}'", hint="name a file of the right kind")
+        raise FormatError(
+            f"{path}: format is {found!r}, wanted 'slidebag.{kind}'",
+            hint="name a file of the right kind",
+        )
     if found_version > FORMAT_VERSION:
         file.close()
         raise FormatError(

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from scipy.ndimage import map_coordinates
+
 from .errors import ConfigError, ResolutionError
+from .files import fingerprint
 from .slide import Slide
-from .tissue import TissueMask
+from .tissue import TissueConfig, TissueMask
 
 _TOLERANCE = 0.02  # a slide scanned this much too coarse still counts as scanned at the asked mpp
 
@@ -16,10 +19,14 @@ _TOLERANCE = 0.02  # a slide scanned this much too coarse still counts as scanne
 class GridConfig:
     """How a slide is cut into tiles."""
 
-    tile_px: int = field(default=224, metadata={"help": "tile side in pixels, as the encoder sees it"})
+    tile_px: int = field(
+        default=224, metadata={"help": "tile side in pixels, as the encoder sees it"}
+    )
     tile_mpp: float = field(default=0.5, metadata={"help": "resolution of the patches in µm/px"})
     overlap_px: int = field(default=0, metadata={"help": "pixels that neighbouring tiles share"})
-    min_tissue: float = field(default=0.25, metadata={"help": "smallest share of tissue in a kept tile"})
+    min_tissue: float = field(
+        default=0.25, metadata={"help": "smallest share of tissue in a kept tile"}
+    )
     allow_upsampling: bool = field(
         default=False, metadata={"help": "enlarge slides scanned coarser than --tile-mpp"}
     )
@@ -30,7 +37,9 @@ class GridConfig:
         if not 0.05 <= self.tile_mpp <= 50:
             raise ConfigError(f"tile_mpp is {self.tile_mpp:g} µm/px", hint="give 0.05 to 50")
         if not 0 <= self.overlap_px < self.tile_px:
-            raise ConfigError(f"overlap_px is {self.overlap_px}", hint=f"give 0 to {self.tile_px - 1}")
+            raise ConfigError(
+                f"overlap_px is {self.overlap_px}", hint=f"give 0 to {self.tile_px - 1}"
+            )
         if not 0 <= self.min_tissue <= 1:
             raise ConfigError(f"min_tissue is {self.min_tissue:g}", hint="give a share from 0 to 1")
 
@@ -57,6 +66,105 @@ class TileGrid:
     read_px: int
     tile_px_level0: int
     tissue_polygons: Mapping  # GeoJSON MultiPolygon in level-0 pixels
+    tissue_config: TissueConfig = TissueConfig()
 
     def __len__(self) -> int:
         return len(self.coords)
+
+    def __repr__(self) -> str:
+        return (
+            f"TileGrid({self.slide_id!r}, {len(self)} tiles of {self.config.tile_px} px at "
+            f"{self.config.tile_mpp:g} µm/px, {self.tile_px_level0} px at level 0)"
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """What the grid depends on, in 12 hex digits; equal to `grid_fingerprint` of its slide."""
+        return fingerprint(self.slide_fingerprint, self.mpp, self.config, self.tissue_config)
+
+
+def grid_fingerprint(slide: Slide, config: GridConfig, tissue_config: TissueConfig) -> str:
+    """Return the fingerprint that the slide's grid will have, without making it.
+
+    Raises:
+        ResolutionError: the slide states no resolution.
+    """
+    return fingerprint(slide.fingerprint, slide.mpp, config, tissue_config)
+
+
+def tile_slide(
+    slide: Slide,
+    mask: TissueMask,
+    config: GridConfig | None = None,
+    tissue_config: TissueConfig | None = None,
+) -> TileGrid:
+    """Cut a slide into a grid of whole tiles that hold enough tissue, row by row.
+
+    Tile k of a row begins at round(k * exact step), so tiles do not drift however wide the slide.
+    `tissue_config` is what `mask` was found with, kept with the grid.
+
+    Raises:
+        ResolutionError: the slide states no resolution or is coarser than asked for.
+    """
+    config = config or GridConfig()
+    wanted = config.tile_mpp / slide.mpp
+    level, read_px = _plan_read(slide, config, wanted)
+    side = config.tile_px * wanted  # exact, in level-0 pixels
+    step = (config.tile_px - config.overlap_px) * wanted
+    xs, ys = (
+        np.rint(np.arange(_count(size, side, step)) * step).astype(np.int64)
+        for size in slide.size_px
+    )
+    fraction = _tissue_fraction(mask, xs, ys, side)
+    rows, columns = np.nonzero((fraction >= config.min_tissue) & (fraction > 0))
+    return TileGrid(
+        slide_id=slide.id,
+        slide_path=str(slide.path),
+        slide_fingerprint=slide.fingerprint,
+        coords=np.stack([xs[columns], ys[rows]], axis=1),
+        tissue_fraction=fraction[rows, columns].astype(np.float32),
+        mpp=slide.mpp,
+        mpp_source=slide.resolution.source,
+        size_level0_px=slide.size_px,
+        config=config,
+        level=level,
+        read_px=read_px,
+        tile_px_level0=round(side),
+        tissue_polygons=mask.polygons(),
+        tissue_config=tissue_config or TissueConfig(),
+    )
+
+
+def _plan_read(slide: Slide, config: GridConfig, wanted: float) -> tuple[int, int]:
+    """The coarsest level that is fine enough, and a tile's side there in pixels."""
+    if wanted < 1 - _TOLERANCE and not config.allow_upsampling:
+        raise ResolutionError(
+            f"{slide.id}: scanned at {slide.mpp:g} µm/px, too coarse for the asked {config.tile_mpp:g} µm/px",
+            hint=f"ask for --tile-mpp {slide.mpp:g} or more, or allow enlarging with --allow-upsampling",
+        )
+    fine_enough = [i for i, d in enumerate(slide.downsamples) if d <= wanted * (1 + _TOLERANCE)]
+    level = max(fine_enough, default=0)
+    return level, max(1, round(config.tile_px * wanted / slide.downsamples[level]))
+
+
+def _count(size_px: int, side: float, step: float) -> int:
+    """How many whole tiles fit along one direction; half a pixel of rounding is allowed for."""
+    return int((size_px - side + 0.5) // step) + 1 if size_px + 0.5 >= side else 0
+
+
+def _tissue_fraction(mask: TissueMask, xs: np.ndarray, ys: np.ndarray, side: float) -> np.ndarray:
+    """Share of tissue in each tile, float64 (len(ys), len(xs)), exact for tiles cut by mask pixels.
+
+    The integral of a mask is bilinear inside a mask pixel: interpolating it linearly is no estimate.
+    """
+    height, width = mask.mask.shape
+    integral = np.zeros((height + 1, width + 1))
+    integral[1:, 1:] = mask.mask.cumsum(0).cumsum(1)
+    scale_x, scale_y = width / mask.size_level0_px[0], height / mask.size_level0_px[1]
+
+    def at(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        places = np.meshgrid(y * scale_y, x * scale_x, indexing="ij")
+        return map_coordinates(integral, places, order=1, mode="nearest")
+
+    tissue = at(xs + side, ys + side) - at(xs, ys + side) - at(xs + side, ys) + at(xs, ys)
+    return np.clip(tissue / (side * scale_x * side * scale_y), 0, 1)

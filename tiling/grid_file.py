@@ -1,0 +1,110 @@
+"""A grid as an HDF5 file (docs/formats.md): readable by tools that read CLAM's or TRIDENT's coordinates."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import h5py
+import numpy as np
+
+from .errors import FormatError
+from .files import open_checked, replacing, write_header
+from .grid import GridConfig, TileGrid
+from .tissue import TissueConfig
+
+_THUMBNAIL_PX = 1024
+
+
+def grid_attributes(grid: TileGrid) -> dict[str, Any]:
+    """Return what every file about a grid says of it, by attribute name."""
+    return {
+        "slide_id": grid.slide_id,
+        "slide_path": grid.slide_path,
+        "slide_fingerprint": grid.slide_fingerprint,
+        "mpp": grid.mpp,
+        "mpp_source": grid.mpp_source,
+        "tile_mpp": grid.config.tile_mpp,
+        "tile_px": grid.config.tile_px,
+        "tile_px_level0": grid.tile_px_level0,
+        "overlap_px": grid.config.overlap_px,
+        "level": grid.level,
+        "read_px": grid.read_px,
+        "width_level0": grid.size_level0_px[0],
+        "height_level0": grid.size_level0_px[1],
+    }
+
+
+def write_coords(file: h5py.File, grid: TileGrid) -> None:
+    """Write `coords` int64 (N, 2) with the attributes by which TRIDENT's readers know them."""
+    coords = file.create_dataset("coords", data=grid.coords.reshape(-1, 2).astype(np.int64))
+    coords.attrs.update(
+        {
+            "patch_size": grid.config.tile_px,
+            "patch_size_level0": grid.tile_px_level0,
+            "level0_magnification": round(10 / grid.mpp, 2),
+            "target_magnification": round(10 / grid.config.tile_mpp, 2),
+            "overlap": grid.config.overlap_px,
+            "name": grid.slide_id,
+            "level0_width": grid.size_level0_px[0],
+            "level0_height": grid.size_level0_px[1],
+        }
+    )
+
+
+def save_grid(grid: TileGrid, path: Path, *, thumbnail: np.ndarray | None = None) -> None:
+    """Write a grid, and a thumbnail of its slide (uint8, at most 1,024 px wide or high), atomically."""
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        attributes = grid_attributes(grid) | {
+            "config": {"grid": asdict(grid.config), "tissue": asdict(grid.tissue_config)},
+            "fingerprint": grid.fingerprint,
+        }
+        write_header(file, "grid", attributes)
+        write_coords(file, grid)
+        file["tissue_fraction"] = grid.tissue_fraction.astype(np.float32)
+        file["tissue/polygons"] = json.dumps(grid.tissue_polygons)
+        if thumbnail is not None:
+            file["thumbnail"] = _jpeg(thumbnail)
+
+
+def _jpeg(pixels: np.ndarray) -> np.ndarray:
+    scale = min(1.0, _THUMBNAIL_PX / max(pixels.shape[:2]))
+    size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(
+        ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85]
+    )[1]
+
+
+def load_grid(path: Path) -> TileGrid:
+    """Read a grid.
+
+    Raises:
+        FormatError: the file is absent, damaged, of another kind or of a newer version.
+    """
+    with open_checked(path, "grid") as file:
+        attributes = file.attrs
+        config = json.loads(attributes["config"])
+        coords, fraction = file["coords"][:], file["tissue_fraction"][:]
+        if len(coords) != len(fraction):
+            raise FormatError(
+                f"{path}: {len(coords)} coords but {len(fraction)} tissue fractions",
+                hint="tile this slide again",
+            )
+        return TileGrid(
+            slide_id=str(attributes["slide_id"]),
+            slide_path=str(attributes["slide_path"]),
+            slide_fingerprint=str(attributes["slide_fingerprint"]),
+            coords=coords,
+            tissue_fraction=fraction,
+            mpp=float(attributes["mpp"]),
+            mpp_source=str(attributes["mpp_source"]),
+            size_level0_px=(int(attributes["width_level0"]), int(attributes["height_level0"])),
+            config=GridConfig(**config["grid"]),
+            level=int(attributes["level"]),
+            read_px=int(attributes["read_px"]),
+            tile_px_level0=int(attributes["tile_px_level0"]),
+            tissue_polygons=json.loads(file["tissue/polygons"][()]),
+            tissue_config=TissueConfig(**config["tissue"]),
+        )

@@ -1,0 +1,79 @@
+"""Vendor formats by way of OpenSlide."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import openslide
+from PIL import Image
+
+from .errors import SlideError
+from .slide import READERS, Slide
+
+_UM_PER_UNIT = {"inch": 25400.0, "centimeter": 10000.0}
+_MAX_ANISOTROPY = 0.02
+
+
+@READERS.register("openslide")
+class OpenSlideSlide(Slide):
+    """A slide that OpenSlide reads: Aperio, Hamamatsu, MIRAX, Leica, Philips, DICOM, tiled TIFF."""
+
+    reader = "openslide"
+
+    def __init__(
+        self, path: Path, *, id: str, mpp: float | None, fallback_mpp: float | None
+    ) -> None:
+        super().__init__(path, id=id, mpp=mpp, fallback_mpp=fallback_mpp)
+        self._handle = self._open()
+        self.level_sizes_px = self._handle.level_dimensions
+        self.properties = dict(self._handle.properties)
+        background = self.properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF")
+        self._background = tuple(bytes.fromhex(background))
+
+    def _open(self) -> openslide.OpenSlide:
+        try:
+            return openslide.OpenSlide(self.path)
+        except openslide.OpenSlideError as error:
+            raise SlideError(
+                f"{self.id}: cannot be opened ({error})",
+                hint=f"check that {self.path.name} is a complete slide file",
+            ) from error
+
+    def _read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> np.ndarray:
+        try:
+            region = self._handle.read_region((x, y), level, size_px)
+        except openslide.OpenSlideError as error:
+            # OpenSlide refuses every read after a failed one: the other tiles need a fresh handle
+            self._handle.close()
+            self._handle = self._open()
+            raise SlideError(
+                f"{self.id}: cannot be read at ({x}, {y}), level {level} ({error})",
+                hint="copy the file again from its source; it is damaged or cut short",
+            ) from error
+        pixels = Image.new("RGB", region.size, self._background)
+        pixels.paste(region, mask=region)
+        return np.asarray(pixels)
+
+    def _file_resolutions(self) -> list[tuple[float, str]]:
+        stated = [
+            self._pair(openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y, float),
+            self._pair("tiff.XResolution", "tiff.YResolution", self._um_from_tiff),
+        ]
+        return [found for found in stated if found]
+
+    def _um_from_tiff(self, pixels_per_unit: str) -> float:
+        um = _UM_PER_UNIT.get(self.properties.get("tiff.ResolutionUnit", ""))
+        return um / float(pixels_per_unit) if um and float(pixels_per_unit) else 0.0
+
+    def _pair(self, key_x: str, key_y: str, um: Callable[[str], float]) -> tuple[float, str] | None:
+        """The mean of both directions; none where one is absent or they disagree by more than 2 %."""
+        if key_x not in self.properties or key_y not in self.properties:
+            return None
+        x, y = um(self.properties[key_x]), um(self.properties[key_y])
+        if not x or abs(x - y) > _MAX_ANISOTROPY * x:
+            return None
+        return (x if x == y else (x + y) / 2), key_x
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._handle.close()

@@ -4,15 +4,24 @@ from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, Sl
 from .files import (
     fingerprint,
     open_checked,
+    read_array,
+    read_header,
     replacing,
     stored_fingerprint,
     sweep,
     write_header,
 )
+from .geojson import geojson_fingerprint, write_geojson
 from .grid import GridConfig, TileGrid, grid_fingerprint, tile_slide
 from .grid_file import grid_attributes, load_grid, save_grid, write_coords
+from .heatmap import Heatmap, paint
+from .legend import Legend
 from .openslide_reader import OpenSlideSlide
+from .overlay import OverlayConfig, overlay, overlay_fingerprint, write_overlay
 from .patches import Patches, read_patches
+from .phantom import Phantom, PhantomConfig, render_phantom
+from .phantom_cohort import write_phantom_cohort
+from .pyramid import write_slide
 from .registry import Registry
 from .slide import READERS, Resolution, Slide, open_slide
 from .tissue import TissueConfig, TissueMask, segment_tissue
@@ -22,8 +31,13 @@ __all__ = [
     "ConfigError",
     "FormatError",
     "GridConfig",
+    "Heatmap",
+    "Legend",
     "OpenSlideSlide",
+    "OverlayConfig",
     "Patches",
+    "Phantom",
+    "PhantomConfig",
     "Registry",
     "Resolution",
     "ResolutionError",
@@ -34,12 +48,19 @@ __all__ = [
     "TissueConfig",
     "TissueMask",
     "fingerprint",
+    "geojson_fingerprint",
     "grid_attributes",
     "grid_fingerprint",
     "load_grid",
     "open_checked",
     "open_slide",
+    "overlay",
+    "overlay_fingerprint",
+    "paint",
+    "read_array",
+    "read_header",
     "read_patches",
+    "render_phantom",
     "replacing",
     "save_grid",
     "segment_tissue",
@@ -47,5 +68,9 @@ __all__ = [
     "sweep",
     "tile_slide",
     "write_coords",
+    "write_geojson",
     "write_header",
+    "write_overlay",
+    "write_phantom_cohort",
+    "write_slide",
 ]

@@ -39,9 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(
-            0o666 & ~_umask()
-        )  # mkstemp makes private files; ours are for the group too
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; ours are for the group too
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -85,7 +83,7 @@ def open_checked(path: Path, kind: str) -> h5py.File:
         raise FormatError(
             f"{path}: not a readable HDF5 file ({error})", hint="remove it and run the step again"
         ) from error
-    found, found_version = file.attrs.get("format"), file.attrs.get("format_version", 0)
+    found, found_version = file.attrs.get("format"), int(read_header(file).get("format_version", 0))
     if found != f"slidebag.{kind}":
         file.close()
         raise FormatError(
@@ -99,6 +97,25 @@ def open_checked(path: Path, kind: str) -> h5py.File:
             hint="upgrade slidebag or make the file again with this version",
         )
     return file
+
+
+def read_header(file: h5py.File) -> dict[str, Any]:
+    """Return all root attributes of a slidebag file; `config` and `classes` come parsed."""
+    attributes: dict[str, Any] = dict(file.attrs.items())
+    parsed = {k: json.loads(attributes[k]) for k in ("config", "classes") if k in attributes}
+    return attributes | parsed
+
+
+def read_array(file: h5py.File, name: str) -> Any:
+    """Return a whole dataset: an array, or bytes where it is one text.
+
+    Raises:
+        FormatError: the file has no such dataset.
+    """
+    dataset = file.get(name)
+    if not isinstance(dataset, h5py.Dataset):
+        raise FormatError(f"{file.filename}: has no dataset {name!r}", hint="make the file again")
+    return dataset[()]
 
 
 def stored_fingerprint(path: Path) -> str | None:

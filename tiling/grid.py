@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-
 from scipy.ndimage import map_coordinates
 
 from .errors import ConfigError, ResolutionError
@@ -19,14 +18,10 @@ _TOLERANCE = 0.02  # a slide scanned this much too coarse still counts as scanne
 class GridConfig:
     """How a slide is cut into tiles."""
 
-    tile_px: int = field(
-        default=224, metadata={"help": "tile side in pixels, as the encoder sees it"}
-    )
+    tile_px: int = field(default=224, metadata={"help": "tile side in pixels, as the encoder sees it"})
     tile_mpp: float = field(default=0.5, metadata={"help": "resolution of the patches in µm/px"})
     overlap_px: int = field(default=0, metadata={"help": "pixels that neighbouring tiles share"})
-    min_tissue: float = field(
-        default=0.25, metadata={"help": "smallest share of tissue in a kept tile"}
-    )
+    min_tissue: float = field(default=0.25, metadata={"help": "smallest share of tissue in a kept tile"})
     allow_upsampling: bool = field(
         default=False, metadata={"help": "enlarge slides scanned coarser than --tile-mpp"}
     )
@@ -37,9 +32,7 @@ class GridConfig:
         if not 0.05 <= self.tile_mpp <= 50:
             raise ConfigError(f"tile_mpp is {self.tile_mpp:g} µm/px", hint="give 0.05 to 50")
         if not 0 <= self.overlap_px < self.tile_px:
-            raise ConfigError(
-                f"overlap_px is {self.overlap_px}", hint=f"give 0 to {self.tile_px - 1}"
-            )
+            raise ConfigError(f"overlap_px is {self.overlap_px}", hint=f"give 0 to {self.tile_px - 1}")
         if not 0 <= self.min_tissue <= 1:
             raise ConfigError(f"min_tissue is {self.min_tissue:g}", hint="give a share from 0 to 1")
 
@@ -66,7 +59,7 @@ class TileGrid:
     read_px: int
     tile_px_level0: int
     tissue_polygons: Mapping  # GeoJSON MultiPolygon in level-0 pixels
-    tissue_config: TissueConfig = TissueConfig()
+    tissue_config: TissueConfig = field(default_factory=TissueConfig)
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -111,10 +104,7 @@ def tile_slide(
     level, read_px = _plan_read(slide, config, wanted)
     side = config.tile_px * wanted  # exact, in level-0 pixels
     step = (config.tile_px - config.overlap_px) * wanted
-    xs, ys = (
-        np.rint(np.arange(_count(size, side, step)) * step).astype(np.int64)
-        for size in slide.size_px
-    )
+    xs, ys = (np.rint(np.arange(_count(size, side, step)) * step).astype(np.int64) for size in slide.size_px)
     fraction = _tissue_fraction(mask, xs, ys, side)
     rows, columns = np.nonzero((fraction >= config.min_tissue) & (fraction > 0))
     return TileGrid(

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from .errors import FormatError
-from .files import open_checked, replacing, write_header
+from .files import open_checked, read_array, read_header, replacing, write_header
 from .grid import GridConfig, TileGrid
 from .tissue import TissueConfig
 
@@ -72,9 +72,7 @@ def _jpeg(pixels: np.ndarray) -> np.ndarray:
     scale = min(1.0, _THUMBNAIL_PX / max(pixels.shape[:2]))
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return cv2.imencode(
-        ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85]
-    )[1]
+    return cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
 
 
 def load_grid(path: Path) -> TileGrid:
@@ -84,9 +82,9 @@ def load_grid(path: Path) -> TileGrid:
         FormatError: the file is absent, damaged, of another kind or of a newer version.
     """
     with open_checked(path, "grid") as file:
-        attributes = file.attrs
-        config = json.loads(attributes["config"])
-        coords, fraction = file["coords"][:], file["tissue_fraction"][:]
+        attributes = read_header(file)
+        config = attributes["config"]
+        coords, fraction = read_array(file, "coords"), read_array(file, "tissue_fraction")
         if len(coords) != len(fraction):
             raise FormatError(
                 f"{path}: {len(coords)} coords but {len(fraction)} tissue fractions",
@@ -105,6 +103,6 @@ def load_grid(path: Path) -> TileGrid:
             level=int(attributes["level"]),
             read_px=int(attributes["read_px"]),
             tile_px_level0=int(attributes["tile_px_level0"]),
-            tissue_polygons=json.loads(file["tissue/polygons"][()]),
+            tissue_polygons=json.loads(read_array(file, "tissue/polygons")),
             tissue_config=TissueConfig(**config["tissue"]),
         )

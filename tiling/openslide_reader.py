@@ -20,9 +20,7 @@ class OpenSlideSlide(Slide):
 
     reader = "openslide"
 
-    def __init__(
-        self, path: Path, *, id: str, mpp: float | None, fallback_mpp: float | None
-    ) -> None:
+    def __init__(self, path: Path, *, id: str, mpp: float | None, fallback_mpp: float | None) -> None:
         super().__init__(path, id=id, mpp=mpp, fallback_mpp=fallback_mpp)
         self._handle = self._open()
         self.level_sizes_px = self._handle.level_dimensions

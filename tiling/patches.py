@@ -49,7 +49,5 @@ def _read_patch(slide: Slide, grid: TileGrid, x: int, y: int) -> np.ndarray:
     side = grid.config.tile_px
     if grid.read_px == side:
         return region
-    way = (
-        cv2.INTER_AREA if grid.read_px > side else cv2.INTER_CUBIC
-    )  # area averaging is the antialiasing
+    way = cv2.INTER_AREA if grid.read_px > side else cv2.INTER_CUBIC  # area averaging is the antialiasing
     return cv2.resize(region, (side, side), interpolation=way)

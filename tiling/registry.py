@@ -28,9 +28,7 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         if name not in self._items:
-            raise ConfigError(
-                f"unknown {self.kind} {name!r}", hint=f"choose from {', '.join(self)}"
-            )
+            raise ConfigError(f"unknown {self.kind} {name!r}", hint=f"choose from {', '.join(self)}")
         return self._items[name]
 
     def __contains__(self, name: object) -> bool:

@@ -13,9 +13,7 @@ from .errors import ResolutionError, SlideError
 from .registry import Registry
 
 PLAUSIBLE_MPP = (0.05, 20.0)  # an electron microscope begins below, a flatbed scanner above
-_WAYS_OUT = (
-    "set it in the file's own metadata, in the column 'mpp' of the slide table, or with --mpp"
-)
+_WAYS_OUT = "set it in the file's own metadata, in the column 'mpp' of the slide table, or with --mpp"
 _PROBE_BYTES = 65536  # head and tail that go into a slide's identity
 
 
@@ -39,9 +37,7 @@ class Slide(ABC):
     level_sizes_px: tuple[tuple[int, int], ...]  # (width, height), level 0 first
     properties: Mapping[str, str]
 
-    def __init__(
-        self, path: Path, *, id: str, mpp: float | None, fallback_mpp: float | None
-    ) -> None:
+    def __init__(self, path: Path, *, id: str, mpp: float | None, fallback_mpp: float | None) -> None:
         self.path, self.id = path, id
         self._given_mpp, self._fallback_mpp = mpp, fallback_mpp
 

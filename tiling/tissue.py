@@ -25,12 +25,8 @@ _PEN_SPREAD_UM = 60.0  # the edge of a stroke is blurred by the thumbnail
 class TissueConfig:
     """What counts as tissue."""
 
-    tissue_mpp: float = field(
-        default=8.0, metadata={"help": "resolution at which tissue is sought, µm/px"}
-    )
-    min_area_mm2: float = field(
-        default=0.05, metadata={"help": "smallest piece of tissue that is kept, mm²"}
-    )
+    tissue_mpp: float = field(default=8.0, metadata={"help": "resolution at which tissue is sought, µm/px"})
+    min_area_mm2: float = field(default=0.05, metadata={"help": "smallest piece of tissue that is kept, mm²"})
     min_hole_mm2: float = field(
         default=0.02, metadata={"help": "smallest hole in tissue that stays a hole, mm²"}
     )
@@ -71,9 +67,7 @@ class TissueMask:
             if len(contour) < 3:
                 continue
             parent = int(hierarchy[0][k][3])
-            polygons.setdefault(k if parent < 0 else parent, []).append(
-                (parent >= 0, self._ring(contour))
-            )
+            polygons.setdefault(k if parent < 0 else parent, []).append((parent >= 0, self._ring(contour)))
         rings = [[ring for _, ring in sorted(p, key=lambda r: r[0])] for p in polygons.values()]
         return {"type": "MultiPolygon", "coordinates": rings}
 

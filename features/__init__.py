@@ -1,0 +1,32 @@
+"""Patches to vectors: encoders, extraction and feature bags."""
+
+from . import stain_stats, timm_encoder  # noqa: F401  being imported files their encoders in the registry
+from .bag import DTYPES, FeatureBag, bag_fingerprint, extract_features, load_features
+from .encoder import (
+    ENCODERS,
+    PRECISIONS,
+    PREFIXES,
+    Encoder,
+    EncoderCard,
+    EncoderConfig,
+    EncoderEntry,
+    find_encoder,
+    load_encoder,
+)
+
+__all__ = [
+    "DTYPES",
+    "ENCODERS",
+    "PRECISIONS",
+    "PREFIXES",
+    "Encoder",
+    "EncoderCard",
+    "EncoderConfig",
+    "EncoderEntry",
+    "FeatureBag",
+    "bag_fingerprint",
+    "extract_features",
+    "find_encoder",
+    "load_encoder",
+    "load_features",
+]

@@ -1,0 +1,150 @@
+"""Feature bags: one HDF5 file a slide, one row a tile, in the grid's order (docs/formats.md)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from tiling import (
+    ConfigError,
+    FormatError,
+    Slide,
+    SlidebagError,
+    SlideError,
+    TileGrid,
+    fingerprint,
+    grid_attributes,
+    open_checked,
+    read_array,
+    read_header,
+    read_patches,
+    replacing,
+    write_coords,
+    write_header,
+)
+
+from .encoder import Encoder, EncoderConfig
+
+DTYPES = ("float16", "float32")
+
+
+@dataclass(frozen=True)
+class FeatureBag:
+    """All features of one slide: (N, D) float16 or float32, one row a tile.
+
+    `coords` int64 (N, 2) are the tiles' level-0 corners; rows where `unreadable`, bool (N,), is true
+    are zero and mean nothing.
+    """
+
+    slide_id: str
+    features: np.ndarray
+    coords: np.ndarray
+    unreadable: np.ndarray
+    encoder: str
+    encoder_fingerprint: str
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __repr__(self) -> str:
+        n, dim = self.features.shape
+        return f"FeatureBag({self.slide_id!r}, {n} tiles × {dim} features of {self.encoder})"
+
+
+def bag_fingerprint(grid_fingerprint: str, encoder: Encoder, dtype: str) -> str:
+    """Return the fingerprint that the feature bag of a grid will have."""
+    return fingerprint(grid_fingerprint, encoder.fingerprint, dtype)
+
+
+def extract_features(
+    slide: Slide,
+    grid: TileGrid,
+    encoder: Encoder,
+    path: Path,
+    *,
+    config: EncoderConfig,
+    dtype: str = "float16",
+    batch: int = 64,
+) -> int:
+    """Encode all tiles of a grid into a feature bag at `path`; return how many were unreadable.
+
+    Features go to disk batch by batch, so memory does not grow with the slide; the file takes its
+    place only when whole.
+
+    Raises:
+        ConfigError: the grid's patches are not what the encoder wants.
+        SlideError: no tile of the slide could be read.
+        SlidebagError: the encoder yields NaN or infinity.
+    """
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype is {dtype!r}", hint=f"choose from {', '.join(DTYPES)}")
+    encoder.card.check_patch(grid.config.tile_px, grid.config.tile_mpp)
+    unreadable = np.zeros(len(grid), bool)
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        rows = file.create_dataset("features", (len(grid), encoder.card.dim), dtype=dtype)
+        for patches in read_patches(slide, grid, batch=batch):
+            here = slice(patches.start, patches.start + len(patches))
+            unreadable[here] = patches.unreadable
+            rows[here] = _encode(encoder, patches.pixels, patches.unreadable, dtype, grid.slide_id)
+        if len(grid) and unreadable.all():
+            raise SlideError(
+                f"{grid.slide_id}: none of its {len(grid)} tiles can be read",
+                hint="copy the file again from its source; it is damaged or cut short",
+            )
+        file["unreadable"] = unreadable
+        write_coords(file, grid)
+        attributes = grid_attributes(grid) | {
+            "encoder": encoder.card.name,
+            "encoder_fingerprint": encoder.fingerprint,
+            "dim": encoder.card.dim,
+            "dtype": dtype,
+            "precision": config.precision,
+            "n_unreadable": int(unreadable.sum()),
+            "config": {"encoder": config.encoder, "precision": config.precision, "dtype": dtype},
+            "fingerprint": bag_fingerprint(grid.fingerprint, encoder, dtype),
+        }
+        write_header(file, "features", attributes)
+    return int(unreadable.sum())
+
+
+def _encode(
+    encoder: Encoder, pixels: np.ndarray, unreadable: np.ndarray, dtype: str, slide_id: str
+) -> np.ndarray:
+    features = np.zeros((len(pixels), encoder.card.dim), dtype)
+    # out of float16's range becomes infinity here and is refused below
+    with np.errstate(over="ignore"):
+        features[~unreadable] = encoder.encode(pixels[~unreadable])
+    if not np.isfinite(features).all():
+        raise SlidebagError(
+            f"{slide_id}: encoder {encoder.card.name} yields NaN or infinity in {dtype}",
+            hint="use --dtype float32, or another --precision",
+        )
+    return features
+
+
+def load_features(path: Path) -> FeatureBag:
+    """Read a feature bag.
+
+    Raises:
+        FormatError: the file is absent, damaged, of another kind or version, or its rows do not match.
+    """
+    with open_checked(path, "features") as file:
+        told = read_header(file)
+        features, coords = read_array(file, "features"), read_array(file, "coords")
+        unreadable = read_array(file, "unreadable")
+    if not len(features) == len(coords) == len(unreadable):
+        raise FormatError(
+            f"{path}: {len(features)} features, {len(coords)} coords, {len(unreadable)} unreadable flags",
+            hint="extract this slide again",
+        )
+    return FeatureBag(
+        slide_id=str(told["slide_id"]),
+        features=features,
+        coords=coords,
+        unreadable=unreadable,
+        encoder=str(told["encoder"]),
+        encoder_fingerprint=str(told["encoder_fingerprint"]),
+        fingerprint=str(told["fingerprint"]),
+    )

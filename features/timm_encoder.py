@@ -1,0 +1,134 @@
+"""Every vision transformer and CNN of timm by name; DINO, DINOv2 and DINOv3 first among them."""
+
+import hashlib
+import sys
+
+import numpy as np
+import timm
+import torch
+from huggingface_hub.errors import HfHubHTTPError
+from timm.models import is_model_in_modules
+
+from tiling import ConfigError, SlidebagError, fingerprint
+
+from .encoder import ENCODERS, PREFIXES, Encoder, EncoderCard, EncoderConfig, EncoderEntry
+from .weights import load_weights
+
+_FLEXIBLE = ("vision_transformer", "eva")  # families whose position embedding fits itself to the patch
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+class TimmEncoder(Encoder):
+    """A timm model without its classifier: the pooled vector that its authors prescribe."""
+
+    def __init__(self, card: EncoderCard, model: torch.nn.Module, *, precision: str, device: str) -> None:
+        self.card = card
+        self._device, self._precision = torch.device(device), precision
+        self._model = model.eval().requires_grad_(requires_grad=False).to(self._device)
+        self._mean = torch.tensor(card.mean, device=self._device).view(3, 1, 1)
+        self._std = torch.tensor(card.std, device=self._device).view(3, 1, 1)
+        self.fingerprint = fingerprint(card.name, card.mean, card.std, _digest(model), precision)
+
+    @torch.inference_mode()
+    def encode(self, patches: np.ndarray) -> np.ndarray:
+        """Return float32 (n, dim) for uint8 patches (n, H, W, 3)."""
+        if not len(patches):
+            return np.zeros((0, self.card.dim), np.float32)
+        images = torch.from_numpy(patches).to(self._device).permute(0, 3, 1, 2)  # uint8 (n, 3, H, W)
+        images = (images.float() / 255 - self._mean) / self._std
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
+            return self._model(images).float().cpu().numpy()
+
+
+def _digest(model: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def timm_entry(timm_name: str) -> EncoderEntry:
+    """Return the registry entry of any timm model, its card filled from timm's own record.
+
+    Raises:
+        ConfigError: timm knows no such model.
+    """
+    architecture = timm_name.partition(".")[0]
+    if not timm.is_model(architecture):
+        near = ", ".join(timm.list_models(f"*{architecture[:12]}*")[:4]) or "timm.list_models()"
+        raise ConfigError(f"timm has no model {timm_name!r}", hint=f"did you mean {near}?")
+    with torch.device("meta"):
+        model = timm.create_model(timm_name, pretrained=False, num_classes=0)
+    told = timm.data.resolve_model_data_config(model)
+    patch_px = _patch_px(model) if is_model_in_modules(architecture, _FLEXIBLE) else None
+    card = EncoderCard(
+        name=f"timm:{timm_name}",
+        dim=int(getattr(model, "num_features", 0)),
+        input_px=told["input_size"][-1],
+        mean=tuple(told["mean"]),
+        std=tuple(told["std"]),
+        px_multiple=patch_px,
+        licence=str(getattr(model, "pretrained_cfg", {}).get("license") or "see source"),
+        source=f"timm {timm_name}",
+    )
+    return EncoderEntry(card, _loader(timm_name))
+
+
+def _patch_px(model: torch.nn.Module) -> int:
+    embed = getattr(model, "patch_embed", None)
+    return int(embed.patch_size[0]) if embed is not None else 1
+
+
+def _loader(timm_name: str):
+    def load(card: EncoderCard, config: EncoderConfig, device: str) -> TimmEncoder:
+        model = build_model(timm_name, card, config)
+        return TimmEncoder(card, model, precision=config.precision, device=device)
+
+    return load
+
+
+def build_model(timm_name: str, card: EncoderCard, config: EncoderConfig) -> torch.nn.Module:
+    """Build a timm model with weights from `config.weights` or, without them, from the hub.
+
+    Raises:
+        ConfigError: the local weights do not fit.
+        SlidebagError: the hub cannot be reached or has no weights.
+    """
+    flexible = {"dynamic_img_size": True} if card.px_multiple else {}
+    if config.weights is not None:
+        model = timm.create_model(timm_name, pretrained=False, num_classes=0, **flexible)
+        module = sys.modules[type(model).__module__]
+        load_weights(model, config.weights, convert=getattr(module, "checkpoint_filter_fn", None))
+        return model
+    try:
+        return timm.create_model(timm_name, pretrained=True, num_classes=0, **flexible)
+    except (OSError, RuntimeError, HfHubHTTPError) as error:
+        raise SlidebagError(
+            f"encoder {card.name}: no weights from {card.source} ({type(error).__name__})",
+            hint="connect to the network once, or give a local file with --weights",
+        ) from error
+
+
+def _register(name: str, timm_name: str, dim: int, px: int, licence: str) -> None:
+    card = EncoderCard(
+        name=name,
+        dim=dim,
+        input_px=224,
+        px_multiple=px,
+        licence=licence,
+        source=f"timm {timm_name}",
+        **_IMAGENET,
+    )
+    ENCODERS.register(name)(EncoderEntry(card, _loader(timm_name)))
+
+
+_register("dino-vits16", "vit_small_patch16_224.dino", 384, 16, "Apache-2.0")
+_register("dino-vitb16", "vit_base_patch16_224.dino", 768, 16, "Apache-2.0")
+_register("dinov2-vits14", "vit_small_patch14_dinov2.lvd142m", 384, 14, "Apache-2.0")
+_register("dinov2-vitb14", "vit_base_patch14_dinov2.lvd142m", 768, 14, "Apache-2.0")
+_register("dinov2-vitl14", "vit_large_patch14_dinov2.lvd142m", 1024, 14, "Apache-2.0")
+_register("dinov3-vits16", "vit_small_patch16_dinov3.lvd1689m", 384, 16, "DINOv3 License")
+_register("dinov3-vitb16", "vit_base_patch16_dinov3.lvd1689m", 768, 16, "DINOv3 License")
+_register("dinov3-vitl16", "vit_large_patch16_dinov3.lvd1689m", 1024, 16, "DINOv3 License")
+PREFIXES["timm"] = timm_entry

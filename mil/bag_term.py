@@ -1,0 +1,103 @@
+"""The bag term: margins of a bag's instances pooled to one per class, and the log loss of the label.
+
+A margin is the log odds of a class against the negative (or background) one, so an instance has K =
+T - 1 of them. Slide and tile probabilities are two readings of the same margins.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .learner import Classes
+
+Pooling = Callable[[Tensor, Tensor], Tensor]
+
+
+def mean_pooling(margins: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean margin of each bag: margins (N, K) in runs of `counts` (B,) -> (B, K)."""
+    return _sum(margins, counts) / counts[:, None]
+
+
+def max_pooling(margins: Tensor, counts: Tensor) -> Tensor:
+    """Return the largest margin of each bag: (N, K) -> (B, K)."""
+    lowest = margins.new_full((len(counts), margins.shape[1]), -torch.inf)
+    return lowest.scatter_reduce(0, _bag_of(counts)[:, None].expand_as(margins), margins, "amax")
+
+
+def mix_pooling(margins: Tensor, counts: Tensor) -> Tensor:
+    """Return the middle between mean and maximum: every instance learns, the strongest one most."""
+    return (mean_pooling(margins, counts) + max_pooling(margins, counts)) / 2
+
+
+def noisy_or_pooling(margins: Tensor, counts: Tensor) -> Tensor:
+    """Return the log odds that at least one instance of independent ones is of the class."""
+    none = _sum(functional.logsigmoid(-margins), counts).clamp(max=-1e-6)
+    return -none + torch.log(-torch.expm1(none))  # log((1 - e^none) / e^none)
+
+
+POOLINGS: dict[str, Pooling] = {
+    "mean": mean_pooling,
+    "max": max_pooling,
+    "mix": mix_pooling,
+    "noisy_or": noisy_or_pooling,
+}
+
+
+def _bag_of(counts: Tensor) -> Tensor:
+    return torch.repeat_interleave(torch.arange(len(counts)), counts)
+
+
+def _sum(values: Tensor, counts: Tensor) -> Tensor:
+    return values.new_zeros(len(counts), values.shape[1]).index_add(0, _bag_of(counts), values)
+
+
+@dataclass(frozen=True)
+class Balance:
+    """How often each class is seen in training: rare ones weigh more in the loss, and the
+    probabilities are put back to the frequencies that were seen.
+
+    `weight` (C,) has a mean of one over the bags; `log_prior` (C,) is the log share of the bags.
+    """
+
+    weight: Tensor
+    log_prior: Tensor
+
+    @classmethod
+    def of(cls, labels: Sequence[int], n_classes: int) -> "Balance":
+        """Return the balance of `labels`; a class that is absent weighs nothing and keeps a prior."""
+        counts = torch.bincount(torch.tensor(labels), minlength=n_classes).float()
+        present = counts > 0
+        weight = torch.where(present, len(labels) / (int(present.sum()) * counts.clamp(min=1)), 0.0)
+        return cls(weight, (counts.clamp(min=0.5) / len(labels)).log())
+
+
+def bag_loss(pooled: Tensor, labels: Tensor, classes: Classes, balance: Balance) -> Tensor:
+    """Return the balanced log loss of `labels` (B,) int64 under the pooled margins (B, K).
+
+    Without a negative class each class is learned against the others, which leaves what slides of
+    all classes have in common below zero everywhere: the background.
+    """
+    if classes.has_negative:
+        losses = functional.cross_entropy(_with_zero(pooled), labels, reduction="none")
+        return (losses * balance.weight[labels]).mean()
+    truth = functional.one_hot(labels, len(classes.names)).to(pooled.dtype)
+    losses = functional.binary_cross_entropy_with_logits(pooled, truth, reduction="none").mean(1)
+    return (losses * balance.weight[labels]).mean()
+
+
+def slide_log_probability(pooled: Tensor, classes: Classes, balance: Balance) -> Tensor:
+    """Return the log probability of each class, (B, C), from pooled margins (B, K)."""
+    logits = _with_zero(pooled) if classes.has_negative else functional.logsigmoid(pooled)
+    return functional.log_softmax(logits + balance.log_prior, dim=1)
+
+
+def tile_probability(margins: Tensor) -> Tensor:
+    """Return the probability of each tile class, (N, T), from margins (N, K)."""
+    return functional.softmax(_with_zero(margins), dim=1)
+
+
+def _with_zero(margins: Tensor) -> Tensor:
+    return torch.cat([torch.zeros_like(margins[:, :1]), margins], dim=1)

@@ -1,0 +1,73 @@
+"""Work through many slides: one that fails is told, the others go on."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tiling import SlidebagError, sweep
+
+from .cohort import CohortSlide, Failure
+from .progress import progress
+from .run_folder import Run
+
+DONE, KEPT, NO_TISSUE, FAILED = "done", "kept", "no tissue", "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a batch: (slide_id, status) of each slide, and the failures."""
+
+    step: str
+    statuses: tuple[tuple[str, str], ...]
+    failures: tuple[Failure, ...]
+    seconds: float
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how many slides ended in which status."""
+        return dict(Counter(status for _, status in self.statuses))
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{n} {status}" for status, n in sorted(self.counts.items()))
+        return f"{self.step}: {told or 'nothing to do'} in {self.seconds:.1f} s"
+
+
+def each_slide(
+    run: Run, step: str, slides: Sequence[CohortSlide], work: Callable[[CohortSlide], str]
+) -> Outcome:
+    """Call `work` for every slide; it returns a status or raises, which fails that slide alone.
+
+    Failures go into failures.csv, also when the batch is interrupted.
+    """
+    sweep(run.root)
+    started = time.monotonic()
+    statuses: list[tuple[str, str]] = []
+    failures: list[Failure] = []
+    try:
+        with progress(step, len(slides)) as advance:
+            for slide in slides:
+                try:
+                    status = work(slide)
+                except Exception as error:  # noqa: BLE001  the one place where a slide's failure is caught
+                    failures.append(_failure(slide, step, error))
+                    status = FAILED
+                statuses.append((slide.slide_id, status))
+                advance(slide.slide_id)
+    finally:
+        run.record_failures(step, failures)
+    return Outcome(step, tuple(statuses), tuple(failures), time.monotonic() - started)
+
+
+def _failure(slide: CohortSlide, step: str, error: Exception) -> Failure:
+    if isinstance(error, SlidebagError):
+        return Failure(slide.slide_id, step, error.message, error.hint)
+    if isinstance(error, MemoryError):
+        return Failure(slide.slide_id, step, "out of memory", "close other programs or use a smaller --batch")
+    told = f"{type(error).__name__}: {error}"
+    hint = (
+        "check free space and permissions"
+        if isinstance(error, OSError)
+        else "report this as a bug of slidebag"
+    )
+    return Failure(slide.slide_id, step, told, hint)

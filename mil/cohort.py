@@ -1,0 +1,307 @@
+"""The cohort: slide files matched with a table of labels, patients, resolutions and splits."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from tiling import SlidebagError
+
+from .learner import Classes
+
+SUFFIXES = frozenset(
+    ".svs .tif .tiff .ndpi .vms .vmu .scn .mrxs .svslide .bif .dcm .czi".split()  # noqa: SIM905
+)
+SPLITS = ("train", "val", "test")
+_ALIASES = {  # the column names of other tools' tables
+    "slide": ("slide", "slide_id", "wsi", "filename", "FILENAME"),
+    "label": ("label",),
+    "patient": ("patient", "patient_id", "case_id", "PATIENT"),
+    "mpp": ("mpp",),
+    "split": ("split",),
+}
+_NEGATIVE_NAMES = frozenset("0 - no negative neg normal benign healthy none control tumor-free".split())  # noqa: SIM905
+
+
+class CohortError(SlidebagError, ValueError):
+    """A slide table or folder that cannot be used as it is."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One line of failures.csv: what could not be done for one slide, and what to do about it."""
+
+    slide_id: str
+    step: str
+    error: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class CohortSlide:
+    """One slide of a cohort; `label` and `split` are "" where none is given."""
+
+    slide_id: str
+    path: Path
+    label: str = ""
+    patient_id: str = ""
+    mpp: float | None = None
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Indices of the slides that are fitted on, that thresholds are chosen on, and that are seen once."""
+
+    name: str
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Slides with what is known of them; `failures` are rows without a file and files without a row."""
+
+    slides: tuple[CohortSlide, ...]
+    failures: tuple[Failure, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.slides)
+
+    def __repr__(self) -> str:
+        labels = Counter(s.label or "unlabelled" for s in self.slides)
+        return (
+            f"Cohort({len(self)} slides: {', '.join(f'{n} {label}' for label, n in sorted(labels.items()))})"
+        )
+
+    @classmethod
+    def from_folder(cls, folder: Path, table: Path | None = None) -> "Cohort":
+        """Find the slides below `folder` (or the one file it names) and match them with a table.
+
+        Without a table every slide is taken, unlabelled. With one, the column `slide` names them by
+        id, by path below the folder, or by file name; `label`, `patient`, `mpp` and `split` are
+        optional. A row without a file or a file without a row is a failure, not the end.
+
+        Raises:
+            CohortError: no slide is found, an id is not unique, or the table cannot be understood.
+        """
+        files = _find_slides(folder)
+        if table is None:
+            return cls(tuple(CohortSlide(i, path, patient_id=i) for i, path in files.items()))
+        rows = _read_table(table)
+        names = _names_of(files)
+        slides, failures = {}, []
+        for row in rows.to_dict("records"):
+            slide_id = _match(row["slide"], names, table)
+            if slide_id is None:
+                failures.append(
+                    Failure(
+                        row["slide"],
+                        "cohort",
+                        f"{table.name} names it, no slide file below {folder} has that name",
+                        "copy the file there, or correct or remove the row",
+                    )
+                )
+                continue
+            if slide_id in slides:
+                raise CohortError(
+                    f"{table}: slide {slide_id!r} stands there twice", hint="keep one row for each slide"
+                )
+            slides[slide_id] = _slide(slide_id, files[slide_id], row, table)
+        failures += [
+            Failure(
+                i,
+                "cohort",
+                f"has no row in {table.name}",
+                "add a row (its label may stay empty) or remove the file",
+            )
+            for i in files.keys() - slides.keys()
+        ]
+        if not slides:
+            raise CohortError(
+                f"{table}: none of its {len(rows)} slides is below {folder}",
+                hint="the column 'slide' names them by path below the folder or by file name",
+            )
+        return cls(
+            tuple(slides[i] for i in sorted(slides)), tuple(sorted(failures, key=lambda f: f.slide_id))
+        )
+
+    def labelled(self) -> "Cohort":
+        """Return the slides that have a label.
+
+        Raises:
+            CohortError: none has.
+        """
+        chosen = tuple(s for s in self.slides if s.label)
+        if not chosen:
+            raise CohortError(
+                "no slide has a label", hint="give a slide table with a column 'label' (--table)"
+            )
+        return Cohort(chosen)
+
+    def classes(self, negative: str = "") -> Classes:
+        """Return the classes of the labelled slides; `negative` names the negative one, "none" says there is none.
+
+        Without `negative` it is the one label that is called normal, negative, benign, 0 or alike.
+
+        Raises:
+            CohortError: fewer than two classes, or which one is negative cannot be told.
+        """
+        names = sorted({s.label for s in self.slides if s.label})
+        if len(names) < 2:
+            raise CohortError(
+                f"all {len(self)} slides are labelled {names[0] if names else ''!r}",
+                hint="two labels are needed to learn from",
+            )
+        found = [n for n in names if n.lower() in _NEGATIVE_NAMES] if not negative else [negative]
+        if negative == "none":
+            return Classes(tuple(names), has_negative=False)
+        if len(found) != 1 or found[0] not in names:
+            raise CohortError(
+                f"which of the labels {', '.join(names)} is the negative one is not clear",
+                hint="name it with --negative LABEL, or say --negative none for subtypes",
+            )
+        return Classes((found[0], *(n for n in names if n != found[0])), has_negative=True)
+
+    def folds(self, n_folds: int, seed: int) -> list[Fold]:
+        """Return the given split as one fold or, if there is none, `n_folds` stratified ones.
+
+        No patient is ever in two parts of a fold. Of k folds each is the test part once, and the next
+        one its validation part.
+
+        Raises:
+            CohortError: a split that is incomplete or cuts through a patient, or too few patients.
+        """
+        if any(s.split for s in self.slides):
+            return [self._given_fold()]
+        labels = np.array([s.label for s in self.slides])
+        patients = np.array([s.patient_id for s in self.slides])
+        for label in np.unique(labels):
+            n_patients = len(np.unique(patients[labels == label]))
+            if n_patients < n_folds or n_folds < 3:
+                raise CohortError(
+                    f"label {label!r} has {n_patients} patients, {n_folds} folds were asked for",
+                    hint="ask for 3 or more --folds, and no more than each label has patients",
+                )
+        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+        parts = [tuple(test.tolist()) for _, test in splitter.split(labels, labels, patients)]
+        folds = []
+        for k, test in enumerate(parts):
+            validation = parts[(k + 1) % n_folds]
+            train = tuple(sorted(set(range(len(self))) - set(test) - set(validation)))
+            folds.append(Fold(str(k), train, validation, test))
+        return folds
+
+    def _given_fold(self) -> Fold:
+        unknown = sorted({s.split for s in self.slides} - set(SPLITS))
+        if unknown:
+            raise CohortError(
+                f"the column 'split' holds {', '.join(map(repr, unknown))}",
+                hint=f"use {', '.join(SPLITS)} for every labelled slide",
+            )
+        where: dict[str, str] = {}
+        for s in self.slides:
+            if where.setdefault(s.patient_id, s.split) != s.split:
+                raise CohortError(
+                    f"patient {s.patient_id!r} is in the splits {where[s.patient_id]!r} and {s.split!r}",
+                    hint="keep all slides of a patient in one split",
+                )
+        parts = {name: tuple(i for i, s in enumerate(self.slides) if s.split == name) for name in SPLITS}
+        for name in SPLITS[:2]:
+            if not parts[name]:
+                raise CohortError(
+                    f"the column 'split' leaves {name!r} empty", hint=f"put some slides into {name!r}"
+                )
+        return Fold("given", parts["train"], parts["val"], parts["test"])
+
+
+def _find_slides(folder: Path) -> dict[str, Path]:
+    """Slide files by id: the path below the folder without its suffix."""
+    if folder.is_file():
+        return {folder.stem: folder}
+    if not folder.is_dir():
+        raise CohortError(f"{folder}: no such folder", hint="name the folder that holds the slides")
+    found: dict[str, Path] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
+        if path.name.startswith("."):
+            continue
+        slide_id = path.relative_to(folder).with_suffix("").as_posix()
+        if slide_id in found:
+            raise CohortError(
+                f"{found[slide_id].name} and {path.name} would both be slide {slide_id!r}",
+                hint="rename one of them",
+            )
+        found[slide_id] = path
+    if not found:
+        raise CohortError(f"{folder}: no slides there", hint=f"slides end in {' '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def _read_table(table: Path) -> pd.DataFrame:
+    try:
+        rows = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise CohortError(
+            f"{table}: cannot be read as CSV ({error})", hint="give a CSV with a header line"
+        ) from error
+    rows = rows.rename(columns=str.strip)
+    known = {}
+    for noun, aliases in _ALIASES.items():
+        present = [a for a in aliases if a in rows.columns]
+        if present:
+            known[present[0]] = noun
+    for noun in ("slide", "label"):
+        if noun not in known.values():
+            raise CohortError(
+                f"{table}: has no column {noun!r}, its columns are {', '.join(rows.columns)}",
+                hint=f"add a column {noun!r}" + (" (empty where unknown)" if noun == "label" else ""),
+            )
+    return rows.rename(columns=known)[list(known.values())].map(str.strip)
+
+
+def _names_of(files: dict[str, Path]) -> dict[str, list[str]]:
+    """Every name a table may call a slide by -> the ids it could mean."""
+    names: dict[str, list[str]] = {}
+    for slide_id, path in files.items():
+        for name in {slide_id, slide_id + path.suffix, path.name, path.stem}:
+            names.setdefault(name, []).append(slide_id)
+    return names
+
+
+def _match(name: str, names: dict[str, list[str]], table: Path) -> str | None:
+    found = names.get(Path(name).as_posix(), [])
+    if name in found:
+        return name
+    if len(found) > 1:
+        raise CohortError(
+            f"{table}: slide {name!r} could be {' or '.join(found)}",
+            hint="name it by its path below the folder",
+        )
+    return found[0] if found else None
+
+
+def _slide(slide_id: str, path: Path, row: dict, table: Path) -> CohortSlide:
+    mpp = row.get("mpp", "")
+    try:
+        return CohortSlide(
+            slide_id=slide_id,
+            path=path,
+            label=row["label"],
+            patient_id=row.get("patient", "") or slide_id,
+            mpp=float(mpp) if mpp else None,
+            split=row.get("split", ""),
+        )
+    except ValueError as error:
+        raise CohortError(
+            f"{table}: slide {slide_id!r} has mpp {mpp!r}", hint="give a number in µm/px"
+        ) from error
+
+
+def labels_of(slides: Sequence[CohortSlide], classes: Classes) -> np.ndarray:
+    """Return int (B,): each slide's label as an index into `classes.names`."""
+    return np.array([classes.names.index(s.label) for s in slides], int)

@@ -1,0 +1,101 @@
+"""The verb `evaluate`: how good the stored predictions and scores are, against labels and known truth."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+from tiling import FormatError, TileGrid, load_grid, replacing
+
+from .metrics import dice, instance_ap, instance_auc, slide_auc
+from .run_folder import Run
+from .scores import load_scores
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of merit by name; NaN where undefined, as an AUC of one class."""
+
+    figures: dict[str, float]
+
+
+def evaluate(run: Run, truth: Path | None = None) -> Evaluation:
+    """Measure a run's predictions against its slides' labels and, if given, its tiles against masks.
+
+    `truth` is a folder of 8-bit PNG masks `<slide_id>.png`, each over its whole slide at any scale,
+    128 or more on what is positive; a tile is positive if at least half of its area is.
+
+    Raises:
+        FormatError: the run has no predictions, or no labelled slide was predicted.
+    """
+    rows = run.read_table("predictions.csv", hint="train or predict first")
+    names = [c[2:-1] for c in rows.columns if c.startswith("p(")]
+    labelled = rows[rows.label.isin(names)]
+    if not len(labelled):
+        raise FormatError(f"{run.root}: no predicted slide has a label", hint="give a table with labels")
+    probability = labelled[[f"p({n})" for n in names]].to_numpy(float)
+    labels = np.array([names.index(label) for label in labelled.label])
+    called = np.array([names.index(p) for p in labelled.prediction])
+    recalls = [(called[labels == c] == c).mean() for c in np.unique(labels)]
+    figures = {
+        "slides": float(len(labelled)),
+        "slide_auc": slide_auc(probability, labels),
+        "slide_accuracy": float((called == labels).mean()),
+        "slide_balanced_accuracy": float(np.mean(recalls)),
+    }
+    if truth is not None:
+        thresholds = dict(zip(labelled.slide_id, labelled.tile_threshold.astype(float), strict=True))
+        figures |= tile_figures(run, truth, thresholds)
+    with replacing(run.root / "evaluation.json") as temporary:
+        temporary.write_text(json.dumps(figures, indent=2) + "\n")
+    return Evaluation(figures)
+
+
+def tile_figures(run: Run, truth: Path, thresholds: dict[str, float]) -> dict[str, float]:
+    """Return patch AUC over all tiles and inside positive slides, AP there, and Dice at each slide's threshold."""
+    scores, truths, calls, slide_of = [], [], [], []
+    for number, (slide_id, threshold) in enumerate(sorted(thresholds.items())):
+        suspicion = 1 - load_scores(run.scores_path(slide_id)).probability[:, 0]
+        is_positive = tile_truth(load_grid(run.grid_path(slide_id)), truth / f"{slide_id}.png")
+        read = ~np.isnan(suspicion)
+        scores.append(suspicion[read])
+        truths.append(is_positive[read])
+        calls.append(suspicion[read] >= threshold)
+        slide_of.append(np.full(int(read.sum()), number))
+    score, is_positive, called = (np.concatenate(a) for a in (scores, truths, calls))
+    inside = np.isin(np.concatenate(slide_of), [k for k, t in enumerate(truths) if t.any()])
+    return {
+        "tiles": float(len(score)),
+        "patch_auc": instance_auc(score, is_positive),
+        "patch_auc_in_positive": instance_auc(score[inside], is_positive[inside]),
+        "patch_ap_in_positive": instance_ap(score[inside], is_positive[inside]),
+        "dice": dice(called.astype(float), is_positive, 0.5),
+    }
+
+
+def tile_truth(grid: TileGrid, mask_path: Path) -> np.ndarray:
+    """Return bool (N,): the tiles of which at least half the area is positive in a truth mask.
+
+    Raises:
+        FormatError: there is no readable mask.
+    """
+    mask = cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        raise FormatError(
+            f"{grid.slide_id}: no truth mask {mask_path}", hint="give a PNG mask for every slide"
+        )
+    height, width = mask.shape
+    integral = np.zeros((height + 1, width + 1))
+    integral[1:, 1:] = (mask >= 128).cumsum(0).cumsum(1)
+    scale = np.array([width / grid.size_level0_px[0], height / grid.size_level0_px[1]])
+    side = grid.config.tile_px * grid.config.tile_mpp / grid.mpp
+    low, high = grid.coords * scale, (grid.coords + side) * scale
+
+    def at(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return map_coordinates(integral, [y, x], order=1, mode="nearest")
+
+    area = at(*high.T) - at(low[:, 0], high[:, 1]) - at(high[:, 0], low[:, 1]) + at(*low.T)
+    return area >= 0.5 * side * side * scale.prod()

@@ -1,0 +1,65 @@
+"""Candidates, soft pseudo labels, and the share of positives that keeps them from collapsing."""
+
+import torch
+from torch import Tensor
+
+from mil.learner import Classes
+
+
+def candidates_of(labels: Tensor, classes: Classes) -> Tensor:
+    """Return which tile classes instances of bags with `labels` (B,) may have: bool (B, T).
+
+    Negative bags have class 0 alone, bags of class c have 0 and c; in subtyping 0 is background.
+    """
+    shift = 0 if classes.has_negative else 1
+    candidates = torch.zeros(len(labels), len(classes.tile_names), dtype=torch.bool)
+    candidates[:, 0] = True
+    candidates[torch.arange(len(labels)), labels + shift] = True
+    return candidates
+
+
+class PseudoLabels:
+    """A soft label of each instance, `soft` float32 (N, T): rows sum to one, uniform at first."""
+
+    def __init__(self, candidates: Tensor) -> None:
+        self.soft = candidates / candidates.sum(1, keepdim=True)
+
+    def update(self, rows: Tensor, chosen: Tensor, phi: float) -> None:
+        """Move the labels of `rows` (B,) towards the `chosen` classes (B,): s <- phi s + (1 - phi) onehot."""
+        # a class that is certain stays exactly so: phi * 1 + (1 - phi) may round to less
+        keep = self.soft[rows] * phi
+        keep[torch.arange(len(rows)), chosen] = 1 - (keep.sum(1) - keep[torch.arange(len(rows)), chosen])
+        self.soft[rows] = keep
+
+
+class ShareKeeper:
+    """Calls an instance of a positive bag positive by its evidence, within bounds on how many are.
+
+    Evidence above zero is positive, as the argmax would have it, unless fewer than `least` or more
+    than `most` of the last instances of positive bags were: then the quantile decides. Without the
+    lower bound all pseudo labels turn negative, as the published rule does on rare positives.
+    """
+
+    def __init__(self, least: float, most: float, memory: int = 4096) -> None:
+        self.bounds = (1 - most, 1 - least)
+        self._memory = memory
+        self._seen: dict[int, Tensor] = {}
+
+    def choose(self, evidence: Tensor, candidates: Tensor) -> Tensor:
+        """Return the class of each instance, int64 (B,), one of its candidates (B, T).
+
+        `evidence` (B, T - 1) is for each class against class 0, on any scale with a zero.
+        """
+        chosen = torch.zeros(len(evidence), dtype=torch.int64)
+        for c in range(1, candidates.shape[1]):
+            may = candidates[:, c]
+            if may.any():
+                own = evidence[may, c - 1].detach()
+                chosen[may] = torch.where(own > self._threshold(c, own), c, 0)
+        return chosen
+
+    def _threshold(self, c: int, evidence: Tensor) -> Tensor:
+        seen = torch.cat([self._seen.get(c, evidence[:0]), evidence])[-self._memory :]
+        self._seen[c] = seen
+        low, high = torch.quantile(seen, torch.tensor(self.bounds))
+        return torch.zeros(()).clamp(low, high)

@@ -1,0 +1,83 @@
+"""Figures of merit of slides and tiles, and the thresholds chosen on validation bags alone.
+
+Where a figure is not defined, as an AUC of one class, it is NaN. Instance truth is seen here and
+nowhere else in mil.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+
+def slide_auc(probability: np.ndarray, labels: np.ndarray) -> float:
+    """Return the area under the ROC of slides; of three or more classes the mean of one against the rest.
+
+    `probability` (B, C); `labels` (B,) indices of classes. Classes that are absent are left out.
+    """
+    n_classes = probability.shape[1]
+    if n_classes == 2:
+        return instance_auc(probability[:, 1], labels == 1)
+    each = [instance_auc(probability[:, c], labels == c) for c in range(n_classes)]
+    defined = [auc for auc in each if not np.isnan(auc)]
+    return float(np.mean(defined)) if defined else float("nan")
+
+
+def instance_auc(score: np.ndarray, truth: np.ndarray) -> float:
+    """Return the area under the ROC of `score` (N,) for the bool `truth` (N,)."""
+    truth = np.asarray(truth, bool)
+    if truth.all() or not truth.any():
+        return float("nan")
+    return float(roc_auc_score(truth, score))
+
+
+def instance_ap(score: np.ndarray, truth: np.ndarray) -> float:
+    """Return the average precision of `score` (N,) for the bool `truth` (N,)."""
+    truth = np.asarray(truth, bool)
+    if truth.all() or not truth.any():
+        return float("nan")
+    return float(average_precision_score(truth, score))
+
+
+def dice(score: np.ndarray, truth: np.ndarray, threshold: float) -> float:
+    """Return the Dice overlap of the tiles at or above `threshold` with the bool `truth` (N,)."""
+    found, truth = np.asarray(score) >= threshold, np.asarray(truth, bool)
+    total = int(found.sum()) + int(truth.sum())
+    return 2 * int((found & truth).sum()) / total if total else float("nan")
+
+
+def choose_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the slide threshold of the best balanced accuracy on validation bags.
+
+    `probabilities` (B,) of the positive class, `labels` (B,) bool. Midway between two neighbours, and
+    of equally good places the one nearest to 0.5; 0.5 where only one class is present.
+    """
+    probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels, bool)
+    if labels.all() or not labels.any():
+        return 0.5
+    levels = np.unique(probabilities)
+    candidates = np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]])
+    candidates = np.append(candidates, 0.5)  # a calibrated learner's own, if it is as good as any
+    called = probabilities[:, None] >= candidates
+    accuracy = (called[labels].mean(0) + (~called)[~labels].mean(0)) / 2
+    best = candidates[accuracy >= accuracy.max() - 1e-12]
+    return float(best[np.abs(best - 0.5).argmin()])
+
+
+def choose_tile_threshold(
+    tile_probabilities: Sequence[np.ndarray], labels: np.ndarray, *, most_false: float = 0.01
+) -> float:
+    """Return the tile threshold from validation bags with bag labels only.
+
+    0.5, what a calibrated probability asks for, raised until at most `most_false` of the tiles of
+    negative bags, the only ones whose truth is known, lie at or above it. `tile_probabilities` holds
+    (N,) of the positive class for each bag; `labels` (B,) bool.
+    """
+    negative = [p for p, label in zip(tile_probabilities, labels, strict=True) if not label and len(p)]
+    if not negative:
+        return 0.5
+    known = np.sort(np.concatenate(negative).astype(np.float64))
+    allowed = int(most_false * len(known))
+    # just above the highest tile that has to stay out
+    highest = np.nextafter(known[len(known) - 1 - allowed], np.inf)
+    return float(min(max(0.5, highest), 1.0))

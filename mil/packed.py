@@ -1,0 +1,78 @@
+"""All training bags as one matrix, and the standardising of features by the training's own figures."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .learner import Bag
+
+_CHUNK = 16384  # instances looked at at once: a slide of 100,000 tiles never needs more memory
+
+
+@dataclass(frozen=True)
+class Standardiser:
+    """Brings features to zero mean and unit variance: `mean` and `scale` float32 (D,)."""
+
+    mean: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, bags: Sequence[Bag]) -> "Standardiser":
+        """Return the standardiser of all instances of `bags`; a constant feature keeps its scale."""
+        count = sum(len(bag) for bag in bags)
+        mean = sum(bag.features.sum(0, dtype=np.float64) for bag in bags) / count
+        squares = sum(
+            np.square(rows - mean, dtype=np.float64).sum(0) for bag in bags for rows in chunks(bag.features)
+        )
+        scale = np.sqrt(squares / count)
+        scale = np.where(scale > 1e-6 * np.abs(mean) + 1e-12, scale, 1.0)
+        return cls(torch.tensor(mean, dtype=torch.float32), torch.tensor(scale, dtype=torch.float32))
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Return standardised float32 features, same shape."""
+        return (features.float() - self.mean) / self.scale
+
+
+def chunks(features: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the rows of `features` in pieces small enough for any machine."""
+    for start in range(0, len(features), _CHUNK):
+        yield features[start : start + _CHUNK]
+
+
+@dataclass(frozen=True)
+class PackedBags:
+    """The instances of all bags in one matrix, bag after bag.
+
+    `features` (N, D) in the dtype of the bags; `counts` and `starts` int64 (B,); `labels` int64 (B,).
+    """
+
+    features: Tensor
+    counts: Tensor
+    starts: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, bags: Sequence[Bag], labels: Sequence[int]) -> "PackedBags":
+        """Return `bags` packed."""
+        counts = torch.tensor([len(bag) for bag in bags])
+        features = torch.from_numpy(np.concatenate([bag.features for bag in bags]))
+        return cls(features, counts, counts.cumsum(0) - counts, torch.tensor(labels))
+
+    @property
+    def bag_of(self) -> Tensor:
+        """Return the bag of each instance, int64 (N,)."""
+        return torch.repeat_interleave(torch.arange(len(self.counts)), self.counts)
+
+    def rows_of(self, bags: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return rows of the instances of `bags` and their counts; of a huge bag `most` at random."""
+        rows = []
+        for bag in bags.tolist():
+            count, start = int(self.counts[bag]), int(self.starts[bag])
+            inside = torch.arange(count)
+            if count > most:
+                inside = torch.randperm(count, generator=generator)[:most]
+            rows.append(start + inside)
+        return torch.cat(rows), torch.tensor([len(part) for part in rows])

@@ -1,0 +1,62 @@
+"""The verb `predict`: a saved model on new slides, from the files to the scores."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from features import load_encoder
+from tiling import SlidebagError
+
+from .bags import load_bag
+from .batch import DONE, KEPT, NO_TISSUE, Outcome, each_slide
+from .cohort import Cohort, CohortSlide
+from .learner import load_learner
+from .predictions import Fitted, prediction_row, write_predictions, write_scores
+from .prepare import ExtractConfig, extract, tile
+from .recipe import Recipe
+from .run_folder import Run
+
+
+def predict(
+    model: Path,
+    cohort: Cohort,
+    run: Run,
+    *,
+    weights: str | None = None,
+    mpp: float | None = None,
+    batch: int = 64,
+    device: str = "cpu",
+) -> list[Outcome]:
+    """Tile, extract and predict slides exactly as the model's own training slides were.
+
+    Raises:
+        FormatError: there is no whole model in `model`.
+        SlidebagError: the encoder or its weights are not those that the model was trained on.
+    """
+    recipe = Recipe.load(model)
+    fitted = Fitted(load_learner(model), recipe)
+    how = recipe.preparation
+    encoder = replace(how.encoder, weights=weights)
+    found = load_encoder(encoder, device=device).fingerprint
+    if found != recipe.encoder_fingerprint:
+        raise SlidebagError(
+            f"{model}: trained on encoder {encoder.encoder} {recipe.encoder_fingerprint}, found {found}",
+            hint="give the weights it was trained on with --weights",
+        )
+    tiled = tile(cohort, run, how.grid, how.tissue, mpp=mpp)
+    extracted = extract(run, encoder, ExtractConfig(dtype=how.dtype, batch=batch, device=device))
+    rows: list[dict[str, Any]] = []
+
+    def work(slide: CohortSlide) -> str:
+        loaded = load_bag(run.features_path(encoder.encoder, slide.slide_id))
+        prediction = fitted.predict(loaded)
+        rows.append(prediction_row(slide.slide_id, slide.label, prediction, fitted))
+        is_new = write_scores(run, slide.slide_id, loaded, prediction, fitted)
+        return NO_TISSUE if prediction.flags else DONE if is_new else KEPT
+
+    predicted = each_slide(run, "predict", run.cohort("extracted", NO_TISSUE).slides, work)
+    write_predictions(run, rows)
+    run.note(
+        "predict", {"model": str(model), "seconds": round(predicted.seconds, 2), "slides": predicted.counts}
+    )
+    return [tiled, extracted, predicted]

@@ -1,0 +1,67 @@
+"""Writing down what a learner says: a row in predictions.csv and a scores file for each slide."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from tiling import fingerprint, load_grid, stored_fingerprint
+
+from .bags import LoadedBag
+from .learner import Learner, Prediction
+from .recipe import Recipe
+from .run_folder import Run
+from .scores import Scores, save_scores
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted learner with its recipe, and the fold it comes from ("" for the final model)."""
+
+    learner: Learner
+    recipe: Recipe
+    fold: str = ""
+
+    def predict(self, loaded: LoadedBag) -> Prediction:
+        """Return the prediction of one bag."""
+        return self.learner.predict(loaded.bag)
+
+
+def prediction_row(slide_id: str, label: str, prediction: Prediction, fitted: Fitted) -> dict[str, Any]:
+    """Return one row of predictions.csv; p(<class>) is written with 9 digits, so float32 comes back equal."""
+    names = fitted.learner.classes.names
+    threshold = fitted.recipe.slide_threshold
+    if threshold is None:
+        called = names[int(prediction.probability.argmax())]
+    else:
+        called = names[int(prediction.probability[1] >= threshold)]
+    if prediction.flags and fitted.learner.classes.has_negative:
+        called = names[0]
+    return {
+        "slide_id": slide_id,
+        "label": label,
+        **{f"p({n})": f"{p:.9g}" for n, p in zip(names, prediction.probability, strict=True)},
+        "prediction": called,
+        "threshold": "" if threshold is None else f"{threshold:.9g}",
+        "tile_threshold": f"{fitted.recipe.tile_threshold:.9g}",
+        "fold": fitted.fold,
+        "flags": " ".join(f.replace(" ", "_") for f in prediction.flags),
+    }
+
+
+def write_scores(run: Run, slide_id: str, loaded: LoadedBag, prediction: Prediction, fitted: Fitted) -> bool:
+    """Write a slide's scores unless the same ones are there; return whether anything was written."""
+    path = run.scores_path(slide_id)
+    expected = fingerprint(loaded.fingerprint, fitted.recipe.fingerprint)
+    if stored_fingerprint(path) == expected:
+        return False
+    probability, prototype = loaded.spread(prediction)
+    learner = fitted.learner
+    scores = Scores(slide_id, learner.classes.tile_names, probability, prototype, learner.name, expected)
+    save_scores(scores, load_grid(run.grid_path(slide_id)), path, model_fingerprint=fitted.recipe.fingerprint)
+    return True
+
+
+def write_predictions(run: Run, rows: list[dict[str, Any]]) -> None:
+    """Write predictions.csv."""
+    run.write_table("predictions.csv", pd.DataFrame(rows))

@@ -1,0 +1,73 @@
+"""The recipe beside a model: how a slide becomes a bag for it, and the thresholds frozen on validation."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from features import EncoderConfig
+from tiling import FormatError, GridConfig, TissueConfig, replacing
+
+from .prepare import Preparation
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `predict` must know beyond the weights; two classes have a slide threshold, more have none."""
+
+    preparation: Preparation
+    encoder_fingerprint: str
+    slide_threshold: float | None
+    tile_threshold: float
+    fingerprint: str  # of the training: learner, options, bags, labels, folds, seed
+
+    def save(self, folder: Path) -> None:
+        """Write recipe.json, the last file of a model: that it exists means that the model is whole."""
+        with replacing(folder / "recipe.json") as temporary:
+            told = {"format": "slidebag.recipe", "format_version": _VERSION, **asdict(self)}
+            temporary.write_text(json.dumps(told, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Recipe":
+        """Read recipe.json.
+
+        Raises:
+            FormatError: there is none, it is damaged, or of a newer version.
+        """
+        path = folder / "recipe.json"
+        if not path.is_file():
+            raise FormatError(
+                f"{folder}: has no recipe.json, so no whole model", hint="train one, or name its folder"
+            )
+        try:
+            told = json.loads(path.read_text())
+            if told["format_version"] > _VERSION:
+                raise FormatError(
+                    f"{path}: format version {told['format_version']}, this slidebag reads up to {_VERSION}",
+                    hint="upgrade slidebag or train again with this version",
+                )
+            steps = told["preparation"]
+            preparation = Preparation(
+                GridConfig(**steps["grid"]),
+                TissueConfig(**steps["tissue"]),
+                EncoderConfig(**(steps["encoder"] | {"weights": None})),
+                steps["dtype"],
+            )
+            return cls(
+                preparation,
+                told["encoder_fingerprint"],
+                told["slide_threshold"],
+                told["tile_threshold"],
+                told["fingerprint"],
+            )
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise FormatError(f"{path}: damaged ({error!r})", hint="train again") from error
+
+
+def stored_recipe_fingerprint(folder: Path) -> str | None:
+    """Return the fingerprint of the whole model in `folder`, None where there is none to trust."""
+    try:
+        return Recipe.load(folder).fingerprint
+    except FormatError:
+        return None

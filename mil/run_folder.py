@@ -1,0 +1,146 @@
+"""The run folder: where every step finds what the step before it left (docs/architecture.md)."""
+
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tiling import ConfigError, FormatError, replacing
+
+from .cohort import Cohort, CohortSlide, Failure
+
+_SLIDE_COLUMNS = ["slide_id", "path", "patient_id", "label", "mpp", "split", "n_tiles", "status", "message"]
+_FAILURE_COLUMNS = ["slide_id", "step", "error", "hint"]
+
+
+class Run:
+    """One folder of results; knows its paths and keeps its tables whole."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.root)!r})"
+
+    @classmethod
+    def create(cls, root: Path) -> "Run":
+        """Return the run in `root`, made if it is not there.
+
+        Raises:
+            ConfigError: nothing can be written there.
+        """
+        try:
+            Path(root).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=root):
+                pass
+        except OSError as error:
+            raise ConfigError(
+                f"{root}: cannot be written to ({error.strerror})", hint="choose another output folder"
+            ) from error
+        return cls(root)
+
+    def grid_path(self, slide_id: str) -> Path:
+        """Return the place of a slide's grid."""
+        return self.root / "tiles" / f"{slide_id}.h5"
+
+    def features_path(self, encoder: str, slide_id: str) -> Path:
+        """Return the place of a slide's feature bag."""
+        return self.root / "features" / re.sub(r"[^\w.-]+", "_", encoder) / f"{slide_id}.h5"
+
+    def scores_path(self, slide_id: str) -> Path:
+        """Return the place of a slide's scores."""
+        return self.root / "scores" / f"{slide_id}.h5"
+
+    def model_folder(self, learner: str) -> Path:
+        """Return the folder of a learner's model."""
+        return self.root / "models" / learner
+
+    def heatmap_folder(self, slide_id: str) -> Path:
+        """Return the folder of a slide's heatmaps."""
+        return self.root / "heatmaps" / slide_id
+
+    def begin(self, cohort: Cohort) -> None:
+        """Write slides.csv for a cohort, nothing done yet."""
+        rows = [
+            {**asdict(s), "path": str(s.path.absolute()), "n_tiles": "", "status": "pending", "message": ""}
+            for s in cohort.slides
+        ]
+        self.write_table("slides.csv", pd.DataFrame(rows, columns=_SLIDE_COLUMNS))
+
+    def slides(self) -> pd.DataFrame:
+        """Return slides.csv, all columns as text.
+
+        Raises:
+            FormatError: this is no run folder.
+        """
+        return self.read_table("slides.csv", hint="make the run with `slidebag tile SLIDES RUN` first")
+
+    def cohort(self, *statuses: str) -> Cohort:
+        """Return the slides of this run, or only those of the given statuses."""
+        rows = self.slides()
+        if statuses:
+            rows = rows[rows.status.isin(statuses)]
+        return Cohort(
+            tuple(
+                CohortSlide(
+                    row["slide_id"],
+                    Path(row["path"]),
+                    row["label"],
+                    row["patient_id"],
+                    float(row["mpp"]) if row["mpp"] else None,
+                    row["split"],
+                )
+                for row in rows.to_dict("records")
+            )
+        )
+
+    def update_slides(self, told: Mapping[str, Mapping[str, Any]]) -> None:
+        """Change some columns of some slides in slides.csv: {slide_id: {column: value}}."""
+        rows = self.slides().set_index("slide_id", drop=False)
+        for slide_id, columns in told.items():
+            for column, value in columns.items():
+                rows.loc[slide_id, column] = str(value)
+        self.write_table("slides.csv", rows)
+
+    def record_failures(self, step: str, failures: Iterable[Failure]) -> None:
+        """Replace what failures.csv says about `step`; no file is left if nothing failed."""
+        path = self.root / "failures.csv"
+        known = self.read_table("failures.csv") if path.exists() else pd.DataFrame(columns=_FAILURE_COLUMNS)
+        new = pd.DataFrame([asdict(f) for f in failures], columns=_FAILURE_COLUMNS)
+        both = [t for t in (known[known.step != step], new) if len(t)]
+        if both:
+            self.write_table("failures.csv", pd.concat(both))
+        else:
+            path.unlink(missing_ok=True)
+
+    def note(self, step: str, told: Mapping[str, Any]) -> None:
+        """Keep in run.json what a step was told and how it went."""
+        path = self.root / "run.json"
+        record = json.loads(path.read_text()) if path.exists() else {"steps": {}}
+        record["slidebag_version"] = version("slidebag")
+        record["steps"][step] = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), **told}
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(record, indent=2, default=str) + "\n")
+
+    def read_table(self, name: str, *, hint: str = "run the step that makes it") -> pd.DataFrame:
+        """Return a CSV of this run, every column as text.
+
+        Raises:
+            FormatError: it is not there.
+        """
+        path = self.root / name
+        if not path.is_file():
+            raise FormatError(f"{self.root}: has no {name}", hint=hint)
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+    def write_table(self, name: str, rows: pd.DataFrame) -> None:
+        """Write a CSV of this run, whole or not at all."""
+        with replacing(self.root / name) as temporary:
+            rows.to_csv(temporary, index=False)

@@ -1,0 +1,81 @@
+"""Scores: one HDF5 file a slide, a probability per tile and class in the grid's order (docs/formats.md)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from tiling import (
+    FormatError,
+    TileGrid,
+    grid_attributes,
+    open_checked,
+    read_array,
+    read_header,
+    replacing,
+    write_coords,
+    write_header,
+)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one slide's tiles: `probability` float32 (N, C), NaN for unread tiles; `prototype` int16 (N,)."""
+
+    slide_id: str
+    classes: tuple[str, ...]
+    probability: np.ndarray
+    prototype: np.ndarray
+    learner: str
+    fingerprint: str
+
+    def __repr__(self) -> str:
+        return f"Scores({self.slide_id!r}, {len(self.probability)} tiles × p({'), p('.join(self.classes)}))"
+
+
+def save_scores(scores: Scores, grid: TileGrid, path: Path, *, model_fingerprint: str) -> None:
+    """Write the scores of a grid's tiles, whole or not at all.
+
+    Raises:
+        ValueError: there is not one row a tile.
+    """
+    if not len(grid) == len(scores.probability) == len(scores.prototype):
+        raise ValueError(f"{scores.slide_id}: {len(scores.probability)} scores for {len(grid)} tiles")
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file["probability"] = scores.probability.astype(np.float32)
+        file["prototype"] = scores.prototype.astype(np.int16)
+        write_coords(file, grid)
+        told = {
+            "learner": scores.learner,
+            "model_fingerprint": model_fingerprint,
+            "classes": list(scores.classes),
+            "is_calibrated": False,
+            "config": {"learner": scores.learner},
+            "fingerprint": scores.fingerprint,
+        }
+        write_header(file, "scores", grid_attributes(grid) | told)
+
+
+def load_scores(path: Path) -> Scores:
+    """Read the scores of one slide.
+
+    Raises:
+        FormatError: the file is absent, damaged, of another kind or version, or its rows do not match.
+    """
+    with open_checked(path, "scores") as file:
+        told = read_header(file)
+        probability, prototype = read_array(file, "probability"), read_array(file, "prototype")
+        n_tiles = len(read_array(file, "coords"))
+    if not n_tiles == len(probability) == len(prototype):
+        raise FormatError(
+            f"{path}: {len(probability)} scores for {n_tiles} tiles", hint="predict this slide again"
+        )
+    return Scores(
+        slide_id=str(told["slide_id"]),
+        classes=tuple(told["classes"]),
+        probability=probability,
+        prototype=prototype,
+        learner=str(told["learner"]),
+        fingerprint=str(told["fingerprint"]),
+    )

@@ -1,0 +1,241 @@
+"""The verb `train`: folds by patient, thresholds frozen on validation, every test slide seen once."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiling import ConfigError, fingerprint, load_grid, replacing
+
+from .bags import LoadedBag, load_bags
+from .batch import NO_TISSUE
+from .cohort import Cohort, CohortSlide, Fold, labels_of
+from .learner import LEARNERS, Classes, Learner, load_learner
+from .metrics import choose_threshold, choose_tile_threshold
+from .predictions import Fitted, prediction_row, write_predictions, write_scores
+from .prepare import Preparation
+from .recipe import Recipe, stored_recipe_fingerprint
+from .run_folder import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What is fitted, and how the cohort is divided."""
+
+    learner: str = field(default="slidebag", metadata={"help": "which learner; see docs/learners.md"})
+    folds: int = field(default=5, metadata={"help": "folds by patient, unless the table gives a split"})
+    seed: int = field(default=0, metadata={"help": "seed of the folds and of the fitting"})
+    negative: str = field(
+        default="", metadata={"help": "the negative label; 'none' if all labels are positive (subtypes)"}
+    )
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training left: the final model's folder, and whether it had to be computed."""
+
+    folder: Path
+    is_kept: bool
+    seconds: float
+    warnings: tuple[str, ...]
+
+
+def new_learner(name: str, settings: dict[str, str]) -> Learner:
+    """Return an unfitted learner; `settings` are its options as text, by name.
+
+    Raises:
+        ConfigError: no such learner or option, or a value that does not fit.
+    """
+    learner = LEARNERS[name]
+    known = {f.name: type(f.default) for f in fields(learner.config_class)}
+    parsed: dict[str, Any] = {}
+    for key, text in settings.items():
+        if key not in known:
+            raise ConfigError(
+                f"learner {name!r} has no option {key!r}", hint=f"choose from {', '.join(known)}"
+            )
+        try:
+            parsed[key] = text.lower() in ("true", "1", "yes") if known[key] is bool else known[key](text)
+        except ValueError as error:
+            raise ConfigError(f"option {key} is {text!r}", hint=f"give a {known[key].__name__}") from error
+    return learner(learner.config_class(**parsed))
+
+
+def train(
+    run: Run,
+    encoder: str,
+    config: TrainConfig,
+    preparation: Preparation,
+    settings: dict[str, str] | None = None,
+) -> Training:
+    """Fit a learner on a run's labelled slides, fold by fold and then on all, and predict each slide.
+
+    A labelled slide's stored prediction comes from the fold model that has not seen it, an unlabelled
+    one's from the final model. Folds that are there and were fitted in the same way are kept.
+
+    Raises:
+        SlidebagError: labels, patients, split or features are not fit to be learned from.
+    """
+    started = time.monotonic()
+    everyone = run.cohort("extracted", NO_TISSUE)
+    labelled = everyone.labelled()
+    classes = labelled.classes(config.negative)
+    folds = labelled.folds(config.folds, config.seed)
+    bags = load_bags(run, encoder, labelled.slides)
+    job = _Job(run, config, preparation, settings or {}, classes, labelled, bags)
+    folder = run.model_folder(config.learner)
+    is_kept = all(stored_recipe_fingerprint(job.folder(fold)) == job.fingerprint(fold) for fold in folds)
+    fitted = [job.fit_or_load(fold) for fold in folds]
+    if fitted[0].fold != "given":
+        is_kept &= stored_recipe_fingerprint(folder) == job.fingerprint(None)
+        final = job.finish(folder, fitted)
+    else:
+        final = fitted[0]
+    rest = [s for s in everyone.slides if not s.label]
+    job.write(folds, fitted, final, rest, load_bags(run, encoder, rest))
+    seconds = time.monotonic() - started
+    warnings = tuple(dict.fromkeys(w for f in (*fitted, final) for w in f.learner.warnings))
+    run.note("train", {"encoder": encoder, "train": asdict(config), "learner": asdict(final.learner.config),
+                       "seconds": round(seconds, 2), "warnings": warnings})  # fmt: skip
+    return Training(folder, is_kept, seconds, warnings)
+
+
+@dataclass(frozen=True)
+class _Job:
+    run: Run
+    config: TrainConfig
+    preparation: Preparation
+    settings: dict[str, str]
+    classes: Classes
+    cohort: Cohort
+    bags: list[LoadedBag]
+
+    def folder(self, fold: Fold) -> Path:
+        """The model of a given split is the final one; fold models lie below it."""
+        base = self.run.model_folder(self.config.learner)
+        return base if fold.name == "given" else base / "folds" / fold.name
+
+    def fingerprint(self, fold: Fold | None) -> str:
+        """Changes with all that a model depends on: options, features, labels and who is in which part."""
+        told = [
+            (b.fingerprint, s.slide_id, s.label) for b, s in zip(self.bags, self.cohort.slides, strict=True)
+        ]
+        parts = asdict(fold) if fold else self.config.folds
+        learner = new_learner(self.config.learner, self.settings)
+        return fingerprint(self.config, learner.config, asdict(self.classes), told, parts)
+
+    def fit_or_load(self, fold: Fold) -> Fitted:
+        folder = self.folder(fold)
+        if stored_recipe_fingerprint(folder) == self.fingerprint(fold):
+            return Fitted(load_learner(folder), Recipe.load(folder), fold.name)
+        learner = self._fit(fold.train, folder, f"fold {fold.name}")
+        recipe = self._recipe(learner, fold)
+        learner.save(folder)
+        recipe.save(folder)
+        return Fitted(learner, recipe, fold.name)
+
+    def _fit(self, chosen: Sequence[int], folder: Path, title: str) -> Learner:
+        learner = new_learner(self.config.learner, self.settings)
+        history: list[dict[str, float]] = []
+        started = time.monotonic()
+        labels = labels_of(self.cohort.slides, self.classes)
+        learner.fit(
+            [self.bags[i].bag for i in chosen],
+            [int(labels[i]) for i in chosen],
+            self.classes,
+            seed=self.config.seed,
+            report=lambda figures: history.append(dict(figures)),
+        )
+        print(f"train: {title}, {len(chosen)} slides, {time.monotonic() - started:.1f} s", file=sys.stderr)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / "metrics.csv") as temporary:
+            pd.DataFrame(history).to_csv(temporary, index=False)
+        return learner
+
+    def _recipe(self, learner: Learner, fold: Fold) -> Recipe:
+        """Freeze the thresholds on the validation slides, whose bag labels alone are looked at."""
+        labels = labels_of(self.cohort.slides, self.classes)[list(fold.validation)]
+        predictions = [learner.predict(self.bags[i].bag) for i in fold.validation]
+        is_binary = self.classes.has_negative and len(self.classes.names) == 2
+        slide_threshold = None
+        if is_binary:
+            slide_threshold = choose_threshold(np.array([p.probability[1] for p in predictions]), labels == 1)
+        suspicion = [1 - p.tile_probability[:, 0] for p in predictions]
+        is_positive = labels > 0 if self.classes.has_negative else np.ones(len(labels), bool)
+        tile_threshold = choose_tile_threshold(suspicion, is_positive)
+        return self._new_recipe(slide_threshold, tile_threshold, self.fingerprint(fold))
+
+    def _new_recipe(self, slide_threshold: float | None, tile_threshold: float, told: str) -> Recipe:
+        return Recipe(
+            self.preparation, self.bags[0].encoder_fingerprint, slide_threshold, tile_threshold, told
+        )
+
+    def finish(self, folder: Path, fitted: list[Fitted]) -> Fitted:
+        """Fit the model for new slides on all labelled ones; its thresholds are the folds' means."""
+        expected = self.fingerprint(None)
+        if stored_recipe_fingerprint(folder) == expected:
+            return Fitted(load_learner(folder), Recipe.load(folder))
+        learner = self._fit(range(len(self.bags)), folder, "final model")
+        recipes = [f.recipe for f in fitted]
+        slide_thresholds = [r.slide_threshold for r in recipes if r.slide_threshold is not None]
+        recipe = self._new_recipe(
+            float(np.mean(slide_thresholds)) if slide_thresholds else None,
+            float(np.mean([r.tile_threshold for r in recipes])),
+            expected,
+        )
+        learner.save(folder)
+        recipe.save(folder)
+        return Fitted(learner, recipe)
+
+    def write(
+        self,
+        folds: list[Fold],
+        fitted: list[Fitted],
+        final: Fitted,
+        rest: Sequence[CohortSlide],
+        bags: list[LoadedBag],
+    ) -> None:
+        """Write splits.csv, predictions.csv and the scores of every slide that no shown model was fitted on."""
+        jobs = [(self.cohort.slides[i], self.bags[i], f) for k, f in enumerate(fitted) for i in folds[k].test]
+        jobs += [(slide, bag, final) for slide, bag in zip(rest, bags, strict=True)]
+        rows = []
+        for slide, bag, model in sorted(jobs, key=lambda job: job[0].slide_id):
+            prediction = model.predict(bag)
+            rows.append(prediction_row(slide.slide_id, slide.label, prediction, model))
+            write_scores(self.run, slide.slide_id, bag, prediction, model)
+        write_predictions(self.run, rows)
+        parts = [
+            {"slide_id": self.cohort.slides[i].slide_id, "fold": fold.name, "part": part}
+            for fold in folds
+            for part in ("train", "validation", "test")
+            for i in getattr(fold, part)
+        ]
+        with replacing(self.run.model_folder(self.config.learner) / "splits.csv") as temporary:
+            pd.DataFrame(parts).to_csv(temporary, index=False)
+
+
+def preparation_of(run: Run, encoder: str) -> Preparation:
+    """Return how the bags of a run were made, as its grids and run.json tell."""
+    import json
+
+    from features import EncoderConfig
+
+    slides = run.cohort("extracted", NO_TISSUE).slides
+    if not slides:
+        raise ConfigError(
+            f"{run.root}: no slide has features", hint=f"run `slidebag extract {run.root}` first"
+        )
+    grid = load_grid(run.grid_path(slides[0].slide_id))
+    told = json.loads((run.root / "run.json").read_text())["steps"]["extract"]
+    precision = told["encoder"]["precision"]
+    return Preparation(
+        grid.config,
+        grid.tissue_config,
+        EncoderConfig(encoder=encoder, precision=precision),
+        told["extract"]["dtype"],
+    )

@@ -1,0 +1,204 @@
+"""A heatmap over its slide as a picture, with a legend that says which class and which scale."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from .errors import ConfigError
+from .files import replacing
+from .heatmap import Heatmap
+from .legend import Legend, Panel
+from .slide import Slide
+
+_EM, _LEAST_EM_PX = 0.016, 14.0  # text size, of the picture's longer side; smaller cannot be read
+_MARGIN_EM = 1.2
+_FAINTEST = 0.15  # opacity at score 0: a scored tile differs from one that was not scored
+_OUTLINE, _REGION, _BORDER, _PAPER = (70, 70, 76), (0, 0, 0), (200, 200, 204), (255, 255, 255)
+_SUBPIXEL_BITS = 4
+_TEXT_KEY = "slidebag_fingerprint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlayConfig:
+    """How an overlay is drawn."""
+
+    longest_px: int = field(default=2000, metadata={"help": "longer side of the slide in the overlay"})
+    opacity: float = field(default=0.65, metadata={"help": "opacity of a tile of probability 1"})
+
+    def __post_init__(self) -> None:
+        if not 100 <= self.longest_px <= 20_000:
+            raise ConfigError(f"longest_px is {self.longest_px}", hint="give 100 to 20000")
+        if not _FAINTEST <= self.opacity <= 1:
+            raise ConfigError(f"opacity is {self.opacity:g}", hint=f"give {_FAINTEST:g} to 1")
+
+
+def overlay(
+    slide: Slide,
+    heatmap: Heatmap,
+    legend: Legend,
+    *,
+    tissue_polygons: Mapping | None = None,
+    config: OverlayConfig | None = None,
+) -> Image.Image:
+    """Return the slide with its heatmap over it and a legend panel at the right, in RGB.
+
+    Where no tile has a score the slide is unchanged, but for the thin outline of `tissue_polygons`
+    (GeoJSON MultiPolygon in level-0 pixels). Tiles at or above the legend's threshold are framed.
+
+    Raises:
+        ResolutionError: the slide states no resolution.
+        ValueError: the heatmap is of a slide of another size.
+    """
+    config = config or OverlayConfig()
+    if tuple(heatmap.size_level0_px) != tuple(slide.size_px):
+        sizes = f"{heatmap.size_level0_px} px, this one is {slide.size_px} px"
+        raise ValueError(f"{slide.id}: the heatmap is of a slide of {sizes}")
+    picture = slide_picture(slide, config.longest_px)
+    height, width = picture.shape[:2]
+    values = heatmap.resampled((width, height))
+    em_px = max(_LEAST_EM_PX, _EM * max(width, height))
+    outline_px, frame_px = max(1, round(em_px / 20)), max(1, round(em_px / 10))
+    painted = tint(picture, values, config.opacity)
+    panel = Panel(em_px)
+    _tell_scores(panel, slide.id, legend, _bar_colours(picture, values, config.opacity))
+    if legend.threshold is not None:
+        _frame(painted, values >= legend.threshold, frame_px)
+        panel.line_key(f"p at least {legend.threshold:.3g}", _REGION, frame_px)
+    if tissue_polygons is not None:
+        _outline(painted, tissue_polygons, slide.size_px, outline_px)
+        panel.line_key("tissue outline", _OUTLINE, outline_px)
+    panel.blank_key("no colour: not scored")
+    panel.end_with_scale(slide.mpp * slide.size_px[0] / width, height)
+    return _beside(Image.fromarray(painted), panel.image, round(_MARGIN_EM * em_px))
+
+
+def write_overlay(
+    path: Path,
+    slide: Slide,
+    heatmap: Heatmap,
+    legend: Legend,
+    *,
+    fingerprint: str,
+    tissue_polygons: Mapping | None = None,
+    config: OverlayConfig | None = None,
+) -> None:
+    """Write `overlay` as a PNG that takes its place only when whole.
+
+    `fingerprint` is kept in it for `overlay_fingerprint`.
+
+    Raises:
+        ResolutionError: the slide states no resolution.
+        ValueError: the heatmap is of a slide of another size.
+    """
+    picture = overlay(slide, heatmap, legend, tissue_polygons=tissue_polygons, config=config)
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt(_TEXT_KEY, fingerprint)
+    text.add_itxt("slide_id", slide.id.encode(errors="replace").decode())
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG", pnginfo=text, compress_level=4)
+
+
+def overlay_fingerprint(path: Path) -> str | None:
+    """Return the fingerprint in a PNG of `write_overlay`, None where there is none to trust."""
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            found = picture.info.get(_TEXT_KEY)
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises for a damaged PNG
+        return None  # absent or damaged: to be made again
+    return None if found is None else str(found)
+
+
+def slide_picture(slide: Slide, longest_px: int) -> np.ndarray:
+    """Return the whole slide, its longer side `longest_px` or less, as uint8 (H, W, 3).
+
+    Raises:
+        ResolutionError: the slide states no resolution.
+    """
+    scale = min(longest_px / max(slide.size_px), 1.0)
+    width, height = (max(1, round(side * scale)) for side in slide.size_px)
+    level = slide.thumbnail(slide.mpp / scale)
+    return cv2.resize(level, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def tint(picture: np.ndarray, values: np.ndarray, opacity: float) -> np.ndarray:
+    """Return `picture` uint8 (H, W, 3) tinted by `values` (H, W) in 0 to 1, unchanged where NaN.
+
+    Colours run from dark violet over green to yellow, ever brighter, which readers with any kind of
+    colour vision can order; opacity grows with the value, up to `opacity`.
+    """
+    painted = np.array(picture)
+    is_scored = ~np.isnan(values)
+    if not is_scored.any():
+        return painted
+    scored = np.clip(values[is_scored], 0, 1)
+    levels = np.rint(scored * 255).astype(np.uint8)
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS).reshape(-1, 3)[:, ::-1]
+    # The root lifts the middle, whose colours are near those of stained tissue
+    share = (_FAINTEST + (opacity - _FAINTEST) * np.sqrt(scored))[:, None]
+    painted[is_scored] = np.rint(picture[is_scored] * (1 - share) + colours * share)
+    return painted
+
+
+def _bar_colours(picture: np.ndarray, values: np.ndarray, opacity: float) -> np.ndarray:
+    """Return the colours of 0 to 1 as they look over this slide's mean tissue, uint8 (256, 3)."""
+    is_scored = ~np.isnan(values)
+    beneath = picture[is_scored].mean(axis=0) if is_scored.any() else np.array(_PAPER)
+    column = np.broadcast_to(np.rint(beneath).astype(np.uint8), (256, 1, 3))
+    return tint(column, np.linspace(0, 1, 256, dtype=np.float32)[:, None], opacity)[:, 0]
+
+
+def _outline(painted: np.ndarray, polygons: Mapping, size_level0_px: tuple[int, int], line_px: int) -> None:
+    """Draw the rings of a MultiPolygon in level-0 pixels onto the picture."""
+    scale = np.divide(painted.shape[1::-1], size_level0_px)
+    rings = [
+        np.rint((np.array(ring) * scale - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
+        for polygon in polygons["coordinates"]
+        for ring in polygon
+    ]
+    cv2.polylines(
+        painted,
+        rings,
+        isClosed=True,
+        color=_OUTLINE,
+        thickness=line_px,
+        lineType=cv2.LINE_AA,
+        shift=_SUBPIXEL_BITS,
+    )
+
+
+def _frame(painted: np.ndarray, is_region: np.ndarray, line_px: int) -> None:
+    """Draw the inner border of a region, so that nothing outside it changes."""
+    reach = np.ones((2 * line_px + 1, 2 * line_px + 1), np.uint8)
+    inside = cv2.erode(is_region.astype(np.uint8), reach, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    painted[is_region & (inside == 0)] = _REGION
+
+
+def _tell_scores(panel: Panel, slide_id: str, legend: Legend, colours: np.ndarray) -> None:
+    panel.heading("Slide", slide_id)
+    if legend.prediction is not None:
+        name, probability = legend.prediction
+        panel.heading("Slide prediction", f"{name}, p {_probability_text(probability)}")
+    panel.heading("Heatmap", f"p({legend.class_name})", size_em=1.3)
+    panel.colour_bar(colours, legend.threshold)
+
+
+def _probability_text(probability: float) -> str:
+    if probability < 0.005:
+        return "< 0.01"  # 0.00 and 1.00 would claim certainty
+    return "> 0.99" if probability >= 0.995 else f"= {probability:.2f}"
+
+
+def _beside(picture: Image.Image, panel: Image.Image, margin_px: int) -> Image.Image:
+    """Return the picture and the panel on one sheet, the picture's corner at (margin, margin)."""
+    width = picture.width + panel.width + 3 * margin_px
+    height = max(picture.height, panel.height) + 2 * margin_px
+    right, bottom = picture.width + margin_px, picture.height + margin_px
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    sheet.paste(_BORDER, (margin_px - 1, margin_px - 1, right + 1, bottom + 1))
+    sheet.paste(picture, (margin_px, margin_px))
+    sheet.paste(panel, (right + margin_px, margin_px))
+    return sheet

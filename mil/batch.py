@@ -61,7 +61,7 @@ def each_slide(
 
 def _failure(slide: CohortSlide, step: str, error: Exception) -> Failure:
     if isinstance(error, SlidebagError):
-        return Failure(slide.slide_id, step, error.message, error.hint)
+        return Failure(slide.slide_id, step, error.message.removeprefix(f"{slide.slide_id}: "), error.hint)
     if isinstance(error, MemoryError):
         return Failure(slide.slide_id, step, "out of memory", "close other programs or use a smaller --batch")
     told = f"{type(error).__name__}: {error}"

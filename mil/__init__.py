@@ -1,0 +1,48 @@
+"""Bags to predictions: cohorts, learners, evaluation, runs and the command line."""
+
+from . import pooling  # noqa: F401  being imported files its learners in the registry
+from .cohort import Cohort, CohortError, CohortSlide, Failure, Fold
+from .demo import demo
+from .evaluate import Evaluation, evaluate
+from .heatmaps import HeatmapConfig, heatmap
+from .learner import LEARNERS, Bag, Classes, Learner, Prediction, load_learner
+from .pipeline import Finished, Plan, run_all
+from .predict import predict
+from .prepare import ExtractConfig, Preparation, extract, tile
+from .run_folder import Run
+from .scores import Scores, load_scores, save_scores
+from .train import TrainConfig, Training, train
+
+__all__ = [
+    "LEARNERS",
+    "Bag",
+    "Classes",
+    "Cohort",
+    "CohortError",
+    "CohortSlide",
+    "Evaluation",
+    "ExtractConfig",
+    "Failure",
+    "Finished",
+    "Fold",
+    "HeatmapConfig",
+    "Learner",
+    "Plan",
+    "Prediction",
+    "Preparation",
+    "Run",
+    "Scores",
+    "TrainConfig",
+    "Training",
+    "demo",
+    "evaluate",
+    "extract",
+    "heatmap",
+    "load_learner",
+    "load_scores",
+    "predict",
+    "run_all",
+    "save_scores",
+    "tile",
+    "train",
+]

@@ -1,0 +1,220 @@
+"""The command line: parse, call one verb, print a table, pick the exit code."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from features import ENCODERS, EncoderConfig
+from tiling import GridConfig, OverlayConfig, SlidebagError, TissueConfig, open_slide
+
+from . import show
+from .cohort import Cohort
+from .demo import demo as run_demo
+from .doctor import examine
+from .evaluate import evaluate as evaluate_run
+from .heatmaps import HeatmapConfig
+from .heatmaps import heatmap as paint_run
+from .options import configured
+from .pipeline import Plan, run_all
+from .predict import predict as predict_slides
+from .prepare import ExtractConfig
+from .prepare import extract as extract_run
+from .prepare import tile as tile_cohort
+from .run_folder import Run
+from .train import TrainConfig, preparation_of
+from .train import train as train_run
+
+app = typer.Typer(
+    help="From a folder of pathology slides and a table of labels to predictions and patch heatmaps.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Slides = Annotated[Path, typer.Argument(help="folder of slides, or one slide")]
+RunFolder = Annotated[Path, typer.Argument(help="the run folder, where results go")]
+Table = Annotated[Path | None, typer.Option("--table", help="CSV: slide, label[, patient, mpp, split]")]
+Mpp = Annotated[float | None, typer.Option("--mpp", help="µm/px of slides that state none themselves")]
+Truth = Annotated[
+    Path | None, typer.Option("--truth", help="folder of PNG masks <slide_id>.png, 128 or more is positive")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="an option of the learner, key=value; may be repeated")
+]
+
+
+def main() -> None:
+    """Run the command line; 0 done, 1 some slides failed, 2 misuse, 130 interrupted."""
+    try:
+        app()
+    except SlidebagError as error:
+        show.error(str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        show.error("stopped; the same command again goes on where it was")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+@app.command()
+@configured(grid=GridConfig, tissue=TissueConfig)
+def tile(
+    slides: Slides,
+    run: RunFolder,
+    grid: GridConfig,
+    tissue: TissueConfig,
+    table: Table = None,
+    mpp: Mpp = None,
+) -> None:
+    """Find the tissue of each slide and cut it into a grid of tiles."""
+    cohort = Cohort.from_folder(slides, table)
+    show.finish(Run.create(run), tile_cohort(cohort, Run.create(run), grid, tissue, mpp=mpp))
+
+
+@app.command()
+@configured(encoder=EncoderConfig, extract_config=ExtractConfig)
+def extract(run: RunFolder, encoder: EncoderConfig, extract_config: ExtractConfig) -> None:
+    """Encode the tiles of each slide into a bag of features."""
+    show.finish(Run(run), extract_run(Run(run), encoder, extract_config))
+
+
+@app.command()
+@configured(train_config=TrainConfig)
+def train(
+    run: RunFolder,
+    train_config: TrainConfig,
+    encoder: Annotated[str, typer.Option("--encoder", help="whose features to learn from")] = "stain-stats",
+    settings: Settings = None,
+) -> None:
+    """Learn from the slides' labels, fold by fold, and predict every slide by a model that has not seen it."""
+    folder = Run(run)
+    done = train_run(folder, encoder, train_config, preparation_of(folder, encoder), _pairs(settings))
+    show.training(done)
+    show.figures(evaluate_run(folder))
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="a model's folder, such as RUN/models/slidebag")],
+    slides: Slides,
+    run: RunFolder,
+    table: Table = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="local weights of the model's encoder")
+    ] = None,
+    mpp: Mpp = None,
+    batch: Annotated[int, typer.Option("--batch", help="patches encoded at a time")] = 64,
+    device: Annotated[str, typer.Option("--device", help="where the encoder runs")] = "cpu",
+) -> None:
+    """Apply a saved model to new slides: tiles, features, predictions and scores."""
+    folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
+    outcomes = predict_slides(model, cohort, folder, weights=weights, mpp=mpp, batch=batch, device=device)
+    show.predictions(folder)
+    show.finish(folder, *outcomes)
+
+
+@app.command()
+@configured(overlay=OverlayConfig, heatmap_config=HeatmapConfig)
+def heatmap(
+    run: RunFolder,
+    overlay: OverlayConfig,
+    heatmap_config: HeatmapConfig,
+    slide: Annotated[
+        list[str] | None, typer.Option("--slide", help="only this slide; may be repeated")
+    ] = None,
+) -> None:
+    """Paint the stored scores over the slides (PNG) and write the tiles for QuPath (GeoJSON)."""
+    show.finish(Run(run), paint_run(Run(run), overlay, heatmap_config, only=tuple(slide or ())))
+
+
+@app.command()
+def evaluate(run: RunFolder, truth: Truth = None) -> None:
+    """Measure the predictions against the labels and, if given, the tiles against known truth."""
+    show.figures(evaluate_run(Run(run), truth))
+
+
+@app.command("run")
+@configured(
+    grid=GridConfig, tissue=TissueConfig, encoder=EncoderConfig, extract_config=ExtractConfig,
+    train_config=TrainConfig, overlay=OverlayConfig, heatmap_config=HeatmapConfig,
+)  # fmt: skip
+def run_command(  # noqa: PLR0913  one parameter for each step's config
+    slides: Slides,
+    run: RunFolder,
+    grid: GridConfig,
+    tissue: TissueConfig,
+    encoder: EncoderConfig,
+    extract_config: ExtractConfig,
+    train_config: TrainConfig,
+    overlay: OverlayConfig,
+    heatmap_config: HeatmapConfig,
+    table: Annotated[Path, typer.Option("--table", help="CSV: slide, label[, patient, mpp, split]")],
+    mpp: Mpp = None,
+    truth: Truth = None,
+    settings: Settings = None,
+) -> None:
+    """Do everything: tile, extract, train, evaluate, heatmap. The same command again goes on where it was."""
+    plan = Plan(
+        grid=grid, tissue=tissue, encoder=encoder, extract=extract_config,
+        train=train_config, overlay=overlay, heatmap=heatmap_config,
+    )  # fmt: skip
+    folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
+    done = run_all(cohort, folder, plan, mpp=mpp, settings=_pairs(settings), truth=truth)
+    show.training(done.training)
+    show.figures(done.evaluation)
+    show.overlays(folder)
+    show.finish(folder, *done.outcomes)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="where the example goes")] = Path("slidebag-demo"),
+) -> None:
+    """Draw a small cohort with known tumour and take it the whole way; no network, no weights."""
+    done = run_demo(folder)
+    run = Run(folder / "run")
+    show.training(done.training)
+    show.figures(done.evaluation)
+    show.overlays(run)
+    show.finish(run, *done.outcomes)
+
+
+@app.command()
+def encoders() -> None:
+    """List the encoders by name."""
+    show.encoders([ENCODERS[name].card for name in ENCODERS])
+
+
+@app.command()
+def info(slides: Annotated[list[Path], typer.Argument(help="slide files")], mpp: Mpp = None) -> None:
+    """Say what a slide file is: size, levels, resolution and its source, reader."""
+    failed = False
+    for path in slides:
+        try:
+            with open_slide(path, fallback_mpp=mpp) as slide:
+                failed |= not show.slide(slide)
+        except SlidebagError as error:
+            show.error(str(error))
+            failed = True
+    raise typer.Exit(int(failed))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, which devices there are, and where the packages come from."""
+    findings = examine()
+    show.findings(findings)
+    raise typer.Exit(0 if all(f.is_well for f in findings) else 1)
+
+
+def _pairs(settings: list[str] | None) -> dict[str, str]:
+    pairs = [s.partition("=") for s in settings or []]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise SlidebagError(f"--set {key!r} has no value", hint="write --set key=value")
+    return {key.strip().replace("-", "_"): value.strip() for key, _, value in pairs}

@@ -1,0 +1,63 @@
+"""The verb `run`: from a folder of slides and a label table to predictions and heatmaps."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from features import EncoderConfig
+from tiling import GridConfig, OverlayConfig, TissueConfig
+
+from .batch import Outcome
+from .cohort import Cohort
+from .evaluate import Evaluation, evaluate
+from .heatmaps import HeatmapConfig, heatmap
+from .prepare import ExtractConfig, Preparation, extract, tile
+from .run_folder import Run
+from .train import TrainConfig, Training, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The options of every step of a run."""
+
+    grid: GridConfig = field(default_factory=GridConfig)
+    tissue: TissueConfig = field(default_factory=TissueConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    extract: ExtractConfig = field(default_factory=ExtractConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    overlay: OverlayConfig = field(default_factory=OverlayConfig)
+    heatmap: HeatmapConfig = field(default_factory=HeatmapConfig)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run left behind: each step's outcome, the training and its evaluation."""
+
+    outcomes: tuple[Outcome, ...]
+    training: Training
+    evaluation: Evaluation
+
+
+def run_all(
+    cohort: Cohort,
+    run: Run,
+    plan: Plan,
+    *,
+    mpp: float | None = None,
+    settings: dict[str, str] | None = None,
+    truth: Path | None = None,
+) -> Finished:
+    """Tile, extract, train, evaluate and paint; whatever is there and still right is kept.
+
+    Raises:
+        SlidebagError: nothing could be learned, as the message says; a bad slide alone does not raise.
+    """
+    labelled = cohort.labelled()  # what cannot be learned from is told before hours of extraction
+    labelled.classes(plan.train.negative)
+    labelled.folds(plan.train.folds, plan.train.seed)
+    tiled = tile(cohort, run, plan.grid, plan.tissue, mpp=mpp)
+    extracted = extract(run, plan.encoder, plan.extract)
+    preparation = Preparation(plan.grid, plan.tissue, plan.encoder, plan.extract.dtype)
+    training = train(run, plan.encoder.encoder, plan.train, preparation, settings)
+    evaluation = evaluate(run, truth)
+    painted = heatmap(run, plan.overlay, plan.heatmap)
+    return Finished((tiled, extracted, painted), training, evaluation)

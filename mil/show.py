@@ -1,0 +1,156 @@
+"""What the command line prints: tables on a terminal, plain text in a log."""
+
+import math
+from collections.abc import Sequence
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from features import EncoderCard
+from tiling import ResolutionError, Slide
+
+from .batch import FAILED, Outcome
+from .doctor import Finding
+from .evaluate import Evaluation
+from .run_folder import Run
+from .train import Training
+
+_NAMES = {
+    "slides": "slides",
+    "slide_auc": "slide AUC",
+    "slide_accuracy": "slide accuracy",
+    "slide_balanced_accuracy": "slide balanced accuracy",
+    "tiles": "tiles with truth",
+    "patch_auc": "patch AUC, all tissue",
+    "patch_auc_in_positive": "patch AUC, inside positive slides",
+    "patch_ap_in_positive": "patch AP, inside positive slides",
+    "dice": "Dice at the frozen threshold",
+}
+_MOST_ROWS = 20
+_LOG_WIDTH = 200  # where no terminal says how wide it is
+
+
+def _console() -> Console:
+    is_terminal = Console().is_terminal
+    return Console(highlight=False, width=None if is_terminal else _LOG_WIDTH)
+
+
+def error(text: str) -> None:
+    """Print one line on stderr."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        Text.assemble(("slidebag: ", "bold red"), text)
+    )
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def finish(run: Run, *outcomes: Outcome) -> None:
+    """Print what became of each step and end with exit code 1 if any slide failed."""
+    console = _console()
+    for outcome in outcomes:
+        console.print(Text(str(outcome)))
+    path = run.root / "failures.csv"
+    if not path.exists():
+        return
+    failed = run.read_table("failures.csv")
+    table = _table(f"{len(failed)} failed", "slide", "step", "why", "what to do")
+    for row in failed.head(_MOST_ROWS).to_dict("records"):
+        table.add_row(*(Text(row[c]) for c in ("slide_id", "step", "error", "hint")))
+    console.print(table)
+    console.print(Text(f"all of them: {path}"))
+    if any(FAILED in o.counts for o in outcomes) or len(failed):
+        raise typer.Exit(1)
+
+
+def training(done: Training) -> None:
+    """Print where the model lies and what went wrong."""
+    how = "kept" if done.is_kept else f"fitted in {done.seconds:.1f} s"
+    _console().print(Text(f"train: {done.folder} ({how})"))
+    for warning in done.warnings:
+        error(f"warning: {warning}")
+
+
+def figures(evaluation: Evaluation) -> None:
+    """Print figures of merit."""
+    table = _table("result", "figure", "value")
+    for name, value in evaluation.figures.items():
+        shown = (
+            "undefined"
+            if math.isnan(value)
+            else f"{value:.0f}"
+            if name in ("slides", "tiles")
+            else f"{value:.3f}"
+        )
+        table.add_row(_NAMES[name], shown)
+    _console().print(table)
+
+
+def overlays(run: Run) -> None:
+    """Print where the pictures lie."""
+    found = sorted((run.root / "heatmaps").rglob("overlay*.png"))
+    console = _console()
+    console.print(Text(f"{len(found)} overlays, tiles for QuPath beside each (tiles.geojson):"))
+    for path in found[:_MOST_ROWS]:
+        console.print(Text(f"  {path}"))
+    if len(found) > _MOST_ROWS:
+        console.print(Text(f"  and {len(found) - _MOST_ROWS} more"))
+
+
+def predictions(run: Run) -> None:
+    """Print the predictions of a run."""
+    rows = run.read_table("predictions.csv")
+    columns = [c for c in rows.columns if c not in ("fold", "tile_threshold")]
+    table = _table("predictions", *columns)
+    for row in rows.head(_MOST_ROWS).to_dict("records"):
+        table.add_row(*(Text(row[c]) for c in columns))
+    _console().print(table)
+
+
+def encoders(cards: Sequence[EncoderCard]) -> None:
+    """Print the encoders' cards."""
+    table = _table("encoders", "name", "dim", "px", "trained at µm/px", "licence", "source")
+    for card in cards:
+        mpp = "any" if card.mpp is None else f"{card.mpp:g}"
+        table.add_row(card.name, str(card.dim), str(card.input_px), mpp, card.licence, card.source)
+    table.add_row("timm:<name>", "", "", "", "as stated by timm", "every model of timm")
+    _console().print(table)
+
+
+def slide(opened: Slide) -> bool:
+    """Print what a slide file is; return whether it can be used as it is."""
+    table = _table(str(opened.path), "", "")
+    width, height = opened.size_px
+    table.add_row("size", f"{width} × {height} px")
+    levels = ", ".join(
+        f"{w} × {h} (1/{d:.4g})" for (w, h), d in zip(opened.level_sizes_px, opened.downsamples, strict=True)
+    )
+    table.add_row("levels", levels)
+    table.add_row("reader", opened.reader)
+    usable = True
+    try:
+        found = opened.resolution
+        table.add_row("resolution", f"{found.mpp:.6g} µm/px, from {found.source}")
+        table.add_row("extent", f"{width * found.mpp / 1000:.2f} × {height * found.mpp / 1000:.2f} mm")
+    except ResolutionError as problem:
+        table.add_row("resolution", Text(str(problem)))
+        usable = False
+    _console().print(table)
+    return usable
+
+
+def findings(found: Sequence[Finding]) -> None:
+    """Print the doctor's report."""
+    table = _table("slidebag doctor", "", "", "", "")
+    topic = ""
+    for f in found:
+        mark = Text("✓", "green") if f.is_well else Text("✗", "bold red")
+        table.add_row("" if f.topic == topic else f.topic, mark, Text(f.name), Text(f.told))
+        topic = f.topic
+    _console().print(table)

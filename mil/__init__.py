@@ -1,6 +1,6 @@
 """Bags to predictions: cohorts, learners, evaluation, runs and the command line."""
 
-from . import pooling  # noqa: F401  being imported files its learners in the registry
+from . import instance, pooling  # noqa: F401  being imported files its learners in the registry
 from .cohort import Cohort, CohortError, CohortSlide, Failure, Fold
 from .demo import demo
 from .evaluate import Evaluation, evaluate

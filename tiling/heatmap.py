@@ -7,7 +7,7 @@ import numpy as np
 
 from .grid import TileGrid
 
-_LONGEST_PX = 4096  # of a heatmap whose scale is not given
+_LONGEST_PX = 3072  # of a heatmap whose scale is not given
 _FINEST = 32  # heatmap pixels along a tile, at most
 _TIE_PX = 1e-6  # a centre this near an edge lies on it, whatever the rounding of floats
 
@@ -53,7 +53,7 @@ def paint(grid: TileGrid, scores: np.ndarray, *, px_level0: float | None = None)
         grid: the tiles.
         scores: float (N,), in the grid's order; NaN for a tile that has none.
         px_level0: level-0 pixels along a heatmap pixel. If not given, a tile's side divided by the
-            largest of 1, 2, 4, ... 32 that keeps the heatmap within 4,096 px, so that tiles end
+            largest of 1, 2, 4, ... 32 that keeps the heatmap within 3,072 px, so that tiles end
             where pixels end.
 
     Raises:

@@ -17,7 +17,7 @@ from .slide import Slide
 _EM, _LEAST_EM_PX = 0.016, 14.0  # text size, of the picture's longer side; smaller cannot be read
 _MARGIN_EM = 1.2
 _FAINTEST = 0.15  # opacity at score 0: a scored tile differs from one that was not scored
-_OUTLINE, _REGION, _BORDER, _PAPER = (70, 70, 76), (0, 0, 0), (200, 200, 204), (255, 255, 255)
+_OUTLINE, _REGION, _BORDER, _PAPER = (80, 80, 86), (0, 0, 0), (200, 200, 204), (255, 255, 255)
 _SUBPIXEL_BITS = 4
 _TEXT_KEY = "slidebag_fingerprint"
 
@@ -61,7 +61,7 @@ def overlay(
     height, width = picture.shape[:2]
     values = heatmap.resampled((width, height))
     em_px = max(_LEAST_EM_PX, _EM * max(width, height))
-    outline_px, frame_px = max(1, round(em_px / 20)), max(1, round(em_px / 10))
+    outline_px, frame_px = max(1, round(em_px / 32)), max(1, round(em_px / 10))
     painted = tint(picture, values, config.opacity)
     panel = Panel(em_px)
     _tell_scores(panel, slide.id, legend, _bar_colours(picture, values, config.opacity))
@@ -99,7 +99,7 @@ def write_overlay(
     text.add_itxt(_TEXT_KEY, fingerprint)
     text.add_itxt("slide_id", slide.id.encode(errors="replace").decode())
     with replacing(path) as temporary:
-        picture.save(temporary, format="PNG", pnginfo=text, compress_level=4)
+        picture.save(temporary, format="PNG", pnginfo=text, compress_level=2)
 
 
 def overlay_fingerprint(path: Path) -> str | None:

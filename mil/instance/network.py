@@ -17,7 +17,9 @@ class InstanceNet(SmallNet):
     lower where few tiles are positive, still becomes the log odds of the slide.
     """
 
-    def __init__(self, dim: int, hidden: int, n_margins: int, pooling: str, generator: torch.Generator) -> None:
+    def __init__(
+        self, dim: int, hidden: int, n_margins: int, pooling: str, generator: torch.Generator
+    ) -> None:
         super().__init__(dim, hidden, n_margins, generator)
         self.projector = linear(hidden, 128, generator)
         self.log_gain = nn.Parameter(torch.zeros(()))

@@ -51,7 +51,7 @@ def area(ring):
 def test_each_tile_is_its_exact_square_with_its_probabilities(tmp_path):
     side = 100 * 0.5 / 0.2628
     corners = np.rint(np.array([(0, 0), (1, 0), (3, 2)]) * side)
-    probability = np.float32([[0.9, 0.1], [0.25, 0.75], [0.5, 0.5]])
+    probability = np.array([[0.9, 0.1], [0.25, 0.75], [0.5, 0.5]], np.float32)
     grid = make_grid(corners)
     tiles = tiles_of(written(tmp_path / "t.geojson", grid, probability))
     assert len(tiles) == len(grid)

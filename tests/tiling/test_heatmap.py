@@ -35,11 +35,10 @@ def slow_paint(grid, scores, px):
     """The definition, pixel by pixel: the mean over the tiles whose square holds its centre."""
     width, height = (int(np.ceil(side / px)) for side in grid.size_level0_px)
     values = np.full((height, width), np.nan, np.float32)
-    side = side_level0_px(grid)
+    side, begins = side_level0_px(grid), exact_corners(grid)
     for row in range(height):
         for column in range(width):
             x, y = (column + 0.5) * px, (row + 0.5) * px
-            begins = exact_corners(grid)
             covers = ((begins <= (x, y)) & ((x, y) < begins + side)).all(axis=1) & ~np.isnan(scores)
             if covers.any():
                 values[row, column] = scores[covers].astype(np.float64).mean()
@@ -47,7 +46,7 @@ def slow_paint(grid, scores, px):
 
 
 @pytest.mark.parametrize("overlap_px", [0, 30, 75])
-@pytest.mark.parametrize("px", [3.0, 7.0, 11.3])
+@pytest.mark.parametrize("px", [5.0, 8.0, 11.3])
 def test_each_pixel_is_the_mean_of_the_tiles_over_its_centre(overlap_px, px):
     step = (100 - overlap_px) * 0.5 / 0.2628
     grid = make_grid(lattice(4, 3, step), size_px=(830, 641), mpp=0.2628, overlap_px=overlap_px)
@@ -80,7 +79,7 @@ def test_default_scale_divides_a_tile_exactly():
     share = round(side / heatmap.px_level0)
     assert share >= 8
     assert heatmap.px_level0 == pytest.approx(side / share, rel=1e-12)
-    assert max(heatmap.values.shape) <= 4096
+    assert max(heatmap.values.shape) <= 3072
     tiles = heatmap.values[: 3 * share, : 235 * share].reshape(3, share, 235, share)
     np.testing.assert_array_equal(tiles, np.broadcast_to(scores.reshape(3, 1, 235, 1), tiles.shape))
     assert np.isnan(heatmap.values[3 * share :]).all()
@@ -109,9 +108,9 @@ def test_corners_off_any_lattice_are_painted_where_they_are():
 def test_overlapping_tiles_are_averaged_and_a_missing_score_does_not_count():
     grid = make_grid([(0, 0), (50, 0), (100, 0)], size_px=(200, 100), overlap_px=50)
     heatmap = paint(grid, np.array([0.2, np.nan, 0.6]), px_level0=50.0)
-    np.testing.assert_allclose(heatmap.values, np.float32([[0.2, 0.2, 0.6, 0.6]] * 2))
+    np.testing.assert_allclose(heatmap.values, np.array([[0.2, 0.2, 0.6, 0.6]] * 2, np.float32))
     heatmap = paint(grid, np.array([0.2, 0.5, 0.6]), px_level0=50.0)
-    np.testing.assert_allclose(heatmap.values, np.float32([[0.2, 0.35, 0.55, 0.6]] * 2))
+    np.testing.assert_allclose(heatmap.values, np.array([[0.2, 0.35, 0.55, 0.6]] * 2, np.float32))
 
 
 @pytest.mark.parametrize(("mpp", "overlap_px"), [(0.2628, 0), (0.4991, 25)])

@@ -1,0 +1,84 @@
+"""Batches, views, the queue and the momentum copy."""
+
+import numpy as np
+import torch
+
+from mil.instance.network import InstanceNet, MomentumCopy
+from mil.instance.queue import KeyQueue
+from mil.instance.sampler import InstanceSampler
+from mil.instance.views import near_neighbours, view
+from mil.learner import Bag
+from mil.packed import PackedBags
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def packed(sizes=(5, 400, 20, 3), labels=(0, 1, 0, 0)):
+    bags = [Bag(str(i), np.full((n, 2), i, np.float32)) for i, n in enumerate(sizes)]
+    return PackedBags.of(bags, labels)
+
+
+def test_batches_mix_bags_and_balance_classes():
+    bags = packed()
+    rows, bag = InstanceSampler(bags, generator()).draw(256)
+    assert torch.equal(bags.bag_of[rows], bag)
+    counts = torch.bincount(bag, minlength=4)
+    assert bool((counts > 20).all())
+    assert counts[1] == 128
+
+
+def test_batches_follow_the_seed():
+    first, _ = InstanceSampler(packed(), generator(1)).draw(64)
+    again, _ = InstanceSampler(packed(), generator(1)).draw(64)
+    other, _ = InstanceSampler(packed(), generator(2)).draw(64)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_neighbours_are_near_and_of_the_same_candidate_set():
+    features = torch.randn(300, 4, generator=generator())
+    groups = torch.arange(300) % 2
+    found = near_neighbours(features, groups, 3, generator())
+    assert bool((groups[found] == groups[:, None]).all())
+    assert bool((found != torch.arange(300)[:, None]).all())
+    distance = (features[:, None] - features[None]).square().sum(2)
+    distance[groups[:, None] != groups[None]] = torch.inf
+    nearest = distance.fill_diagonal_(torch.inf).argsort(1)[:, :3]
+    assert torch.equal(found.sort(1).values, nearest.sort(1).values)
+
+
+def test_an_instance_that_is_alone_is_its_own_neighbour():
+    found = near_neighbours(torch.zeros(3, 2), torch.tensor([0, 1, 1]), 2, generator())
+    assert found.tolist()[0] == [0, 0]
+
+
+def test_views_lie_between_the_instance_and_its_neighbour_and_differ():
+    features, neighbours, draw = torch.zeros(50, 3), torch.ones(50, 3), generator()
+    first, second = (view(features, neighbours, 0.5, draw) for _ in range(2))
+    assert bool(((first >= 0) & (first <= 0.5)).all())
+    assert not torch.equal(first, second)
+
+
+def test_queue_has_unit_rows_from_the_start_and_forgets_the_oldest():
+    queue = KeyQueue(6, 4, generator())
+    torch.testing.assert_close(queue.keys.norm(dim=1), torch.ones(6))
+    assert queue.classes.tolist() == [-1] * 6
+    for c in range(4):
+        queue.push(torch.eye(4)[:2], torch.tensor([c, c]))
+    assert sorted(queue.classes.tolist()) == [1, 1, 2, 2, 3, 3]
+
+
+def test_the_momentum_copy_follows_and_has_no_gradient():
+    net = InstanceNet(3, 8, 1, "mix", generator())
+    copy = MomentumCopy(net, momentum=0.9)
+    before = copy.net.trunk.weight.clone()
+    with torch.no_grad():
+        net.trunk.weight += 1
+    copy.follow(net)
+    torch.testing.assert_close(copy.net.trunk.weight, before + 0.1)
+    keys = copy.keys(torch.randn(5, 3, generator=generator()))
+    assert not keys.requires_grad
+    assert not any(p.requires_grad for p in copy.net.parameters())
+    torch.testing.assert_close(keys.norm(dim=1), torch.ones(5))

@@ -1,0 +1,58 @@
+"""Candidates and soft pseudo labels: the numbers, what never changes, and that shares do not collapse."""
+
+import pytest
+import torch
+
+from mil.instance.pseudo_labels import PseudoLabels, ShareKeeper, candidates_of
+from mil.learner import Classes
+
+BINARY = Classes(("negative", "tumour"), has_negative=True)
+
+
+def test_candidates_with_a_negative_class():
+    classes = Classes(("normal", "a", "b"), has_negative=True)
+    found = candidates_of(torch.tensor([0, 1, 2]), classes)
+    assert found.int().tolist() == [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
+
+
+def test_candidates_in_subtyping():
+    classes = Classes(("a", "b"), has_negative=False)
+    assert candidates_of(torch.tensor([0, 1]), classes).int().tolist() == [[1, 1, 0], [1, 0, 1]]
+
+
+def test_moving_average():
+    labels = PseudoLabels(candidates_of(torch.tensor([1]), BINARY))
+    found = []
+    for _ in range(3):
+        labels.update(torch.tensor([0]), torch.tensor([1]), phi=0.95)
+        found.append(labels.soft[0].tolist())
+    wanted = [[0.475, 0.525], [0.45125, 0.54875], [0.4286875, 0.5713125]]
+    assert found == [pytest.approx(each, abs=1e-6) for each in wanted]
+
+
+def test_instances_of_negative_bags_stay_exactly_negative_and_rows_sum_to_one():
+    generator = torch.Generator().manual_seed(0)
+    candidates = candidates_of(torch.randint(2, (200,), generator=generator), BINARY)
+    labels, keeper = PseudoLabels(candidates), ShareKeeper(0.05, 0.5)
+    for step in range(50):
+        rows = torch.randint(200, (64,), generator=generator)
+        chosen = keeper.choose(torch.randn(64, 1, generator=generator) + 5, candidates[rows])
+        labels.update(rows, chosen, phi=0.95 - 0.003 * step)
+    negative = ~candidates[:, 1]
+    assert bool((labels.soft[negative] == torch.tensor([1.0, 0.0])).all())
+    torch.testing.assert_close(labels.soft.sum(1), torch.ones(200))
+    assert bool((labels.soft[~candidates] == 0).all())
+
+
+@pytest.mark.parametrize("shift", [-100.0, 100.0])
+def test_the_share_of_positives_stays_within_its_bounds(shift):
+    candidates = candidates_of(torch.ones(1000, dtype=torch.int64), BINARY)
+    evidence = torch.randn(1000, 1, generator=torch.Generator().manual_seed(0)) + shift
+    share = float((ShareKeeper(0.05, 0.5).choose(evidence, candidates) == 1).float().mean())
+    assert share == pytest.approx(0.05 if shift < 0 else 0.5, abs=0.002)
+
+
+def test_within_the_bounds_evidence_decides():
+    candidates = candidates_of(torch.ones(4, dtype=torch.int64), BINARY)
+    chosen = ShareKeeper(0.05, 0.9).choose(torch.tensor([[-1.0], [0.1], [-0.1], [2.0]]), candidates)
+    assert chosen.tolist() == [0, 1, 0, 1]

@@ -58,13 +58,19 @@ def timm_entry(timm_name: str) -> EncoderEntry:
     if not timm.is_model(architecture):
         near = ", ".join(timm.list_models(f"*{architecture[:12]}*")[:4]) or "timm.list_models()"
         raise ConfigError(f"timm has no model {timm_name!r}", hint=f"did you mean {near}?")
-    with torch.device("meta"):
-        model = timm.create_model(timm_name, pretrained=False, num_classes=0)
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(timm_name, pretrained=False, num_classes=0)
+    except RuntimeError as error:  # the part behind the dot
+        raise ConfigError(
+            f"timm has no weights {timm_name!r} ({error})",
+            hint=f"choose from {', '.join(timm.list_pretrained(architecture + '*')) or 'none'}",
+        ) from error
     told = timm.data.resolve_model_data_config(model)
     patch_px = _patch_px(model) if is_model_in_modules(architecture, _FLEXIBLE) else None
     card = EncoderCard(
         name=f"timm:{timm_name}",
-        dim=int(getattr(model, "num_features", 0)),
+        dim=int(getattr(model, "head_hidden_size", model.num_features)),
         input_px=told["input_size"][-1],
         mean=tuple(told["mean"]),
         std=tuple(told["std"]),

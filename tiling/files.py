@@ -83,7 +83,7 @@ def open_checked(path: Path, kind: str) -> h5py.File:
         raise FormatError(
             f"{path}: not a readable HDF5 file ({error})", hint="remove it and run the step again"
         ) from error
-    found, found_version = file.attrs.get("format"), int(read_header(file).get("format_version", 0))
+    found, found_version = file.attrs.get("format"), int(file.attrs.get("format_version", 0))
     if found != f"slidebag.{kind}":
         file.close()
         raise FormatError(

@@ -66,7 +66,7 @@ class Slide(ABC):
         found = ""
         for mpp, source in self._stated_resolutions():
             if low <= mpp <= high:
-                return Resolution(mpp, source)
+                return Resolution(float(mpp), source)
             found = found or f"resolution {mpp:.5g} µm/px ({source}) is outside {low:g} to {high:g}"
         raise ResolutionError(f"{self.id}: {found or 'states no resolution (mpp)'}", hint=_WAYS_OUT)
 

@@ -10,13 +10,11 @@ from skimage.filters import gaussian, threshold_otsu
 from skimage.morphology import closing, dilation, disk, remove_small_holes, remove_small_objects
 
 from .errors import ConfigError
+from .outlines import outlines
 from .slide import Slide
 
 _DARK = 0.25  # a slide whose usual brightness lies below is fluorescence: tissue is what shines
-_SATURATION = (
-    0.04,
-    0.12,
-)  # where Otsu's threshold may lie: paler is glass, stronger is surely stain
+_SATURATION = (0.04, 0.12)  # where Otsu's threshold may lie: paler is glass, stronger is surely stain
 _BRIGHTNESS = (0.03, 0.5)  # the same for fluorescence
 _PEN_SPREAD_UM = 60.0  # the edge of a stroke is blurred by the thumbnail
 
@@ -59,22 +57,9 @@ class TissueMask:
 
     def polygons(self) -> dict:
         """Return the outlines as a GeoJSON MultiPolygon in level-0 pixels, holes as inner rings."""
-        contours, hierarchy = cv2.findContours(
-            self.mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
-        )
-        polygons: dict[int, list] = {}
-        for k, contour in enumerate(contours):
-            if len(contour) < 3:
-                continue
-            parent = int(hierarchy[0][k][3])
-            polygons.setdefault(k if parent < 0 else parent, []).append((parent >= 0, self._ring(contour)))
-        rings = [[ring for _, ring in sorted(p, key=lambda r: r[0])] for p in polygons.values()]
-        return {"type": "MultiPolygon", "coordinates": rings}
-
-    def _ring(self, contour: np.ndarray) -> list[list[int]]:
         scale = np.array(self.size_level0_px) / np.array(self.mask.shape[::-1])
-        corners = np.rint((contour[:, 0] + 0.5) * scale).astype(int).tolist()
-        return [*corners, corners[0]]
+        rings = [[np.rint(ring * scale).astype(int).tolist() for ring in p] for p in outlines(self.mask)]
+        return {"type": "MultiPolygon", "coordinates": rings}
 
 
 def segment_tissue(slide: Slide, config: TissueConfig | None = None) -> TissueMask:

@@ -51,19 +51,20 @@ def birds(data: Path, species: tuple[int, ...] = BIRD_SPECIES) -> Iterator[Task]
         yield Task(f"species {one}", bags, labels, np.array(names), truth)
 
 
-def run_folder(folder: Path, encoder: str, negative: str) -> Iterator[Task]:
-    """Yield the one task of a slidebag run with truth pictures: is the slide other than `negative`?
+def crc(folder: Path, run: Path, encoder: str, negative: str) -> Iterator[Task]:
+    """Yield the one task of a cohort of painted slides: is the slide other than `negative`?
 
-    `folder` holds `features/<encoder>/<slide>.h5`, `truth/<slide>.png` (the whole slide, above 127 is
-    tumour) and `slides.csv` (slide, label, patient). A tile is tumour if half of its area is.
+    `folder` holds `slides.csv` (slide, label, patient) and `truth/<slide>.png` (the whole slide, above
+    127 is tumour), `run` is slidebag's own run on it with `features/<encoder>/<slide>.h5`. A tile is
+    tumour if at least half of its area is.
     """
     with (folder / "slides.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     bags, truth = [], []
     for row in rows:
-        path = folder / "features" / encoder / f"{row['slide']}.h5"
+        path = run / "features" / encoder / f"{row['slide']}.h5"
         with h5py.File(path) as file:
-            features, coords = file["features"][:], file["coords"][:]  # pyright: ignore[reportIndexIssue]
+            features, coords = np.asarray(file["features"]), np.asarray(file["coords"])
             told = dict(file.attrs)
         bags.append(Bag(row["slide"], features))
         picture = np.asarray(Image.open(folder / "truth" / f"{row['slide']}.png").convert("L")) > 127

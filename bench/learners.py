@@ -4,7 +4,7 @@ Figures are of the out-of-fold predictions pooled over the folds, the mean over 
 standard deviation over seeds. No figure is used to select anything. The last line is one JSON object.
 
     python bench/learners.py --cohort birds --data DATA
-    python bench/learners.py --cohort crc --data RUN --encoder dinov2-vits14
+    python bench/learners.py --cohort crc --data COHORT --run RUN --encoder dinov2-vits14
 """
 
 import argparse
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from cohorts import BIRD_SPECIES, Task, birds, folds, run_folder
+from cohorts import BIRD_SPECIES, Task, birds, crc, folds
 
 import mil.instance
 import mil.pooling  # noqa: F401 - files the baselines
@@ -24,7 +24,14 @@ from mil.learner import LEARNERS, Classes, Prediction
 from mil.metrics import choose_tile_threshold, dice, instance_ap, instance_auc, slide_auc
 
 N_FOLDS = 5
-FIGURES = ("slide_auc", "instance_auc", "instance_auc_in_positive", "instance_ap_in_positive", "dice", "seconds")
+FIGURES = (
+    "slide_auc",
+    "instance_auc",
+    "instance_auc_in_positive",
+    "instance_ap_in_positive",
+    "dice",
+    "seconds",
+)
 CLASSES = Classes(("negative", "positive"), has_negative=True)
 
 
@@ -105,20 +112,26 @@ def _row(name: str, figures: dict[str, float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cohort", choices=["birds", "crc"], required=True)
-    parser.add_argument("--data", type=Path, required=True, help="the data folder, or the run folder")
+    parser.add_argument("--data", type=Path, required=True, help="the data folder, or the cohort folder")
+    parser.add_argument("--run", type=Path, help="crc: the run folder with the features of the cohort")
     parser.add_argument("--encoder", default="dinov2-vits14", help="whose features of the run folder")
-    parser.add_argument("--negative", default="negative", help="the label of a negative slide")
+    parser.add_argument("--negative", default="normal", help="the label of a negative slide")
     parser.add_argument("--species", type=int, nargs="+", default=list(BIRD_SPECIES))
     parser.add_argument("--learners", nargs="+", default=list(LEARNERS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     told = parser.parse_args()
+    if told.cohort == "crc" and told.run is None:
+        parser.error("--cohort crc needs --run")
     if told.cohort == "birds":
         tasks = list(birds(told.data, tuple(told.species)))
     else:
-        tasks = list(run_folder(told.data, told.encoder, told.negative))
-    print(f"{'learner':<12}{'slide AUC':>17}{'tile AUC':>17}{'in positive':>17}{'AP in pos.':>17}{'Dice':>17}{'s/fit':>9}")
+        tasks = list(crc(told.data, told.run, told.encoder, told.negative))
+    titles = ("slide AUC", "tile AUC", "in positive", "AP in pos.", "Dice")
+    print(f"{'learner':<12}" + "".join(f"{title:>17}" for title in titles) + f"{'s/fit':>9}")
     print(json.dumps(measure(told.learners, tasks, told.seeds)))
 
 

@@ -1,5 +1,7 @@
 """`stain-stats`: colour-deconvolution and texture statistics; no weights, no download, deterministic."""
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 from skimage.color import rgb2hed
@@ -27,7 +29,7 @@ def _statistics(channel: np.ndarray) -> list[float]:
 def _granularity(channel: np.ndarray) -> list[float]:
     """Energy between neighbouring blurs: how much of the stain sits in structures of which size."""
     blurred = [channel, *(cv2.GaussianBlur(channel, (0, 0), sigma) for sigma in _SIGMAS_PX)]
-    return [float(np.abs(fine - coarse).mean()) for fine, coarse in zip(blurred, blurred[1:], strict=False)]
+    return [float(np.abs(fine - coarse).mean()) for fine, coarse in pairwise(blurred)]
 
 
 def _texture(channel: np.ndarray) -> list[float]:

@@ -2,11 +2,13 @@
 
 import hashlib
 import sys
+from typing import Any
 
 import numpy as np
 import timm
 import torch
 from huggingface_hub.errors import HfHubHTTPError
+from timm.data import resolve_model_data_config  # pyright: ignore[reportPrivateImportUsage]
 from timm.models import is_model_in_modules
 
 from tiling import ConfigError, SlidebagError, fingerprint
@@ -15,7 +17,7 @@ from .encoder import ENCODERS, PREFIXES, Encoder, EncoderCard, EncoderConfig, En
 from .weights import load_weights
 
 _FLEXIBLE = ("vision_transformer", "eva")  # families whose position embedding fits itself to the patch
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class TimmEncoder(Encoder):
@@ -66,7 +68,7 @@ def timm_entry(timm_name: str) -> EncoderEntry:
             f"timm has no weights {timm_name!r} ({error})",
             hint=f"choose from {', '.join(timm.list_pretrained(architecture + '*')) or 'none'}",
         ) from error
-    told = timm.data.resolve_model_data_config(model)
+    told = resolve_model_data_config(model)
     patch_px = _patch_px(model) if is_model_in_modules(architecture, _FLEXIBLE) else None
     card = EncoderCard(
         name=f"timm:{timm_name}",
@@ -81,8 +83,13 @@ def timm_entry(timm_name: str) -> EncoderEntry:
     return EncoderEntry(card, _loader(timm_name))
 
 
+def _dim(model: torch.nn.Module) -> int:
+    width: Any = getattr(model, "num_features", 0)
+    return int(width)
+
+
 def _patch_px(model: torch.nn.Module) -> int:
-    embed = getattr(model, "patch_embed", None)
+    embed: Any = getattr(model, "patch_embed", None)
     return int(embed.patch_size[0]) if embed is not None else 1
 
 
@@ -101,7 +108,7 @@ def build_model(timm_name: str, card: EncoderCard, config: EncoderConfig) -> tor
         ConfigError: the local weights do not fit.
         SlidebagError: the hub cannot be reached or has no weights.
     """
-    flexible = {"dynamic_img_size": True} if card.px_multiple else {}
+    flexible: dict[str, Any] = {"dynamic_img_size": True} if card.px_multiple else {}
     if config.weights is not None:
         model = timm.create_model(timm_name, pretrained=False, num_classes=0, **flexible)
         module = sys.modules[type(model).__module__]
@@ -124,7 +131,8 @@ def _register(name: str, timm_name: str, dim: int, px: int, licence: str) -> Non
         px_multiple=px,
         licence=licence,
         source=f"timm {timm_name}",
-        **_IMAGENET,
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
     )
     ENCODERS.register(name)(EncoderEntry(card, _loader(timm_name)))
 

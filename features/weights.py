@@ -31,7 +31,7 @@ def load_weights(model: torch.nn.Module, path: str, *, convert: Callable[..., An
     wrong += [k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape]
     if wrong:
         raise ConfigError(
-            f"weights {path} do not fit {type(model).__name__}: {len(wrong)} tensors differ, first {wrong[0]}",
+            f"weights {path} do not fit {type(model).__name__}: {len(wrong)} tensors differ, as {wrong[0]}",
             hint="name the encoder that these weights were made for",
         )
     model.load_state_dict(state)
@@ -48,5 +48,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
             hint="give a whole .safetensors or .pth file",
         ) from error
     for wrapper in _WRAPPERS:
-        state = state.get(wrapper, state)
+        state = state.get(wrapper, state) if isinstance(state, dict) else state
+    if not isinstance(state, dict):
+        raise ConfigError(f"weights {path} hold a {type(state).__name__}, wanted tensors by name")
     return {k.removeprefix("module.").removeprefix("backbone."): v for k, v in state.items()}

@@ -56,8 +56,9 @@ def _sum(values: Tensor, counts: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Balance:
-    """How often each class is seen in training: rare ones weigh more in the loss, and the
-    probabilities are put back to the frequencies that were seen.
+    """How often each class is seen in training.
+
+    Rare ones weigh more in the loss; probabilities are put back to the frequencies that were seen.
 
     `weight` (C,) has a mean of one over the bags; `log_prior` (C,) is the log share of the bags.
     """

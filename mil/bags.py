@@ -25,7 +25,7 @@ class LoadedBag:
     fingerprint: str
 
     def spread(self, prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
-        """Return probability (N, T) and prototype (N,) on all rows of the grid; NaN and -1 where unreadable."""
+        """Return probability (N, T) and prototype (N,) on the whole grid; NaN and -1 where unreadable."""
         n_tiles, n_classes = len(self.readable), prediction.tile_probability.shape[1]
         probability = np.full((n_tiles, n_classes), np.nan, np.float32)
         prototype = np.full(n_tiles, -1, np.int16)

@@ -91,7 +91,7 @@ def train(
     encoder: Annotated[str, typer.Option("--encoder", help="whose features to learn from")] = "stain-stats",
     settings: Settings = None,
 ) -> None:
-    """Learn from the slides' labels, fold by fold, and predict every slide by a model that has not seen it."""
+    """Learn from the slides' labels by folds; predict every slide by a model that has not seen it."""
     folder = Run(run)
     done = train_run(folder, encoder, train_config, preparation_of(folder, encoder), _pairs(settings))
     show.training(done)
@@ -143,7 +143,7 @@ def evaluate(run: RunFolder, truth: Truth = None) -> None:
     grid=GridConfig, tissue=TissueConfig, encoder=EncoderConfig, extract_config=ExtractConfig,
     train_config=TrainConfig, overlay=OverlayConfig, heatmap_config=HeatmapConfig,
 )  # fmt: skip
-def run_command(  # noqa: PLR0913  one parameter for each step's config
+def run_command(
     slides: Slides,
     run: RunFolder,
     grid: GridConfig,
@@ -218,3 +218,7 @@ def _pairs(settings: list[str] | None) -> dict[str, str]:
         if not equals:
             raise SlidebagError(f"--set {key!r} has no value", hint="write --set key=value")
     return {key.strip().replace("-", "_"): value.strip() for key, _, value in pairs}
+
+
+if __name__ == "__main__":
+    main()

@@ -261,7 +261,7 @@ def _read_table(table: Path) -> pd.DataFrame:
                 f"{table}: has no column {noun!r}, its columns are {', '.join(rows.columns)}",
                 hint=f"add a column {noun!r}" + (" (empty where unknown)" if noun == "label" else ""),
             )
-    return rows.rename(columns=known)[list(known.values())].map(str.strip)
+    return pd.DataFrame(rows.rename(columns=known), columns=list(known.values())).map(str.strip)
 
 
 def _names_of(files: dict[str, Path]) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 from scipy.ndimage import map_coordinates
 
 from tiling import FormatError, TileGrid, load_grid, replacing
@@ -33,10 +34,10 @@ def evaluate(run: Run, truth: Path | None = None) -> Evaluation:
     """
     rows = run.read_table("predictions.csv", hint="train or predict first")
     names = [c[2:-1] for c in rows.columns if c.startswith("p(")]
-    labelled = rows[rows.label.isin(names)]
+    labelled = pd.DataFrame(rows[rows["label"].isin(names)])
     if not len(labelled):
         raise FormatError(f"{run.root}: no predicted slide has a label", hint="give a table with labels")
-    probability = labelled[[f"p({n})" for n in names]].to_numpy(float)
+    probability = labelled.filter([f"p({n})" for n in names]).to_numpy(float)
     labels = np.array([names.index(label) for label in labelled.label])
     called = np.array([names.index(p) for p in labelled.prediction])
     recalls = [(called[labels == c] == c).mean() for c in np.unique(labels)]
@@ -55,7 +56,7 @@ def evaluate(run: Run, truth: Path | None = None) -> Evaluation:
 
 
 def tile_figures(run: Run, truth: Path, thresholds: dict[str, float]) -> dict[str, float]:
-    """Return patch AUC over all tiles and inside positive slides, AP there, and Dice at each slide's threshold."""
+    """Return patch AUC over all tiles and in positive slides, AP there, Dice at each slide's threshold."""
     scores, truths, calls, slide_of = [], [], [], []
     for number, (slide_id, threshold) in enumerate(sorted(thresholds.items())):
         suspicion = 1 - load_scores(run.scores_path(slide_id)).probability[:, 0]

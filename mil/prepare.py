@@ -1,4 +1,4 @@
-"""From slide files to feature bags: the verbs `tile` and `extract`, slide by slide, resumed by fingerprint."""
+"""From slide files to feature bags: the verbs `tile` and `extract`, resumed by fingerprint."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

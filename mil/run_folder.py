@@ -86,7 +86,7 @@ class Run:
         """Return the slides of this run, or only those of the given statuses."""
         rows = self.slides()
         if statuses:
-            rows = rows[rows.status.isin(statuses)]
+            rows = pd.DataFrame(rows[rows["status"].isin(statuses)])
         return Cohort(
             tuple(
                 CohortSlide(
@@ -106,7 +106,7 @@ class Run:
         rows = self.slides().set_index("slide_id", drop=False)
         for slide_id, columns in told.items():
             for column, value in columns.items():
-                rows.loc[slide_id, column] = str(value)
+                rows.loc[slide_id, [column]] = [str(value)]
         self.write_table("slides.csv", rows)
 
     def record_failures(self, step: str, failures: Iterable[Failure]) -> None:
@@ -116,7 +116,7 @@ class Run:
         new = pd.DataFrame([asdict(f) for f in failures], columns=_FAILURE_COLUMNS)
         both = [t for t in (known[known.step != step], new) if len(t)]
         if both:
-            self.write_table("failures.csv", pd.concat(both))
+            self.write_table("failures.csv", pd.DataFrame(pd.concat(both)))
         else:
             path.unlink(missing_ok=True)
 

@@ -21,7 +21,7 @@ from tiling import (
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one slide's tiles: `probability` float32 (N, C), NaN for unread tiles; `prototype` int16 (N,)."""
+    """Scores of a slide's tiles: `probability` float32 (N, C), NaN if unread; `prototype` int16 (N,)."""
 
     slide_id: str
     classes: tuple[str, ...]

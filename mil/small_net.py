@@ -9,7 +9,7 @@ from torch.nn import functional
 
 def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     """Return a linear layer drawn from `generator`: torch's own would draw from the global one."""
-    layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    layer = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
     reach = 1 / math.sqrt(n_in)
     nn.init.uniform_(layer.weight, -reach, reach, generator=generator)
     nn.init.uniform_(layer.bias, -reach, reach, generator=generator)

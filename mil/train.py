@@ -200,7 +200,7 @@ class _Job:
         rest: Sequence[CohortSlide],
         bags: list[LoadedBag],
     ) -> None:
-        """Write splits.csv, predictions.csv and the scores of every slide that no shown model was fitted on."""
+        """Write splits.csv, predictions.csv and scores, each slide by a model not fitted on it."""
         jobs = [(self.cohort.slides[i], self.bags[i], f) for k, f in enumerate(fitted) for i in folds[k].test]
         jobs += [(slide, bag, final) for slide, bag in zip(rest, bags, strict=True)]
         rows = []

@@ -53,7 +53,11 @@ def test_tiling_imports_no_torch():
 
 
 def test_nothing_is_named_after_a_drawer():
-    assert [str(path) for path in FILES if {"utils", "util", "common", "helpers", "misc"} & {*path.parts, path.stem}] == []
+    assert [
+        str(path)
+        for path in FILES
+        if {"utils", "util", "common", "helpers", "misc"} & {*path.parts, path.stem}
+    ] == []
 
 
 def test_files_are_short():

@@ -66,7 +66,15 @@ def write_header(file: h5py.File, kind: str, attributes: Mapping[str, Any]) -> N
     file.attrs["slidebag_version"] = version("slidebag")
     file.attrs["created"] = datetime.now(UTC).isoformat(timespec="seconds")
     for name, value in attributes.items():
-        file.attrs[name] = json.dumps(value) if isinstance(value, dict | list | tuple) else value
+        write_attribute(file, name, json.dumps(value) if isinstance(value, dict | list | tuple) else value)
+
+
+def write_attribute(item: h5py.File | h5py.Dataset, name: str, value: Any) -> None:
+    """Write an attribute; a text may come from a file name that is no UTF-8 and is kept as it is."""
+    if isinstance(value, str):
+        item.attrs.create(name, value.encode("utf-8", "surrogateescape"), dtype=h5py.string_dtype())
+    else:
+        item.attrs[name] = value
 
 
 def open_checked(path: Path, kind: str) -> h5py.File:
@@ -100,10 +108,21 @@ def open_checked(path: Path, kind: str) -> h5py.File:
 
 
 def read_header(file: h5py.File) -> dict[str, Any]:
-    """Return all root attributes of a slidebag file; `config` and `classes` come parsed."""
-    attributes: dict[str, Any] = dict(file.attrs.items())
-    parsed = {k: json.loads(attributes[k]) for k in ("config", "classes") if k in attributes}
-    return attributes | parsed
+    """Return all root attributes of a slidebag file; `config` and `classes` come parsed.
+
+    Looking up one that is not there raises FormatError.
+    """
+    header = _Header(file.attrs.items())
+    header.path = file.filename
+    header.update({k: json.loads(header[k]) for k in ("config", "classes") if k in header})
+    return header
+
+
+class _Header(dict[str, Any]):
+    path = ""
+
+    def __missing__(self, name: str) -> Any:
+        raise FormatError(f"{self.path}: has no attribute {name!r}", hint="make the file again")
 
 
 def read_array(file: h5py.File, name: str) -> Any:

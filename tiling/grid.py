@@ -104,7 +104,7 @@ def tile_slide(
     level, read_px = _plan_read(slide, config, wanted)
     side = config.tile_px * wanted  # exact, in level-0 pixels
     step = (config.tile_px - config.overlap_px) * wanted
-    xs, ys = (np.rint(np.arange(_count(size, side, step)) * step).astype(np.int64) for size in slide.size_px)
+    xs, ys = (_corners(size, side, step) for size in slide.size_px)
     fraction = _tissue_fraction(mask, xs, ys, side)
     rows, columns = np.nonzero((fraction >= config.min_tissue) & (fraction > 0))
     return TileGrid(
@@ -137,9 +137,10 @@ def _plan_read(slide: Slide, config: GridConfig, wanted: float) -> tuple[int, in
     return level, max(1, round(config.tile_px * wanted / slide.downsamples[level]))
 
 
-def _count(size_px: int, side: float, step: float) -> int:
-    """How many whole tiles fit along one direction; half a pixel of rounding is allowed for."""
-    return int((size_px - side + 0.5) // step) + 1 if size_px + 0.5 >= side else 0
+def _corners(size_px: int, side: float, step: float) -> np.ndarray:
+    """Where the whole tiles along one direction begin, int64; what counts are their rounded pixels."""
+    corners = np.rint(np.arange(int(size_px // step) + 1) * step).astype(np.int64)
+    return corners[corners + round(side) <= size_px]
 
 
 def _tissue_fraction(mask: TissueMask, xs: np.ndarray, ys: np.ndarray, side: float) -> np.ndarray:

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from .errors import FormatError
-from .files import open_checked, read_array, read_header, replacing, write_header
+from .files import open_checked, read_array, read_header, replacing, write_attribute, write_header
 from .grid import GridConfig, TileGrid
 from .tissue import TissueConfig
 
@@ -39,18 +39,18 @@ def grid_attributes(grid: TileGrid) -> dict[str, Any]:
 def write_coords(file: h5py.File, grid: TileGrid) -> None:
     """Write `coords` int64 (N, 2) with the attributes by which TRIDENT's readers know them."""
     coords = file.create_dataset("coords", data=grid.coords.reshape(-1, 2).astype(np.int64))
-    coords.attrs.update(
-        {
-            "patch_size": grid.config.tile_px,
-            "patch_size_level0": grid.tile_px_level0,
-            "level0_magnification": round(10 / grid.mpp, 2),
-            "target_magnification": round(10 / grid.config.tile_mpp, 2),
-            "overlap": grid.config.overlap_px,
-            "name": grid.slide_id,
-            "level0_width": grid.size_level0_px[0],
-            "level0_height": grid.size_level0_px[1],
-        }
-    )
+    attributes = {
+        "patch_size": grid.config.tile_px,
+        "patch_size_level0": grid.tile_px_level0,
+        "level0_magnification": round(10 / grid.mpp, 2),
+        "target_magnification": round(10 / grid.config.tile_mpp, 2),
+        "overlap": grid.config.overlap_px,
+        "name": grid.slide_id,
+        "level0_width": grid.size_level0_px[0],
+        "level0_height": grid.size_level0_px[1],
+    }
+    for name, value in attributes.items():
+        write_attribute(coords, name, value)
 
 
 def save_grid(grid: TileGrid, path: Path, *, thumbnail: np.ndarray | None = None) -> None:

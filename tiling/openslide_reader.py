@@ -42,8 +42,9 @@ class OpenSlideSlide(Slide):
             region = self._handle.read_region((x, y), level, size_px)
         except openslide.OpenSlideError as error:
             # OpenSlide refuses every read after a failed one: the other tiles need a fresh handle
+            fresh = self._open()
             self._handle.close()
-            self._handle = self._open()
+            self._handle = fresh
             raise SlideError(
                 f"{self.id}: cannot be read at ({x}, {y}), level {level} ({error})",
                 hint="copy the file again from its source; it is damaged or cut short",

@@ -71,7 +71,9 @@ def _rings(walk: list[_Edge]) -> list[tuple[float, np.ndarray]]:
 
 
 def _ring(edges: list[_Edge]) -> tuple[float, np.ndarray]:
-    turns = [edge[:2] for edge, before in zip(edges, [edges[-1], *edges], strict=False) if edge[2] != before[2]]
+    turns = [
+        edge[:2] for edge, before in zip(edges, [edges[-1], *edges], strict=False) if edge[2] != before[2]
+    ]
     ring = np.array([*turns, turns[0]])
     x, y = ring.T
     return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2, ring

@@ -16,6 +16,7 @@ from .slide import Slide
 _DARK = 0.25  # a slide whose usual brightness lies below is fluorescence: tissue is what shines
 _SATURATION = (0.04, 0.12)  # where Otsu's threshold may lie: paler is glass, stronger is surely stain
 _BRIGHTNESS = (0.03, 0.5)  # the same for fluorescence
+_BLUR_PX = 0.5  # calms single pixels; more would put the border where there is no tissue
 _PEN_SPREAD_UM = 60.0  # the edge of a stroke is blurred by the thumbnail
 
 
@@ -77,7 +78,7 @@ def segment_tissue(slide: Slide, config: TissueConfig | None = None) -> TissueMa
     mpp = slide.mpp * slide.size_px[0] / thumbnail.shape[1]
     hsv = rgb2hsv(thumbnail)
     found = _shining(hsv) if np.median(hsv[..., 2]) < _DARK else _stained(hsv, mpp)
-    found = closing(found, disk(2))
+    found = closing(found, disk(1))
     mm2_per_px = (mpp / 1000) ** 2
     found = remove_small_objects(found, max_size=ceil(config.min_area_mm2 / mm2_per_px))
     found = remove_small_holes(found, max_size=ceil(config.min_hole_mm2 / mm2_per_px))
@@ -92,7 +93,7 @@ def _shrink(pixels: np.ndarray, slide: Slide, mpp: float) -> np.ndarray:
 
 
 def _stained(hsv: np.ndarray, mpp: float) -> np.ndarray:
-    saturation = gaussian(hsv[..., 1], sigma=1)
+    saturation = gaussian(hsv[..., 1], sigma=_BLUR_PX)
     pen = dilation(_pen(hsv), disk(max(1, round(_PEN_SPREAD_UM / mpp))))
     rest = saturation[~pen]
     if rest.size == 0:
@@ -101,7 +102,7 @@ def _stained(hsv: np.ndarray, mpp: float) -> np.ndarray:
 
 
 def _shining(hsv: np.ndarray) -> np.ndarray:
-    brightness = gaussian(hsv[..., 2], sigma=1)
+    brightness = gaussian(hsv[..., 2], sigma=_BLUR_PX)
     return brightness > np.clip(threshold_otsu(brightness), *_BRIGHTNESS)
 
 

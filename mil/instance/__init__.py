@@ -1,4 +1,4 @@
-"""The instance learner, in the order of arXiv 2307.02249: losses, prototypes, queue, pseudo labels, learner."""
+"""The instance learner (arXiv 2307.02249): losses, prototypes, queue, pseudo labels, learner."""
 
 from .learner import InstanceConfig, SlidebagLearner
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mil.bag_term import Balance, bag_loss, slide_log_probability, tile_probability
-from mil.learner import LEARNERS, Bag, Learner, Prediction, Report
+from mil.learner import LEARNERS, Bag, Classes, Learner, Prediction, Report
 from mil.packed import PackedBags, Standardiser, chunks
 from mil.pooling import module_state, restore_module
 from tiling import ConfigError
@@ -66,20 +66,33 @@ class InstanceConfig:
             )
         if min(self.learning_rate, self.temperature) <= 0:
             raise ConfigError("learning_rate or temperature is 0 or less", hint="give more than 0")
+        for name in ("warm_up_epochs", "weight_decay", "contrast_weight", "pseudo_label_weight"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name):g}", hint="give 0 or more")
+        for name in ("key_momentum", "prototype_momentum", "view_strength"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name):g}", hint="give 0 to 1")
 
 
 class Committee(nn.Module):
     """The nets of the members, and one prototype (T, 128) a class and member."""
+
+    prototypes: Tensor
 
     def __init__(self, dim: int, hidden: int, n_margins: int, generator: torch.Generator) -> None:
         super().__init__()
         self.nets = nn.ModuleList(InstanceNet(dim, hidden, n_margins, p, generator) for p in _POOLINGS)
         self.register_buffer("prototypes", torch.zeros(len(_POOLINGS), n_margins + 1, _EMBEDDING))
 
+    @property
+    def members(self) -> list[InstanceNet]:
+        """Return the nets by their type."""
+        return [net for net in self.nets if isinstance(net, InstanceNet)]
+
     def forward(self, features: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return each member's margins (N, K) and the mean prototype scores (N, T) of features (N, D)."""
         margins, scores = [], []
-        for net, vectors in zip(self.nets, self.prototypes, strict=True):
+        for net, vectors in zip(self.members, self.prototypes, strict=True):
             embedded = net.embed(features)
             margins.append(net.classifier(embedded))
             scores.append(Prototypes(vectors, 0.0).scores(net.project(embedded)))
@@ -105,10 +118,13 @@ class SlidebagLearner(Learner):
         self._balance = Balance.of(labels, len(self.classes.names))
         self._committee = self._new_committee(generator)
         packed = PackedBags.of(bags, labels)
-        for net in self._committee.nets:
+        for net in self._committee.members:
             if net.pooling == "noisy_or":  # or else every bag of many tiles begins as surely positive
                 net.classifier.bias.data -= packed.counts.float().mean().log()
-        teaching = _Teaching(self, packed, generator)
+        features = self._standardise(packed.features)
+        teaching = _Teaching(
+            self._committee, packed, features, self.config, self.classes, self._balance, generator
+        )
         optimizer = torch.optim.AdamW(
             self._committee.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
@@ -132,7 +148,7 @@ class SlidebagLearner(Learner):
         parts = [self._committee(self._standardise(torch.from_numpy(part))) for part in chunks(bag.features)]
         margins = [torch.cat(of_member) for of_member in zip(*(p[0] for p in parts), strict=True)]
         count = torch.tensor([len(bag)])
-        read = [net.read_bags(m, count) for net, m in zip(self._committee.nets, margins, strict=True)]
+        read = [net.read_bags(m, count) for net, m in zip(self._committee.members, margins, strict=True)]
         pooled = torch.stack(read).mean(0)
         return Prediction(
             bag.id,
@@ -155,10 +171,19 @@ class SlidebagLearner(Learner):
 class _Teaching:
     """What exists only while the committee is taught: packed bags, members, pseudo labels."""
 
-    def __init__(self, learner: SlidebagLearner, packed: PackedBags, generator: torch.Generator) -> None:
-        self.config, self.classes, self.balance = learner.config, learner.classes, learner._balance
-        self.packed, self.generator = packed, generator
-        self.features = learner._standardise(packed.features)
+    def __init__(
+        self,
+        committee: Committee,
+        packed: PackedBags,
+        features: Tensor,
+        config: InstanceConfig,
+        classes: Classes,
+        balance: Balance,
+        generator: torch.Generator,
+    ) -> None:
+        self.packed, self.features = packed, features
+        self.config, self.classes, self.balance = config, classes, balance
+        self.generator = generator
         self.bag_candidates = candidates_of(packed.labels, self.classes)
         self.pseudo_labels = PseudoLabels(self.bag_candidates[packed.bag_of])
         self.keeper = self._new_keeper()
@@ -175,7 +200,7 @@ class _Teaching:
                 ),
                 self._new_keeper(),
             )
-            for net in learner._committee.nets
+            for net in committee.members
         ]
 
     def _new_keeper(self) -> ShareKeeper:
@@ -239,8 +264,9 @@ class _Teaching:
         warnings = []
         if self.config.epochs > self.config.warm_up_epochs and not 0.001 < found["share_positive"] < 0.95:
             warnings.append(
-                f"pseudo labels collapsed: {found['share_positive']:.1%} of the tiles of positive slides are called "
-                "positive; raise least_positive (none) or lower most_positive (all), or train for more epochs"
+                f"pseudo labels collapsed: {found['share_positive']:.1%} of the tiles of positive slides are "
+                "called positive; raise least_positive (none) or lower most_positive (all), or train "
+                "for more epochs"
             )
         if found["prototype_angle_deg"] < 5:
             warnings.append(

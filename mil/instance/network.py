@@ -39,7 +39,7 @@ class MomentumCopy:
     """A slow copy of a net that makes the keys; no gradient ever reaches it."""
 
     def __init__(self, net: InstanceNet, momentum: float) -> None:
-        self.net = copy.deepcopy(net).requires_grad_(False)
+        self.net = copy.deepcopy(net).requires_grad_(requires_grad=False)
         self.momentum = momentum
 
     @torch.no_grad()

@@ -51,7 +51,9 @@ def fake_slide() -> Callable[..., Slide]:
             def paint(xs, ys, _down):
                 rows, columns = ys.astype(int), xs.astype(int)
                 inside = (rows < len(pixels))[:, None] & (columns < pixels.shape[1])
-                found = pixels[np.minimum(rows, len(pixels) - 1)[:, None], np.minimum(columns, size_px[0] - 1)]
+                found = pixels[
+                    np.minimum(rows, len(pixels) - 1)[:, None], np.minimum(columns, size_px[0] - 1)
+                ]
                 return np.where(inside[..., None], found, 255).astype(np.uint8)
 
         if paint is None:

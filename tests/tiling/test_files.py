@@ -84,7 +84,9 @@ def test_fingerprint_knows_no_order_of_keys_and_no_process():
     assert set(told) == {fingerprint("slide", 0.2628, GridConfig(), TissueConfig(), {"a": 2, "b": 1})}
 
 
-@pytest.mark.parametrize("change", [{"tile_px": 256}, {"tile_mpp": 0.25}, {"overlap_px": 1}, {"min_tissue": 0.5}])
+@pytest.mark.parametrize(
+    "change", [{"tile_px": 256}, {"tile_mpp": 0.25}, {"overlap_px": 1}, {"min_tissue": 0.5}]
+)
 def test_fingerprint_sees_every_option_of_a_config(change):
     assert fingerprint(replace(GridConfig(), **change)) != fingerprint(GridConfig())
 
@@ -164,7 +166,13 @@ def test_sweep_finds_what_replacing_leaves_when_killed(tmp_path):
 
 
 def test_header_comes_back_as_written(tmp_path):
-    told = {"slide_id": "žluť/肺", "mpp": 0.2628, "config": {"a": [1, 2]}, "classes": ["n", "t"], "fingerprint": "f0"}
+    told = {
+        "slide_id": "žluť/肺",
+        "mpp": 0.2628,
+        "config": {"a": [1, 2]},
+        "classes": ["n", "t"],
+        "fingerprint": "f0",
+    }
     path = make_file(tmp_path / "a.h5", **told)
     with open_checked(path, "grid") as file:
         header = read_header(file)
@@ -205,7 +213,9 @@ def test_damaged_files_are_refused(tmp_path, damage):
     if damage == "folder":
         path.mkdir()
     elif damage != "absent":
-        path.write_bytes({"empty": b"", "text": b"slide_id,label\n" * 99, "cut": whole[: len(whole) // 2]}[damage])
+        path.write_bytes(
+            {"empty": b"", "text": b"slide_id,label\n" * 99, "cut": whole[: len(whole) // 2]}[damage]
+        )
     with pytest.raises(FormatError, match=r"a\.h5"):
         open_checked(path, "grid")
     assert stored_fingerprint(path) is None

@@ -80,7 +80,9 @@ def test_what_is_not_worth_believing_is_passed_over(unstated, useless):
 
 
 def test_nearly_square_pixels_count_as_their_mean(unstated):
-    assert told_by(unstated, {"openslide.mpp-x": "0.5", "openslide.mpp-y": "0.504"})[0] == pytest.approx(0.502)
+    assert told_by(unstated, {"openslide.mpp-x": "0.5", "openslide.mpp-y": "0.504"})[0] == pytest.approx(
+        0.502
+    )
 
 
 def test_a_missing_resolution_tells_the_three_ways_out(unstated):
@@ -105,7 +107,9 @@ def test_an_implausible_resolution_is_named(unstated, mpp):
 def test_the_bounds_are_plausible_and_any_number_is_kept_as_float(unstated, mpp):
     with open_slide(unstated, mpp=mpp) as slide:
         assert slide.mpp == mpp
-        assert type(slide.mpp) is float  # a whole number would change the grid's fingerprint on its way to disk
+        assert (
+            type(slide.mpp) is float
+        )  # a whole number would change the grid's fingerprint on its way to disk
 
 
 def test_a_file_that_is_not_there_or_no_slide_is_refused(tmp_path):
@@ -162,9 +166,7 @@ def test_reads_are_the_pixels_at_their_place(stated, pixels):
     assert np.abs(small - mean).mean() < 3
 
 
-@pytest.mark.parametrize(
-    ("level", "size_px"), [(-1, (10, 10)), (2, (10, 10)), (0, (0, 10)), (0, (10, -1))]
-)
+@pytest.mark.parametrize(("level", "size_px"), [(-1, (10, 10)), (2, (10, 10)), (0, (0, 10)), (0, (10, -1))])
 def test_what_cannot_be_read_is_refused(stated, level, size_px):
     with open_slide(stated) as slide, pytest.raises(ValueError, match="stated"):
         slide.read(0, 0, level, size_px)
@@ -219,7 +221,9 @@ def broken(stated, tmp_path):
 def test_a_broken_place_is_told_and_the_rest_still_reads(broken, stated):
     with open_slide(broken) as slide, open_slide(stated) as whole:
         for _ in range(2):
-            with pytest.raises(SlideError, match=r"broken: cannot be read at \(300, 0\), level 0.*copy the file"):
+            with pytest.raises(
+                SlideError, match=r"broken: cannot be read at \(300, 0\), level 0.*copy the file"
+            ):
                 slide.read(300, 0, 0, (100, 100))
             for x, y, level in [(0, 0, 0), (600, 300, 0), (0, 0, 1)]:
                 np.testing.assert_array_equal(

@@ -1,0 +1,324 @@
+"""What every registered learner must do, checked on bags whose truth is known."""
+
+import json
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+import pytest
+import torch
+
+from mil import LEARNERS, Bag, Classes, load_learner
+from mil.metrics import instance_auc, slide_auc
+from tiling import FormatError, SlidebagError
+
+DIM = 8
+BINARY = Classes(("negative", "tumour"), has_negative=True)
+THREE = Classes(("normal", "a", "b"), has_negative=True)
+SUBTYPES = Classes(("a", "b"), has_negative=False)
+# the baselines are quick as they are
+QUICK = {
+    "slidebag": {
+        "epochs": 12,
+        "warm_up_epochs": 5,
+        "steps_per_epoch": 10,
+        "instances_per_step": 64,
+        "queue": 128,
+    }
+}
+
+pytestmark = pytest.mark.parametrize("name", list(LEARNERS))
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Bags with labels, and the class of each instance, which no learner is handed."""
+
+    bags: list[Bag]
+    labels: list[int]
+    truth: list[np.ndarray]
+
+
+def toy(classes=BINARY, seed=0, n_bags=24, n_tiles=25, share=0.3, dim=DIM, shift=4.0) -> Toy:
+    """Gaussian instances; those of tile class c > 0 are moved along axis c."""
+    draw = np.random.default_rng(seed)
+    bags, labels, truth = [], [], []
+    for i in range(n_bags):
+        label = i % len(classes.names)
+        tile_class = label if classes.has_negative else label + 1
+        found = np.zeros(n_tiles, int)
+        if tile_class:
+            found[: max(1, round(share * n_tiles))] = tile_class
+        features = draw.normal(size=(n_tiles, dim))
+        features[found > 0, tile_class] += shift
+        order = draw.permutation(n_tiles)
+        bags.append(Bag(f"bag {i}", features[order].astype(np.float32)))
+        labels.append(label)
+        truth.append(found[order])
+    return Toy(bags, labels, truth)
+
+
+def new(name, **options):
+    kind = LEARNERS[name].config_class
+    known = {f.name for f in fields(kind)}
+    wanted = QUICK.get(name, {}) | options
+    return LEARNERS[name](kind(**{k: v for k, v in wanted.items() if k in known}))
+
+
+def fitted(name, classes=BINARY, seed=0, data=None, **options):
+    learner = new(name, **options)
+    data = data or toy(classes)
+    learner.fit(data.bags, data.labels, classes, seed=seed)
+    return learner
+
+
+_kept: dict = {}
+
+
+@pytest.fixture
+def learner(name):
+    """Return one learner fitted on two classes; it is only ever asked, so all tests share it."""
+    if name not in _kept:
+        _kept[name] = fitted(name)
+    return _kept[name]
+
+
+def assert_same(first, second):
+    assert np.array_equal(first.probability, second.probability)
+    assert np.array_equal(first.tile_probability, second.tile_probability)
+    assert np.array_equal(first.prototype, second.prototype)
+
+
+def scores(learner, data):
+    predictions = [learner.predict(bag) for bag in data.bags]
+    return np.stack([p.probability for p in predictions]), [p.tile_probability for p in predictions]
+
+
+def test_shapes_types_and_sums(learner):
+    for n_tiles in (1, 25):
+        found = learner.predict(Bag("x", toy(seed=1).bags[1].features[:n_tiles]))
+        assert found.probability.shape == (2,)
+        assert found.tile_probability.shape == (n_tiles, 2)
+        assert found.prototype.shape == (n_tiles,)
+        assert found.probability.dtype == found.tile_probability.dtype == np.float32
+        assert found.prototype.dtype == np.int16
+        assert found.probability.sum() == pytest.approx(1, abs=1e-5)
+        np.testing.assert_allclose(found.tile_probability.sum(1), 1, atol=1e-5)
+        assert found.flags == ()
+
+
+def test_a_bag_among_others_equals_the_bag_alone(learner):
+    bags = toy(seed=1).bags
+    among = [learner.predict(bag) for bag in bags][3]
+    assert_same(among, learner.predict(bags[3]))
+
+
+def test_order_of_instances_does_not_matter(learner):
+    bag = toy(seed=1).bags[1]
+    order = np.random.default_rng(0).permutation(len(bag))
+    straight, mixed = learner.predict(bag), learner.predict(Bag("mixed", bag.features[order]))
+    np.testing.assert_allclose(mixed.probability, straight.probability, atol=1e-5)
+    np.testing.assert_allclose(mixed.tile_probability, straight.tile_probability[order], atol=1e-5)
+    assert np.array_equal(mixed.prototype, straight.prototype[order])
+
+
+def test_float16_features_are_taken(learner):
+    bag = toy(seed=1).bags[1]
+    half = learner.predict(Bag("half", bag.features.astype(np.float16)))
+    np.testing.assert_allclose(half.probability, learner.predict(bag).probability, atol=0.05)
+
+
+def test_a_huge_bag_is_predicted_as_its_tiles_are(learner):
+    few = toy(seed=1).bags[1].features
+    many = np.tile(few, (2000, 1))  # 50,000 tiles: several chunks
+    found = learner.predict(Bag("huge", many)).tile_probability
+    np.testing.assert_allclose(
+        found[-len(few) :], learner.predict(Bag("few", few)).tile_probability, atol=1e-5
+    )
+
+
+def test_an_empty_bag_is_as_negative_as_can_be(learner):
+    found = learner.predict(Bag("empty", np.zeros((0, DIM), np.float32)))
+    assert found.probability.tolist() == [1, 0]
+    assert found.tile_probability.shape == (0, 2)
+    assert found.prototype.shape == (0,)
+    assert found.flags == ("no tissue",)
+
+
+def test_empty_training_bags_are_left_out_and_named(name):
+    data = toy()
+    empty = Bag("bare", np.zeros((0, DIM), np.float32))
+    learner = new(name)
+    learner.fit([*data.bags, empty], [*data.labels, 1], BINARY, seed=0)
+    assert_same(learner.predict(data.bags[1]), fitted(name).predict(data.bags[1]))
+    assert any("bare" in warning for warning in learner.warnings)
+
+
+def test_save_and_load_bit_for_bit(name, learner, tmp_path):
+    learner.save(tmp_path / "model")
+    again = load_learner(tmp_path / "model")
+    assert type(again) is LEARNERS[name]
+    assert (again.config, again.classes, again.dim) == (learner.config, learner.classes, learner.dim)
+    for bag in toy(seed=1).bags[:3]:
+        assert_same(again.predict(bag), learner.predict(bag))
+    again.save(tmp_path / "again")
+    for file in ("config.json", "weights.safetensors"):
+        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "model" / file).read_bytes()
+
+
+def test_the_model_tells_no_import_path(learner, tmp_path):
+    learner.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "weights.safetensors"]
+    assert "mil." not in (tmp_path / "config.json").read_text()
+
+
+@pytest.mark.parametrize("version", [None, 99])
+def test_a_missing_or_newer_format_version_is_refused(learner, tmp_path, version):
+    learner.save(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": version}))
+    with pytest.raises(FormatError, match=f"version {version}.*up to 1"):
+        load_learner(tmp_path)
+
+
+def test_damaged_weights_are_refused(learner, tmp_path):
+    learner.save(tmp_path)
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(FormatError, match="weights"):
+        load_learner(tmp_path)
+
+
+def test_the_seed_decides_and_nothing_else(name):
+    torch.manual_seed(1)
+    first = fitted(name, seed=3)
+    torch.manual_seed(2)
+    again, other = fitted(name, seed=3), fitted(name, seed=4)
+    bag = toy(seed=1).bags[1]
+    assert_same(first.predict(bag), again.predict(bag))
+    assert not np.array_equal(first.predict(bag).tile_probability, other.predict(bag).tile_probability)
+
+
+def test_global_randomness_is_left_alone(name):
+    torch.manual_seed(0)
+    before, before_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()
+    fitted(name, epochs=2, warm_up_epochs=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(np.random.get_state()[1], before_numpy)
+
+
+def test_it_learns_slides_and_tiles(learner):
+    data = toy(seed=1)
+    slides, tiles = scores(learner, data)
+    assert slide_auc(slides, np.array(data.labels)) > 0.95
+    assert instance_auc(np.concatenate(tiles)[:, 1], np.concatenate(data.truth) > 0) > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("classes", [THREE, SUBTYPES], ids=["three classes", "subtyping"])
+def test_it_learns_more_classes_and_subtypes(name, classes):
+    learner = fitted(name, classes, data=toy(classes, n_bags=36), steps_per_epoch=25)
+    data = toy(classes, seed=1, n_bags=36)
+    slides, tiles = scores(learner, data)
+    assert slides.shape[1] == len(classes.names)
+    assert tiles[0].shape[1] == len(classes.tile_names)
+    assert slide_auc(slides, np.array(data.labels)) > 0.95
+    score, truth = np.concatenate(tiles), np.concatenate(data.truth)
+    for c in range(1, len(classes.tile_names)):
+        assert instance_auc(score[:, c], truth == c) > 0.9
+
+
+def test_an_empty_bag_without_a_negative_class_is_undecided(name):
+    learner = fitted(name, SUBTYPES, epochs=2, warm_up_epochs=1)
+    found = learner.predict(Bag("empty", np.zeros((0, DIM), np.float32)))
+    assert found.probability.tolist() == [0.5, 0.5]
+    assert found.tile_probability.shape == (0, 3)
+
+
+def test_rare_bags_are_not_drowned(name):
+    data = toy(n_bags=40)
+    kept = [i for i, label in enumerate(data.labels) if label or i % 10 == 0]  # 4 negative, 20 positive
+    rare = Toy([data.bags[i] for i in kept], [data.labels[i] for i in kept], [])
+    slides, _ = scores(fitted(name, data=rare), toy(seed=1))
+    assert slide_auc(slides, np.array(toy(seed=1).labels)) > 0.9
+
+
+@dataclass(frozen=True)
+class ToldBag(Bag):
+    """A bag that hides the truth of its instances where a learner could look for it."""
+
+    truth: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+
+def test_no_instance_label_reaches_a_learner(name):
+    data = toy()
+    shuffled = np.random.default_rng(0)
+
+    def predict(truths):
+        bags = [ToldBag(b.id, b.features, t) for b, t in zip(data.bags, truths, strict=True)]
+        learner = fitted(name, data=Toy(bags, data.labels, []))
+        return learner.predict(data.bags[1])
+
+    assert_same(predict(data.truth), predict([shuffled.permutation(1 - t) for t in data.truth]))
+
+
+def test_progress_is_reported_every_epoch(name):
+    told: list[dict] = []
+    learner, data = new(name), toy()
+    learner.fit(data.bags, data.labels, BINARY, seed=0, report=lambda figures: told.append(dict(figures)))
+    assert [figures["epoch"] for figures in told] == list(range(learner.config.epochs))
+    assert all(np.isfinite(list(figures.values())).all() for figures in told)
+
+
+def test_features_of_another_dim_are_refused(learner):
+    with pytest.raises(SlidebagError, match=r"other: features have dim 5, wanted 8.*encoder"):
+        learner.predict(Bag("other", np.zeros((3, 5), np.float32)))
+
+
+def test_training_bags_of_two_dims_are_refused(name):
+    data = toy()
+    odd = Bag("odd", np.zeros((3, 5), np.float32))
+    with pytest.raises(SlidebagError, match=r"odd: features have dim 5, wanted 8"):
+        new(name).fit([*data.bags, odd], [*data.labels, 1], BINARY, seed=0)
+
+
+def test_features_that_are_not_finite_are_refused(name, learner):
+    data = toy()
+    spoilt = data.bags[5].features.copy()
+    spoilt[2, 1] = np.nan
+    with pytest.raises(SlidebagError, match="spoilt: features are not finite in 1 of 25"):
+        new(name).fit([*data.bags, Bag("spoilt", spoilt)], [*data.labels, 1], BINARY, seed=0)
+    with pytest.raises(SlidebagError, match="spoilt"):
+        learner.predict(Bag("spoilt", spoilt))
+
+
+def test_one_class_only_is_refused(name):
+    data = toy()
+    with pytest.raises(SlidebagError, match=r"1 class \(tumour\), wanted 2"):
+        new(name).fit(data.bags, [1] * len(data.bags), BINARY, seed=0)
+
+
+def test_labels_outside_the_classes_are_refused(name):
+    data = toy()
+    with pytest.raises(SlidebagError, match=r"labels \[2\]"):
+        new(name).fit(data.bags, [2, *data.labels[1:]], BINARY, seed=0)
+
+
+def test_a_negative_class_needs_negative_bags(name):
+    data = toy(THREE)
+    kept = [i for i, label in enumerate(data.labels) if label]
+    with pytest.raises(SlidebagError, match="'normal', the negative class"):
+        new(name).fit([data.bags[i] for i in kept], [data.labels[i] for i in kept], THREE, seed=0)
+
+
+def test_an_unfitted_learner_says_so(name, tmp_path):
+    with pytest.raises(SlidebagError, match="has not been fitted"):
+        new(name).predict(toy().bags[0])
+    with pytest.raises(SlidebagError, match="has not been fitted"):
+        new(name).save(tmp_path)
+
+
+def test_every_option_has_help_and_is_fixed(name):
+    for option in fields(LEARNERS[name].config_class):
+        assert option.metadata["help"]
+    with pytest.raises(AttributeError):
+        new(name).config.epochs = 1

@@ -1,0 +1,263 @@
+import errno
+
+import huggingface_hub.constants
+import numpy as np
+import pytest
+import timm
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import load_file, save_file
+
+from features import EncoderConfig, find_encoder, load_encoder
+from tiling import ConfigError, SlidebagError
+
+TINY = "timm:test_vit"
+
+
+def patches(n=2, side=160, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, side, side, 3)).astype(np.uint8)
+
+
+def random_model(name="test_vit", seed=0, **options):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return timm.create_model(name, num_classes=0, **options).eval()
+
+
+def own_forward(model, given, card):
+    """What one would write by hand for a timm model."""
+    images = torch.from_numpy(given).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(values)[:, None, None] for values in (card.mean, card.std))
+    with torch.no_grad():
+        return model((images - mean) / std).numpy()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_model()
+
+
+@pytest.fixture
+def weights(model, tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_file(model.state_dict(), path)
+    return path
+
+
+def load(path, name=TINY, **options):
+    return load_encoder(EncoderConfig(encoder=name, weights=str(path), **options))
+
+
+def test_local_safetensors_are_what_is_computed_with(model, weights):
+    encoder = load(weights)
+    expected = own_forward(model, patches(), encoder.card)
+    np.testing.assert_allclose(encoder.encode(patches()), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "teacher"])
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.backbone."])
+def test_local_pth_files_are_read_as_training_scripts_write_them(model, tmp_path, wrapper, prefix):
+    state = {prefix + name: value for name, value in model.state_dict().items()}
+    torch.save({wrapper: state, "epoch": 9} if wrapper else state, tmp_path / "a.pth")
+    encoder = load(tmp_path / "a.pth")
+    np.testing.assert_allclose(
+        encoder.encode(patches()), own_forward(model, patches(), encoder.card), atol=1e-5
+    )
+
+
+def test_a_classifier_in_the_file_is_left_out(tmp_path):
+    whole = timm.create_model("test_vit", num_classes=7)
+    save_file(whole.state_dict(), tmp_path / "a.safetensors")
+    assert load(tmp_path / "a.safetensors").encode(patches()).shape == (2, 64)
+
+
+def test_other_patch_sizes_fit_a_vision_transformer(weights):
+    encoder = load(weights)
+    for side in (64, 160, 224):
+        encoder.card.check_patch(side, 0.5)
+        assert encoder.encode(patches(side=side)).shape == (2, 64)
+    with pytest.raises(ConfigError, match=r"170 px.*multiple of 16"):
+        encoder.card.check_patch(170, 0.5)
+
+
+def test_a_cnn_takes_its_own_patch_size_only():
+    card = find_encoder("timm:test_resnet").card
+    card.check_patch(160, 0.5)
+    with pytest.raises(ConfigError, match=r"224 px.*wants 160 px.*--tile-px 160"):
+        card.check_patch(224, 0.5)
+
+
+def test_fingerprint_follows_weights_and_precision(weights, tmp_path):
+    other = tmp_path / "b.safetensors"
+    save_file(random_model(seed=1).state_dict(), other)
+    again = tmp_path / "c.pth"
+    torch.save(load_file(weights), again)
+    told = [
+        load(weights).fingerprint,
+        load(other).fingerprint,
+        load(weights, precision="bfloat16").fingerprint,
+    ]
+    assert len(set(told)) == 3
+    assert load(again).fingerprint == told[0]  # the same numbers in another file
+
+
+def test_wrong_weights_are_refused_by_their_first_tensor(weights, tmp_path):
+    state = load_file(weights)
+    for change, named in [
+        ({k: v for k, v in state.items() if k != "cls_token"}, "cls_token"),
+        (state | {"blocks.9.extra": torch.zeros(1)}, "blocks.9.extra"),
+        (state | {"norm.weight": torch.zeros(65)}, "norm.weight"),
+    ]:
+        save_file(change, tmp_path / "b.safetensors")
+        with pytest.raises(ConfigError, match=rf"b\.safetensors do not fit.*{named}"):
+            load(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize(
+    "name", ["timm:test_resnet", "timm:test_convnext", "timm:test_vit2", "timm:test_efficientnet"]
+)
+def test_another_models_weights_are_refused(weights, name):
+    with pytest.raises(ConfigError, match="do not fit"):
+        load(weights, name=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.safetensors", b""),
+        ("a.safetensors", b"\x00" * 64),
+        ("a.pth", b""),
+        ("a.pth", b"PK\x03\x04" + b"\x00" * 99),
+        ("a.pth", b"just some text"),
+    ],
+)
+def test_damaged_weights_are_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"{name} cannot be read"):
+        load(tmp_path / name)
+
+
+def test_cut_weights_are_refused(weights, tmp_path):
+    torch.save(load_file(weights), tmp_path / "b.pth")
+    for path in (weights, tmp_path / "b.pth"):
+        path.write_bytes(path.read_bytes()[:-5000])
+        with pytest.raises(ConfigError, match="cannot be read"):
+            load(path)
+
+
+class Trap:
+    """Runs a command when unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_code_in_a_weight_file_is_not_run(tmp_path):
+    for protocol in (2, 4):
+        torch.save({"model": Trap(tmp_path / "ran")}, tmp_path / "a.pth", pickle_protocol=protocol)
+        with pytest.raises(ConfigError, match="cannot be read"):
+            load(tmp_path / "a.pth")
+        assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(2)], torch.zeros(3), {"state_dict": [1, 2]}, 7])
+def test_what_is_no_table_of_tensors_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ConfigError, match=r"a\.pth"):
+        load(tmp_path / "a.pth")
+
+
+def test_bfloat16_is_close_and_comes_back_as_float32(weights):
+    exact, fast = load(weights).encode(patches()), load(weights, precision="bfloat16").encode(patches())
+    assert fast.dtype == np.float32
+    cosine = (exact * fast).sum(axis=1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(fast, axis=1)
+    assert cosine.min() > 0.999
+    assert np.abs(exact - fast).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("dinov9", "choose from .*dinov2-vits14"),
+        ("timm:", "unknown encoder"),
+        ("torch:resnet18", "unknown encoder"),
+        ("timm:vit_small_patch14_dinov7", "did you mean vit_small_patch14_dinov2"),
+        ("timm:qqqq", "no model 'qqqq'"),
+        ("timm:resnet18.nonsense", "resnet18.nonsense.*choose from resnet18"),
+    ],
+)
+def test_unknown_names_are_refused_with_what_there_is(name, told):
+    with pytest.raises(ConfigError, match=told):
+        find_encoder(name)
+
+
+@pytest.mark.parametrize("wrong", [{"precision": "float16"}, {"weights": "no/such/file.pth"}])
+def test_a_config_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ConfigError, match=str(next(iter(wrong.values())))):
+        EncoderConfig(**wrong)
+
+
+def test_without_a_network_the_way_out_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(SlidebagError) as caught:
+        load_encoder(EncoderConfig(encoder="dino-vits16"))
+    told = str(caught.value)
+    assert all(part in told for part in ("dino-vits16", "vit_small_patch16_224.dino", "--weights"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("reset"),
+        TimeoutError("slow"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("No pretrained weights exist"),
+        LocalEntryNotFoundError("offline"),
+    ],
+)
+def test_whatever_keeps_the_weights_away_is_told(monkeypatch, error):
+    def fail(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr(timm, "create_model", fail)
+    with pytest.raises(SlidebagError, match=rf"dinov2-vits14.*{type(error).__name__}.*--weights"):
+        load_encoder(EncoderConfig(encoder="dinov2-vits14"))
+
+
+@pytest.mark.data
+class TestRealWeights:
+    @pytest.fixture(scope="class")
+    def path(self, data_dir):
+        return data_dir / "weights" / "dinov2_vits14.safetensors"
+
+    @pytest.fixture(scope="class")
+    def tissue(self, phantom):
+        from tiling import GridConfig, open_slide, read_patches, segment_tissue, tile_slide
+
+        with open_slide(phantom.path) as slide:
+            grid = tile_slide(slide, segment_tissue(slide), GridConfig(min_tissue=0.7))
+            return next(read_patches(slide, grid, batch=3)).pixels
+
+    def test_it_computes_what_timm_computes(self, path, tissue):
+        encoder = load(path, name="dinov2-vits14")
+        # built for 224 px at once: timm itself fits the position embedding to the patch
+        by_hand = timm.create_model(
+            "vit_small_patch14_dinov2", num_classes=0, img_size=224, checkpoint_path=str(path)
+        )
+        expected = own_forward(by_hand.eval(), tissue, encoder.card)
+        assert encoder.encode(tissue).shape == (3, 384)
+        np.testing.assert_allclose(encoder.encode(tissue), expected, atol=1e-4)
+
+    def test_bfloat16_points_the_same_way(self, path, tissue):
+        exact = load(path, name="dinov2-vits14").encode(tissue)
+        fast = load(path, name="dinov2-vits14", precision="bfloat16").encode(tissue)
+        cosine = (exact * fast).sum(axis=1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(fast, axis=1)
+        assert cosine.min() > 0.999
+
+    def test_they_are_refused_by_another_model(self, path):
+        with pytest.raises(ConfigError, match="do not fit"):
+            load(path, name="dino-vits16")

@@ -1,0 +1,166 @@
+from pathlib import Path
+
+import pytest
+
+from mil import Cohort, CohortError
+
+
+def folder_of(tmp_path: Path, *names: str) -> Path:
+    folder = tmp_path / "slides"
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return folder
+
+
+def table_of(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    return path
+
+
+def cohort_of(tmp_path: Path, rows: list[tuple[str, str, str]], split: str = "") -> Cohort:
+    """A cohort of (slide, label, patient) rows; `split` holds one letter a slide: t, v or e."""
+    names = {"t": "train", "v": "val", "e": "test"}
+    folder = folder_of(tmp_path, *(f"{slide}.svs" for slide, _, _ in rows))
+    lines = ["slide,label,patient" + (",split" if split else "")]
+    for k, row in enumerate(rows):
+        lines.append(",".join(row) + (f",{names[split[k]]}" if split else ""))
+    return Cohort.from_folder(folder, table_of(tmp_path, "\n".join(lines)))
+
+
+def test_ids_keep_the_folder_so_that_equal_names_do_not_collide(tmp_path):
+    cohort = Cohort.from_folder(folder_of(tmp_path, "a/one.svs", "b/one.svs", "b/x y é.tiff"))
+    assert [s.slide_id for s in cohort.slides] == ["a/one", "b/one", "b/x y é"]
+
+
+def test_files_that_are_no_slides_are_not_looked_at(tmp_path):
+    cohort = Cohort.from_folder(folder_of(tmp_path, "one.svs", "truth.png", "notes.txt", ".hidden.svs"))
+    assert [s.slide_id for s in cohort.slides] == ["one"]
+
+
+@pytest.mark.parametrize("name", ["sub/one", "sub/one.svs", "one.svs", "one"])
+def test_a_table_may_call_a_slide_by_any_of_its_names(tmp_path, name):
+    folder = folder_of(tmp_path, "sub/one.svs", "two.svs")
+    table = table_of(tmp_path, f"slide,label\n{name},tumour\ntwo,normal\n")
+    assert {s.slide_id: s.label for s in Cohort.from_folder(folder, table).slides} == {
+        "sub/one": "tumour",
+        "two": "normal",
+    }
+
+
+def test_other_tools_column_names_are_understood(tmp_path):
+    folder = folder_of(tmp_path, "one.svs")
+    table = table_of(tmp_path, "case_id,slide_id,label\np1,one,tumour\n")
+    slide = Cohort.from_folder(folder, table).slides[0]
+    assert (slide.patient_id, slide.label) == ("p1", "tumour")
+
+
+def test_rows_without_a_file_and_files_without_a_row_are_told_and_the_rest_goes_on(tmp_path):
+    folder = folder_of(tmp_path, "one.svs", "extra.svs")
+    cohort = Cohort.from_folder(folder, table_of(tmp_path, "slide,label\none,tumour\ngone,normal\n"))
+    assert [s.slide_id for s in cohort.slides] == ["one"]
+    assert {f.slide_id for f in cohort.failures} == {"extra", "gone"}
+    assert all(f.error and f.hint for f in cohort.failures)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("slide,grade\none,3\n", "no column 'label'"),
+        ("name,label\none,3\n", "no column 'slide'"),
+        ("slide,label\none,a\none.svs,b\n", "'one' stands there twice"),
+        ("slide,label,mpp\none,a,fine\n", "mpp 'fine'"),
+        ("slide,label\nnowhere,a\n", "none of its 1 slides"),
+    ],
+)
+def test_a_bad_table_is_an_error_that_names_what_is_wrong(tmp_path, text, told):
+    folder = folder_of(tmp_path, "one.svs", "two.svs")
+    with pytest.raises(CohortError, match=told) as caught:
+        Cohort.from_folder(folder, table_of(tmp_path, text))
+    assert caught.value.hint
+
+
+def test_a_name_that_two_slides_have_is_refused(tmp_path):
+    folder = folder_of(tmp_path, "a/one.svs", "b/one.svs")
+    with pytest.raises(CohortError, match="a/one or b/one"):
+        Cohort.from_folder(folder, table_of(tmp_path, "slide,label\none,tumour\n"))
+
+
+def test_two_files_of_one_id_are_refused(tmp_path):
+    with pytest.raises(CohortError, match=r"one\.svs and one\.tif"):
+        Cohort.from_folder(folder_of(tmp_path, "one.svs", "one.tif"))
+
+
+def test_no_folder_and_no_slides_are_told_apart(tmp_path):
+    with pytest.raises(CohortError, match="no such folder"):
+        Cohort.from_folder(tmp_path / "nowhere")
+    with pytest.raises(CohortError, match="no slides there"):
+        Cohort.from_folder(folder_of(tmp_path, "readme.txt"))
+
+
+def many(n_patients: int = 12, per_patient: int = 2) -> list[tuple[str, str, str]]:
+    rows = []
+    for p in range(n_patients):
+        label = "normal" if p % 2 else "tumour"
+        rows += [(f"s{p}-{k}", label, f"p{p}") for k in range(per_patient)]
+    return rows
+
+
+def test_folds_never_cut_through_a_patient_and_test_each_slide_once(tmp_path):
+    cohort = cohort_of(tmp_path, many())
+    folds = cohort.folds(4, seed=1)
+    assert sorted(i for fold in folds for i in fold.test) == list(range(len(cohort)))
+    for fold in folds:
+        parts = [{cohort.slides[i].patient_id for i in part} for part in (fold.train, fold.validation, fold.test)]
+        assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+        assert sorted((*fold.train, *fold.validation, *fold.test)) == list(range(len(cohort)))
+        for part in (fold.train, fold.validation, fold.test):
+            assert {cohort.slides[i].label for i in part} == {"normal", "tumour"}
+
+
+def test_folds_depend_on_the_seed_alone(tmp_path):
+    cohort = cohort_of(tmp_path, many())
+    assert cohort.folds(4, seed=1) == cohort.folds(4, seed=1)
+    assert cohort.folds(4, seed=1) != cohort.folds(4, seed=2)
+
+
+def test_fewer_patients_than_folds_are_refused_by_number(tmp_path):
+    cohort = cohort_of(tmp_path, many(n_patients=6))
+    with pytest.raises(CohortError, match="has 3 patients, 5 folds") as caught:
+        cohort.folds(5, seed=0)
+    assert "--folds" in caught.value.hint
+
+
+def test_a_given_split_is_taken_as_it_is(tmp_path):
+    cohort = cohort_of(tmp_path, many(3, 2), split="ttvvee")
+    (fold,) = cohort.folds(5, seed=0)
+    assert (fold.train, fold.validation, fold.test) == ((0, 1), (2, 3), (4, 5))
+
+
+def test_a_split_through_a_patient_is_refused(tmp_path):
+    with pytest.raises(CohortError, match="'p0' is in the splits"):
+        cohort_of(tmp_path, many(3, 2), split="tvtvee").folds(5, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "negative", "names", "has_negative"),
+    [
+        (("normal", "tumour"), "", ("normal", "tumour"), True),
+        (("1", "0"), "", ("0", "1"), True),
+        (("LUSC", "LUAD"), "none", ("LUAD", "LUSC"), False),
+        (("LUSC", "LUAD", "calm"), "calm", ("calm", "LUAD", "LUSC"), True),
+    ],
+)
+def test_the_negative_class_comes_first(tmp_path, labels, negative, names, has_negative):
+    classes = cohort_of(tmp_path, [(f"s{k}", label, "") for k, label in enumerate(labels)]).classes(negative)
+    assert (classes.names, classes.has_negative) == (names, has_negative)
+
+
+def test_one_class_only_and_an_unclear_negative_are_refused(tmp_path):
+    with pytest.raises(CohortError, match="labelled 'tumour'"):
+        cohort_of(tmp_path, [("a", "tumour", ""), ("b", "tumour", "")]).classes()
+    with pytest.raises(CohortError, match="LUAD, LUSC") as caught:
+        cohort_of(tmp_path, [("a", "LUAD", ""), ("b", "LUSC", "")]).classes()
+    assert "--negative" in caught.value.hint

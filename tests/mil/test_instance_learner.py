@@ -1,0 +1,74 @@
+"""The learner `slidebag` as a whole: rare and common positives, and what it says when it collapses."""
+
+import numpy as np
+import pytest
+
+from mil import Bag, Classes
+from mil.instance import InstanceConfig, SlidebagLearner
+from mil.metrics import instance_auc
+from tiling import ConfigError
+
+CLASSES = Classes(("negative", "tumour"), has_negative=True)
+
+
+def gaussian_bags(share, seed, n_bags=40, n_tiles=100, dim=16, shift=4.0):
+    """Bags of standard normal instances; in odd ones `share`, moved by `shift`, are positive."""
+    direction = np.random.default_rng(99).normal(size=dim)
+    direction /= np.linalg.norm(direction)
+    draw = np.random.default_rng(seed)
+    bags, truth = [], []
+    for i in range(n_bags):
+        positive = np.arange(n_tiles) < (max(1, round(share * n_tiles)) if i % 2 else 0)
+        features = draw.normal(size=(n_tiles, dim)) + shift * direction * positive[:, None]
+        bags.append(Bag(str(i), features.astype(np.float32)))
+        truth.append(positive)
+    return bags, [i % 2 for i in range(n_bags)], np.concatenate(truth)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
+def test_it_does_not_collapse_however_rare_the_positives(share):
+    bags, labels, _ = gaussian_bags(share, seed=0)
+    learner, told = SlidebagLearner(), []
+    learner.fit(bags, labels, CLASSES, seed=0, report=lambda figures: told.append(dict(figures)))
+    assert learner.warnings == []
+    assert 0.01 < told[-1]["share_positive"] < 0.9
+    tests, _, truth = gaussian_bags(share, seed=1)
+    score = np.concatenate([learner.predict(bag).tile_probability[:, 1] for bag in tests])
+    assert instance_auc(score, truth) >= 0.97
+
+
+def test_guards_are_reported_every_epoch():
+    bags, labels, _ = gaussian_bags(0.3, seed=0, n_bags=8, n_tiles=10)
+    told = []
+    config = InstanceConfig(epochs=3, warm_up_epochs=1, steps_per_epoch=2)
+    SlidebagLearner(config).fit(
+        bags, labels, CLASSES, seed=0, report=lambda figures: told.append(dict(figures))
+    )
+    wanted = {"bag_loss", "contrast_loss", "pseudo_loss", "share_positive", "mean_confidence"}
+    assert all(figures.keys() >= wanted | {"prototype_angle_deg"} for figures in told)
+
+
+def test_a_collapse_is_told_with_what_to_change():
+    bags, labels, _ = gaussian_bags(0.3, seed=0, n_bags=8, n_tiles=10)
+    # so few steps that hardly a pseudo label has moved towards positive
+    learner = SlidebagLearner(InstanceConfig(epochs=2, warm_up_epochs=1, steps_per_epoch=1))
+    learner.fit(bags, labels, CLASSES, seed=0)
+    assert any("least_positive" in warning for warning in learner.warnings)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"epochs": 0},
+        {"instances_per_step": 1},
+        {"least_positive": 0.6},
+        {"learning_rate": 0.0},
+        {"queue": 0},
+        {"pseudo_label_weight": -0.5},
+        {"key_momentum": 1.5},
+    ],
+)
+def test_options_outside_their_range_are_refused(options):
+    with pytest.raises(ConfigError):
+        InstanceConfig(**options)

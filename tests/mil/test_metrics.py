@@ -1,0 +1,99 @@
+"""Figures of merit against cases whose answer is known, and thresholds from validation bags."""
+
+import numpy as np
+import pytest
+
+from mil.metrics import choose_threshold, choose_tile_threshold, dice, instance_ap, instance_auc, slide_auc
+
+
+def two_columns(positive):
+    return np.stack([1 - np.asarray(positive), positive], axis=1)
+
+
+def test_slide_auc_of_two_classes():
+    labels = np.array([0, 0, 1, 1])
+    assert slide_auc(two_columns([0.1, 0.2, 0.8, 0.9]), labels) == 1
+    assert slide_auc(two_columns([0.9, 0.8, 0.2, 0.1]), labels) == 0
+    assert slide_auc(two_columns([0.1, 0.6, 0.5, 0.9]), labels) == pytest.approx(0.75)
+
+
+def test_slide_auc_of_three_classes_is_the_mean_of_each_against_the_rest():
+    labels = np.array([0, 1, 2])
+    assert slide_auc(np.eye(3), labels) == 1
+    rolled = np.array([[0.5, 0.4, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]])
+    each = [0.5, 0.5, 1.0]
+    assert slide_auc(rolled, labels) == pytest.approx(np.mean(each))
+
+
+def test_an_absent_class_is_left_out():
+    assert slide_auc(np.eye(3)[[0, 1]], np.array([0, 1])) == 1
+
+
+@pytest.mark.parametrize("truth", [[True, True], [False, False]])
+def test_one_class_only_has_no_figure(truth):
+    assert np.isnan(instance_auc(np.array([0.1, 0.9]), np.array(truth)))
+    assert np.isnan(instance_ap(np.array([0.1, 0.9]), np.array(truth)))
+    assert np.isnan(slide_auc(two_columns([0.1, 0.9]), np.array(truth, int)))
+
+
+def test_instance_ap():
+    # the positives are first and third: precisions 1 and 2/3
+    found = instance_ap(np.array([0.9, 0.8, 0.7, 0.1]), np.array([True, False, True, False]))
+    assert found == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_dice():
+    score, truth = np.array([0.9, 0.5, 0.4, 0.1]), np.array([True, False, True, False])
+    assert dice(score, truth, 0.5) == pytest.approx(0.5)
+    assert dice(score, truth, 0.95) == 0
+    assert np.isnan(dice(score, np.zeros(4, bool), 0.95))
+
+
+def test_slide_threshold_lies_midway_between_neighbours():
+    probabilities = np.array([0.1, 0.2, 0.3, 0.35])
+    assert choose_threshold(probabilities, np.array([0, 0, 1, 1])) == pytest.approx(0.25)
+
+
+def test_slide_threshold_stays_at_a_half_where_that_is_as_good():
+    assert choose_threshold(np.array([0.1, 0.2, 0.8, 0.9]), np.array([0, 0, 1, 1])) == 0.5
+
+
+def test_slide_threshold_has_the_best_balanced_accuracy():
+    draw = np.random.default_rng(0)
+    labels = draw.random(300) < 0.2
+    probabilities = np.clip(draw.normal(0.3 + 0.2 * labels, 0.15), 0, 1)
+
+    def accuracy(threshold):
+        called = probabilities >= threshold
+        return (called[labels].mean() + (~called)[~labels].mean()) / 2
+
+    found = accuracy(choose_threshold(probabilities, labels))
+    assert found >= max(accuracy(t) for t in np.linspace(0, 1, 501)) - 1e-12
+
+
+def test_one_class_of_validation_slides_says_nothing():
+    assert choose_threshold(np.array([0.7, 0.9]), np.array([1, 1])) == 0.5
+
+
+def test_tile_threshold_is_a_half_when_negative_slides_are_quiet():
+    bags = [np.full(100, 0.1), np.full(100, 0.9)]
+    assert choose_tile_threshold(bags, np.array([0, 1])) == 0.5
+
+
+def test_tile_threshold_rises_until_few_tiles_of_negative_slides_are_left():
+    negative = np.linspace(0, 0.99, 1000)
+    found = choose_tile_threshold([negative, np.full(5, 0.99)], np.array([False, True]))
+    assert found > 0.9
+    assert (negative >= found).sum() == 10
+    assert (negative >= found - 0.01).sum() > 10
+
+
+def test_tile_threshold_ignores_positive_and_empty_slides():
+    quiet = np.full(50, 0.2)
+    bags = [quiet, np.zeros(0), np.full(50, 0.99)]
+    assert choose_tile_threshold(bags, np.array([0, 0, 1])) == 0.5
+    assert choose_tile_threshold(bags[2:], np.array([1])) == 0.5
+
+
+def test_tile_threshold_never_leaves_zero_to_one():
+    assert choose_tile_threshold([np.ones(10)], np.array([0])) <= 1

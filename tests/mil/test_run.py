@@ -1,0 +1,272 @@
+"""The whole way on drawn slides whose tumour is known, by the command line as a user calls it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from mil import Run, load_scores
+from tiling import stored_fingerprint, write_slide
+
+
+
+def slidebag(*args: object, code: int = 0, env: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "mil.cli", *map(str, args)],
+        capture_output=True, text=True, check=False, env={**os.environ, **(env or {})},
+    )  # fmt: skip
+    assert done.returncode == code, f"{args} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def stamps(folder: Path, pattern: str) -> dict[str, int]:
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in sorted(folder.rglob(pattern))}
+
+
+def run_args(cohort: Path, run: Path, *more: object) -> tuple[object, ...]:
+    return (
+        "run", cohort / "slides", run, "--table", cohort / "slides.csv", "--learner", "mix", "--folds", 3,
+        "--set", "epochs=15", "--tile-px", 112, "--longest-px", 500, *more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def done(phantom_cohort, tmp_path_factory):
+    """A finished run on the drawn cohort, and what the command said."""
+    run = tmp_path_factory.mktemp("run")
+    said = slidebag(*run_args(phantom_cohort, run, "--truth", phantom_cohort / "truth"))
+    return run, said
+
+
+def test_the_run_folder_holds_what_the_documents_promise(done, phantom_cohort):
+    run, _ = done
+    ids = pd.read_csv(phantom_cohort / "slides.csv").slide.tolist()
+    for name in ("run.json", "slides.csv", "predictions.csv", "evaluation.json"):
+        assert (run / name).is_file(), name
+    for i in ids:
+        stem = Path(i).stem
+        assert (run / "tiles" / f"{stem}.h5").is_file()
+        assert (run / "features" / "stain-stats" / f"{stem}.h5").is_file()
+        assert (run / "scores" / f"{stem}.h5").is_file()
+        assert (run / "heatmaps" / stem / "overlay.png").is_file()
+        assert (run / "heatmaps" / stem / "tiles.geojson").is_file()
+    model = run / "models" / "mix"
+    for name in ("config.json", "weights.safetensors", "recipe.json", "metrics.csv", "splits.csv"):
+        assert (model / name).is_file(), name
+    assert not (run / "failures.csv").exists()
+    assert not list(run.rglob("*.partial"))
+
+
+def test_every_slide_is_predicted_once_by_a_model_that_has_not_seen_it(done):
+    run, _ = done
+    predicted = pd.read_csv(run / "predictions.csv", dtype={"fold": str})
+    splits = pd.read_csv(run / "models" / "mix" / "splits.csv", dtype={"fold": str})
+    assert predicted.slide_id.is_unique
+    for row in predicted.itertuples():
+        mine = splits[(splits.slide_id == row.slide_id) & (splits.fold == row.fold)]
+        assert mine.part.tolist() == ["test"]
+
+
+def test_scores_are_probabilities_in_the_grids_order(done):
+    run, _ = done
+    for path in (run / "scores").glob("*.h5"):
+        scores = load_scores(path)
+        with h5py.File(run / "tiles" / path.name) as grid, h5py.File(path) as file:
+            assert np.array_equal(file["coords"][:], grid["coords"][:])
+            assert file.attrs["is_calibrated"] == np.False_
+        assert scores.classes == ("normal", "tumour")
+        assert np.allclose(scores.probability.sum(1), 1, atol=1e-5)
+
+
+def test_the_known_tumour_is_found(done):
+    run, _ = done
+    figures = json.loads((run / "evaluation.json").read_text())
+    assert figures["patch_auc"] > 0.85  # an uninformed learner has 0.5
+    assert figures["tiles"] > 100
+
+
+def test_the_same_command_twice_computes_nothing_again(done, phantom_cohort):
+    run, _ = done
+    before = stamps(run, "*.h5") | stamps(run, "*.png") | stamps(run, "*.geojson") | stamps(run, "*.safetensors")
+    said = slidebag(*run_args(phantom_cohort, run, "--truth", phantom_cohort / "truth"))
+    after = stamps(run, "*.h5") | stamps(run, "*.png") | stamps(run, "*.geojson") | stamps(run, "*.safetensors")
+    assert before == after
+    assert "(kept)" in said
+    assert said.count("8 kept") == 3
+
+
+def test_a_changed_option_recomputes_just_what_depends_on_it(done, phantom_cohort, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(done[0], run)
+    before_grids, before_bags = stamps(run, "tiles/*.h5"), stamps(run, "features/**/*.h5")
+    before_models, before_pictures = stamps(run, "*.safetensors"), stamps(run, "*.png")
+    slidebag(*run_args(phantom_cohort, run, "--opacity", 0.4))
+    assert stamps(run, "tiles/*.h5") == before_grids
+    assert stamps(run, "features/**/*.h5") == before_bags
+    assert stamps(run, "*.safetensors") == before_models
+    assert all(stamps(run, "*.png")[k] != v for k, v in before_pictures.items())
+    slidebag(*run_args(phantom_cohort, run, "--opacity", 0.4, "--seed", 1))
+    assert stamps(run, "features/**/*.h5") == before_bags
+    assert all(stamps(run, "*.safetensors")[k] != v for k, v in before_models.items())
+
+
+def test_predict_reproduces_what_the_training_stored_for_slides_outside_its_cohort(
+    phantom_cohort, tmp_path
+):
+    table = pd.read_csv(phantom_cohort / "slides.csv")
+    order = table.groupby("label").cumcount()
+    table["split"] = order.map({0: "train", 1: "train", 2: "val", 3: "test"})
+    table["patient"] = table.slide  # one slide each, so that the split cuts through no patient
+    table.to_csv(tmp_path / "split.csv", index=False)
+    run, new = tmp_path / "run", tmp_path / "new"
+    slidebag(
+        "run", phantom_cohort / "slides", run, "--table", tmp_path / "split.csv", "--learner", "mix",
+        "--set", "epochs=15", "--tile-px", 112, "--no-geojson", "--longest-px", 300,
+    )  # fmt: skip
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    names = table[table.split == "test"].slide.map(lambda s: Path(s).stem).tolist()
+    for name in names:
+        shutil.copy2(phantom_cohort / "slides" / f"{name}.svs", outside)
+    slidebag("predict", run / "models" / "mix", outside, new)
+    stored = pd.read_csv(run / "predictions.csv", dtype=str).set_index("slide_id")
+    found = pd.read_csv(new / "predictions.csv", dtype=str).set_index("slide_id")
+    assert sorted(found.index) == sorted(names) == sorted(stored.index)
+    for name in names:
+        columns = ["p(normal)", "p(tumour)", "prediction", "threshold", "tile_threshold"]
+        assert stored.loc[name, columns].tolist() == found.loc[name, columns].tolist()
+        told, again = (load_scores(r / "scores" / f"{name}.h5") for r in (run, new))
+        assert np.array_equal(told.probability, again.probability)
+
+
+def equal_bags(first: Path, second: Path) -> bool:
+    with h5py.File(first) as a, h5py.File(second) as b:
+        return a.attrs["fingerprint"] == b.attrs["fingerprint"] and all(
+            np.array_equal(a[name][:], b[name][:]) for name in ("features", "coords", "unreadable")
+        )
+
+
+def test_kill_9_in_the_middle_of_extract_leaves_whole_bags_and_a_rerun_completes_them(
+    done, phantom_cohort, tmp_path
+):
+    run = tmp_path / "run"
+    slidebag("tile", phantom_cohort / "slides", run, "--tile-px", 112)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mil.cli", "extract", str(run)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    bags = run / "features" / "stain-stats"
+    deadline = time.monotonic() + 120
+    while len(list(bags.glob("*.h5"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    whole = stamps(bags, "phantom*.h5")
+    assert 2 <= len(whole) < 8, "the kill came too early or too late to show anything"
+    assert all(stored_fingerprint(bags / name) for name in whole)
+    slidebag("extract", run)
+    assert {k: v for k, v in stamps(bags, "phantom*.h5").items() if k in whole} == whole
+    for path in (done[0] / "features" / "stain-stats").glob("*.h5"):
+        assert equal_bags(path, bags / path.name)
+
+
+@pytest.fixture
+def odd_folder(phantom_cohort, tmp_path) -> Path:
+    """A folder with a good slide, an empty one, a damaged one and one that states no resolution."""
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    good = next((phantom_cohort / "slides").glob("*.svs"))
+    shutil.copy2(good, folder / "good.svs")
+    white = np.full((600, 700, 3), 244, np.uint8)
+    write_slide(folder / "empty.svs", white, mpp=0.5)
+    write_slide(folder / "silent.svs", white, mpp=None)
+    (folder / "damaged.svs").write_bytes(good.read_bytes()[:2000])
+    return folder
+
+
+def test_bad_slides_fail_alone_with_reason_and_way_out(odd_folder, tmp_path):
+    run = tmp_path / "run"
+    said = slidebag("tile", odd_folder, run, code=1)
+    failed = pd.read_csv(run / "failures.csv").set_index("slide_id")
+    assert sorted(failed.index) == ["damaged", "silent"]
+    assert failed.hint.str.len().min() > 10
+    assert "--mpp" in failed.loc["silent", "hint"]
+    assert "damaged" in said
+    slidebag("extract", run)
+    slides = Run(run).slides().set_index("slide_id")
+    assert slides.loc["good", "status"] == "extracted"
+    assert slides.loc["empty", "status"] == "no tissue"
+    with h5py.File(run / "features" / "stain-stats" / "empty.h5") as bag:
+        assert bag["features"].shape == (0, 72)
+    slidebag("tile", odd_folder, run, "--mpp", 0.5, code=1)
+    assert pd.read_csv(run / "failures.csv").slide_id.tolist() == ["damaged"]
+
+
+def test_an_empty_slide_is_predicted_as_the_most_negative_with_a_flag(done, odd_folder, tmp_path):
+    new = tmp_path / "new"
+    slidebag("predict", done[0] / "models" / "mix", odd_folder, new, code=1)
+    row = pd.read_csv(new / "predictions.csv").set_index("slide_id").loc["empty"]
+    assert (row["p(normal)"], row["prediction"], row["flags"]) == (1.0, "normal", "no_tissue")
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (lambda t: t.drop(columns="label"), "no column 'label'"),
+        (lambda t: t.assign(label="tumour"), "'tumour'"),
+        (lambda t: pd.concat([t, t.head(1)]), "stands there twice"),
+        (lambda t: t.groupby("label").head(2), "patients, 3 folds"),
+    ],
+)
+def test_bad_tables_end_before_any_work_in_one_line(phantom_cohort, tmp_path, edit, told):
+    table = tmp_path / "bad.csv"
+    edit(pd.read_csv(phantom_cohort / "slides.csv")).to_csv(table, index=False)
+    run = tmp_path / "run"
+    said = slidebag("run", phantom_cohort / "slides", run, "--table", table, "--folds", 3, code=2)
+    assert told in said
+    assert "Traceback" not in said
+    assert not list(run.rglob("*.h5"))
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused(phantom_cohort, tmp_path):
+    (tmp_path / "file").write_text("")
+    said = slidebag("tile", phantom_cohort / "slides", tmp_path / "file", code=2)
+    assert "cannot be written to" in said
+
+
+def test_bags_of_another_dim_or_a_newer_version_are_refused(done, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(done[0], run)
+    bag = next((run / "features" / "stain-stats").glob("*.h5"))
+    with h5py.File(bag, "a") as file:
+        file.attrs["format_version"] = 99
+    said = slidebag("train", run, "--learner", "mix", "--folds", 3, code=2)
+    assert "format version 99" in said
+    with h5py.File(bag, "a") as file:
+        file.attrs["format_version"] = 1
+        narrow = file["features"][:, :10]
+        del file["features"]
+        file["features"] = narrow
+    said = slidebag("train", run, "--learner", "mix", "--folds", 3, "--set", "epochs=1", "--seed", 5, code=2)
+    assert "wanted 72" in said or "wanted 10" in said
+
+
+def test_options_may_come_from_a_file_and_flags_override(phantom_cohort, tmp_path):
+    config = tmp_path / "run.toml"
+    config.write_text("tile_px = 100\ntile_mpp = 1.0\n")
+    said = slidebag(
+        "tile", phantom_cohort / "slides", tmp_path / "run", "--config", config, "--tile-px", 50, "--print-config"
+    )
+    told = json.loads(said)
+    assert (told["tile_px"], told["tile_mpp"], told["overlap_px"]) == (50, 1.0, 0)
+    config.write_text("tile_pixels = 100\n")
+    said = slidebag("tile", phantom_cohort / "slides", tmp_path / "run", "--config", config, code=2)
+    assert "unknown option 'tile_pixels'" in said

@@ -1,12 +1,10 @@
 """Local weights: safetensors, or PyTorch files read without unpickling code."""
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tiling import ConfigError
@@ -23,7 +21,7 @@ def load_weights(model: torch.nn.Module, path: str, *, convert: Callable[..., An
     """
     state = _read(Path(path))
     if convert is not None:
-        state = convert(state, model)
+        state = _converted(state, model, convert, path)
     wanted = model.state_dict()
     spare = {k for k in state if k not in wanted and k.startswith(_SPARE)}
     state = {k: v for k, v in state.items() if k not in spare}
@@ -37,12 +35,24 @@ def load_weights(model: torch.nn.Module, path: str, *, convert: Callable[..., An
     model.load_state_dict(state)
 
 
+def _converted(
+    state: dict[str, torch.Tensor], model: torch.nn.Module, convert: Callable[..., Any], path: str
+) -> dict[str, torch.Tensor]:
+    try:
+        return convert(state, model)
+    except (LookupError, AttributeError, ValueError, RuntimeError) as error:  # names or shapes it never met
+        raise ConfigError(
+            f"weights {path} do not fit {type(model).__name__} ({type(error).__name__}: {error})",
+            hint="name the encoder that these weights were made for",
+        ) from error
+
+
 def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # an unpickler fed with anything raises anything
         raise ConfigError(
             f"weights {path} cannot be read ({type(error).__name__})",
             hint="give a whole .safetensors or .pth file",

@@ -3,12 +3,14 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
@@ -114,7 +116,8 @@ class Learner(ABC):
         for bag, _ in filled:
             _check_features(bag, filled[0][0].features.shape[1], f"like {filled[0][0].id}")
         self.classes, self.dim = classes, filled[0][0].features.shape[1]
-        self._fit([bag for bag, _ in filled], [label for _, label in filled], seed, report or _silent)
+        with _one_thread():
+            self._fit([bag for bag, _ in filled], [label for _, label in filled], seed, report or _silent)
 
     def predict(self, bag: Bag) -> Prediction:
         """Return the probabilities of a bag and its tiles, both from one pass over the instances.
@@ -271,6 +274,17 @@ def _check_features(bag: Bag, dim: int, why: str) -> None:
             f"{bag.id}: features are not finite in {len(bag) - int(finite.sum())} of {len(bag)} instances",
             hint="extract them again",
         )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Fit on one thread: the steps are small, and threads that wait for each other cost more than they bring."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _silent(figures: Mapping[str, float]) -> None:

@@ -103,11 +103,10 @@ class Run:
 
     def update_slides(self, told: Mapping[str, Mapping[str, Any]]) -> None:
         """Change some columns of some slides in slides.csv: {slide_id: {column: value}}."""
-        rows = self.slides().set_index("slide_id", drop=False)
-        for slide_id, columns in told.items():
-            for column, value in columns.items():
-                rows.loc[slide_id, [column]] = [str(value)]
-        self.write_table("slides.csv", rows)
+        rows = self.slides().to_dict("records")
+        for row in rows:
+            row.update({k: str(v) for k, v in told.get(row["slide_id"], {}).items()})
+        self.write_table("slides.csv", pd.DataFrame(rows, columns=_SLIDE_COLUMNS))
 
     def record_failures(self, step: str, failures: Iterable[Failure]) -> None:
         """Replace what failures.csv says about `step`; no file is left if nothing failed."""

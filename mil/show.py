@@ -11,7 +11,7 @@ from rich.text import Text
 from features import EncoderCard
 from tiling import ResolutionError, Slide
 
-from .batch import FAILED, Outcome
+from .batch import Outcome
 from .doctor import Finding
 from .evaluate import Evaluation
 from .run_folder import Run
@@ -60,13 +60,16 @@ def finish(run: Run, *outcomes: Outcome) -> None:
     if not path.exists():
         return
     failed = run.read_table("failures.csv")
+    steps = {o.step for o in outcomes}
+    failed = failed[failed["step"].isin(steps | ({"cohort"} if "tile" in steps else set()))]
+    if not len(failed):
+        return
     table = _table(f"{len(failed)} failed", "slide", "step", "why", "what to do")
     for row in failed.head(_MOST_ROWS).to_dict("records"):
         table.add_row(*(Text(row[c]) for c in ("slide_id", "step", "error", "hint")))
     console.print(table)
     console.print(Text(f"all of them: {path}"))
-    if any(FAILED in o.counts for o in outcomes) or len(failed):
-        raise typer.Exit(1)
+    raise typer.Exit(1)
 
 
 def training(done: Training) -> None:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
@@ -61,8 +62,17 @@ def beside_slides(labelled_cohort, tmp_path, monkeypatch) -> None:
         monkeypatch.setattr(registry, "_items", dict(registry._items))
 
 
+@pytest.fixture
+def one_thread():
+    """The nets are tiny: on a busy machine more threads wait for each other most of the time."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("beside_slides")
+@pytest.mark.usefixtures("beside_slides", "one_thread")
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_python_blocks_run_in_order(page):
     namespace = {"__name__": "documentation"}

@@ -38,7 +38,7 @@ def _edges(mask: np.ndarray) -> dict[_Edge, None]:
     edges: dict[_Edge, None] = {}
     for heading, (neighbour, (dx, dy)) in enumerate(zip(beside, _STARTS, strict=True)):
         ys, xs = np.nonzero(mask & ~neighbour)
-        edges.update(dict.fromkeys((x + dx, y + dy, heading) for x, y in zip(xs.tolist(), ys.tolist())))
+        edges |= dict.fromkeys(zip((xs + dx).tolist(), (ys + dy).tolist(), [heading] * len(xs), strict=True))
     return edges
 
 

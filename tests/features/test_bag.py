@@ -45,7 +45,7 @@ class MeanColour(Encoder):
 
     def encode(self, patches):
         self.seen.append(len(patches))
-        return patches.reshape(len(patches), -1, 3).mean(axis=1, dtype=np.float32).reshape(-1, 3)
+        return patches.mean(axis=(1, 2), dtype=np.float32)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from skimage.color import hed2rgb
 
 from features import EncoderConfig, load_encoder
 from features.stain_stats import stain_statistics
-from tiling import ConfigError
+from tiling import ConfigError, GridConfig, open_slide, read_patches, segment_tissue, tile_slide
 
 # where things are in the vector: three stains' eight statistics, two granularities, texture, colour
 MEAN = {"haematoxylin": 0, "eosin": 8, "residual": 16}
@@ -69,8 +69,6 @@ def test_larger_nuclei_move_the_energy_to_larger_structures():
     "turn", [lambda p: np.rot90(p), lambda p: p[::-1], lambda p: p[:, ::-1], lambda p: p.swapaxes(0, 1)]
 )
 def test_a_turned_patch_is_the_same_tissue(phantom, turn):
-    from tiling import open_slide
-
     y, x = np.argwhere(phantom.tissue).mean(axis=0).astype(int)
     with open_slide(phantom.path) as slide:
         patch = slide.read(x - 112, y - 112, 0, (224, 224))
@@ -79,8 +77,6 @@ def test_a_turned_patch_is_the_same_tissue(phantom, turn):
 
 
 def test_tumour_differs_from_the_rest(phantom):
-    from tiling import GridConfig, open_slide, read_patches, segment_tissue, tile_slide
-
     with open_slide(phantom.path) as slide:
         grid = tile_slide(slide, segment_tissue(slide), GridConfig(tile_px=112, min_tissue=0.8))
         found = np.stack([stain_statistics(p) for part in read_patches(slide, grid) for p in part.pixels])

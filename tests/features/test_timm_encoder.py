@@ -9,7 +9,15 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from features import EncoderConfig, find_encoder, load_encoder
-from tiling import ConfigError, SlidebagError
+from tiling import (
+    ConfigError,
+    GridConfig,
+    SlidebagError,
+    open_slide,
+    read_patches,
+    segment_tissue,
+    tile_slide,
+)
 
 TINY = "timm:test_vit"
 
@@ -156,11 +164,10 @@ class Trap:
 
 
 def test_code_in_a_weight_file_is_not_run(tmp_path):
-    for protocol in (2, 4):
-        torch.save({"model": Trap(tmp_path / "ran")}, tmp_path / "a.pth", pickle_protocol=protocol)
-        with pytest.raises(ConfigError, match="cannot be read"):
-            load(tmp_path / "a.pth")
-        assert not (tmp_path / "ran").exists()
+    torch.save({"model": Trap(tmp_path / "ran")}, tmp_path / "a.pth")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "a.pth")
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(2)], torch.zeros(3), {"state_dict": [1, 2]}, 7])
@@ -184,7 +191,7 @@ def test_bfloat16_is_close_and_comes_back_as_float32(weights):
         ("dinov9", "choose from .*dinov2-vits14"),
         ("timm:", "unknown encoder"),
         ("torch:resnet18", "unknown encoder"),
-        ("timm:vit_small_patch14_dinov7", "did you mean vit_small_patch14_dinov2"),
+        ("timm:vit_small_patch14_dinov7", "did you mean .*vit_small_patch14_dinov2"),
         ("timm:qqqq", "no model 'qqqq'"),
         ("timm:resnet18.nonsense", "resnet18.nonsense.*choose from resnet18"),
     ],
@@ -228,36 +235,40 @@ def test_whatever_keeps_the_weights_away_is_told(monkeypatch, error):
         load_encoder(EncoderConfig(encoder="dinov2-vits14"))
 
 
+@pytest.fixture(scope="module")
+def tissue(phantom):
+    with open_slide(phantom.path) as slide:
+        grid = tile_slide(slide, segment_tissue(slide), GridConfig(min_tissue=0.7))
+        return next(read_patches(slide, grid, batch=3)).pixels
+
+
+@pytest.fixture
+def dinov2(data_dir):
+    return data_dir / "weights" / "dinov2_vits14.safetensors"
+
+
 @pytest.mark.data
 class TestRealWeights:
-    @pytest.fixture(scope="class")
-    def path(self, data_dir):
-        return data_dir / "weights" / "dinov2_vits14.safetensors"
-
-    @pytest.fixture(scope="class")
-    def tissue(self, phantom):
-        from tiling import GridConfig, open_slide, read_patches, segment_tissue, tile_slide
-
-        with open_slide(phantom.path) as slide:
-            grid = tile_slide(slide, segment_tissue(slide), GridConfig(min_tissue=0.7))
-            return next(read_patches(slide, grid, batch=3)).pixels
-
-    def test_it_computes_what_timm_computes(self, path, tissue):
-        encoder = load(path, name="dinov2-vits14")
+    def test_it_computes_what_timm_computes(self, dinov2, tissue):
+        encoder = load(dinov2, name="dinov2-vits14")
         # built for 224 px at once: timm itself fits the position embedding to the patch
         by_hand = timm.create_model(
-            "vit_small_patch14_dinov2", num_classes=0, img_size=224, checkpoint_path=str(path)
+            "vit_small_patch14_dinov2",
+            num_classes=0,
+            img_size=224,
+            pretrained=True,
+            pretrained_cfg_overlay={"file": str(dinov2)},
         )
         expected = own_forward(by_hand.eval(), tissue, encoder.card)
         assert encoder.encode(tissue).shape == (3, 384)
         np.testing.assert_allclose(encoder.encode(tissue), expected, atol=1e-4)
 
-    def test_bfloat16_points_the_same_way(self, path, tissue):
-        exact = load(path, name="dinov2-vits14").encode(tissue)
-        fast = load(path, name="dinov2-vits14", precision="bfloat16").encode(tissue)
+    def test_bfloat16_points_the_same_way(self, dinov2, tissue):
+        exact = load(dinov2, name="dinov2-vits14").encode(tissue)
+        fast = load(dinov2, name="dinov2-vits14", precision="bfloat16").encode(tissue)
         cosine = (exact * fast).sum(axis=1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(fast, axis=1)
         assert cosine.min() > 0.999
 
-    def test_they_are_refused_by_another_model(self, path):
+    def test_they_are_refused_by_another_model(self, dinov2):
         with pytest.raises(ConfigError, match="do not fit"):
-            load(path, name="dino-vits16")
+            load(dinov2, name="dino-vits16")

@@ -113,7 +113,9 @@ def test_folds_never_cut_through_a_patient_and_test_each_slide_once(tmp_path):
     folds = cohort.folds(4, seed=1)
     assert sorted(i for fold in folds for i in fold.test) == list(range(len(cohort)))
     for fold in folds:
-        parts = [{cohort.slides[i].patient_id for i in part} for part in (fold.train, fold.validation, fold.test)]
+        parts = [
+            {cohort.slides[i].patient_id for i in part} for part in (fold.train, fold.validation, fold.test)
+        ]
         assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
         assert sorted((*fold.train, *fold.validation, *fold.test)) == list(range(len(cohort)))
         for part in (fold.train, fold.validation, fold.test):

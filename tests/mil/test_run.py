@@ -18,7 +18,6 @@ from mil import Run, load_scores
 from tiling import stored_fingerprint, write_slide
 
 
-
 def slidebag(*args: object, code: int = 0, env: dict[str, str] | None = None) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "mil.cli", *map(str, args)],
@@ -96,9 +95,13 @@ def test_the_known_tumour_is_found(done):
 
 def test_the_same_command_twice_computes_nothing_again(done, phantom_cohort):
     run, _ = done
-    before = stamps(run, "*.h5") | stamps(run, "*.png") | stamps(run, "*.geojson") | stamps(run, "*.safetensors")
+    before = (
+        stamps(run, "*.h5") | stamps(run, "*.png") | stamps(run, "*.geojson") | stamps(run, "*.safetensors")
+    )
     said = slidebag(*run_args(phantom_cohort, run, "--truth", phantom_cohort / "truth"))
-    after = stamps(run, "*.h5") | stamps(run, "*.png") | stamps(run, "*.geojson") | stamps(run, "*.safetensors")
+    after = (
+        stamps(run, "*.h5") | stamps(run, "*.png") | stamps(run, "*.geojson") | stamps(run, "*.safetensors")
+    )
     assert before == after
     assert "(kept)" in said
     assert said.count("8 kept") == 3
@@ -119,9 +122,7 @@ def test_a_changed_option_recomputes_just_what_depends_on_it(done, phantom_cohor
     assert all(stamps(run, "*.safetensors")[k] != v for k, v in before_models.items())
 
 
-def test_predict_reproduces_what_the_training_stored_for_slides_outside_its_cohort(
-    phantom_cohort, tmp_path
-):
+def test_predict_reproduces_what_the_training_stored_for_slides_outside_its_cohort(phantom_cohort, tmp_path):
     table = pd.read_csv(phantom_cohort / "slides.csv")
     order = table.groupby("label").cumcount()
     table["split"] = order.map({0: "train", 1: "train", 2: "val", 3: "test"})
@@ -161,7 +162,9 @@ def test_kill_9_in_the_middle_of_extract_leaves_whole_bags_and_a_rerun_completes
     run = tmp_path / "run"
     slidebag("tile", phantom_cohort / "slides", run, "--tile-px", 112)
     process = subprocess.Popen(
-        [sys.executable, "-m", "mil.cli", "extract", str(run)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "mil.cli", "extract", str(run)],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
     )
     bags = run / "features" / "stain-stats"
     deadline = time.monotonic() + 120
@@ -263,7 +266,14 @@ def test_options_may_come_from_a_file_and_flags_override(phantom_cohort, tmp_pat
     config = tmp_path / "run.toml"
     config.write_text("tile_px = 100\ntile_mpp = 1.0\n")
     said = slidebag(
-        "tile", phantom_cohort / "slides", tmp_path / "run", "--config", config, "--tile-px", 50, "--print-config"
+        "tile",
+        phantom_cohort / "slides",
+        tmp_path / "run",
+        "--config",
+        config,
+        "--tile-px",
+        50,
+        "--print-config",
     )
     told = json.loads(said)
     assert (told["tile_px"], told["tile_mpp"], told["overlap_px"]) == (50, 1.0, 0)

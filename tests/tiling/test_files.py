@@ -70,7 +70,8 @@ def test_fingerprint_changes_with_each_value():
 
 def test_fingerprint_knows_no_order_of_keys_and_no_process():
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
-    code = "from tiling import *; print(fingerprint('slide', 0.2628, GridConfig(), TissueConfig(), {'b': 1, 'a': 2}))"
+    values = "'slide', 0.2628, GridConfig(), TissueConfig(), {'b': 1, 'a': 2}"
+    code = f"from tiling import *; print(fingerprint({values}))"
     told = [
         subprocess.run(
             [sys.executable, "-c", code],
@@ -155,7 +156,7 @@ def test_sweep_removes_only_what_is_stale(tmp_path):
 
 
 def test_sweep_finds_what_replacing_leaves_when_killed(tmp_path):
-    code = "import os, sys; from pathlib import Path; from tiling import replacing\nwith replacing(Path(sys.argv[1])): os._exit(9)"
+    code = "import os, sys, pathlib, tiling\nwith tiling.replacing(pathlib.Path(sys.argv[1])): os._exit(9)"
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.h5"], check=False)
     assert done.returncode == 9
     (left,) = tmp_path.iterdir()

@@ -56,7 +56,7 @@ def test_the_phantoms_tissue_is_found(phantom):
     assert iou(found.mask, phantom.tissue) >= 0.9
 
 
-@pytest.mark.parametrize("tissue_mpp", [4.0, 8.0, 16.0])
+@pytest.mark.parametrize("tissue_mpp", [4.0, 8.0])
 def test_tissue_is_found_at_any_scale_and_pen_is_not_tissue(tmp_path, tissue_mpp):
     for seed in (0, 5):
         plain = render_phantom(PhantomConfig(size_px=(1600, 1200), seed=seed, has_pen=False))

@@ -278,7 +278,7 @@ def _check_features(bag: Bag, dim: int, why: str) -> None:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Fit on one thread: the steps are small, and threads that wait for each other cost more than they bring."""
+    """Fit on one thread: the steps are small, threads that wait for each other cost more."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -103,9 +103,9 @@ class Run:
 
     def update_slides(self, told: Mapping[str, Mapping[str, Any]]) -> None:
         """Change some columns of some slides in slides.csv: {slide_id: {column: value}}."""
-        rows = self.slides().to_dict("records")
+        rows = [{str(k): v for k, v in row.items()} for row in self.slides().to_dict("records")]
         for row in rows:
-            row.update({k: str(v) for k, v in told.get(row["slide_id"], {}).items()})
+            row |= {k: str(v) for k, v in told.get(row["slide_id"], {}).items()}
         self.write_table("slides.csv", pd.DataFrame(rows, columns=_SLIDE_COLUMNS))
 
     def record_failures(self, step: str, failures: Iterable[Failure]) -> None:

@@ -61,7 +61,8 @@ def finish(run: Run, *outcomes: Outcome) -> None:
         return
     failed = run.read_table("failures.csv")
     steps = {o.step for o in outcomes}
-    failed = failed[failed["step"].isin(steps | ({"cohort"} if "tile" in steps else set()))]
+    steps |= {"cohort"} if "tile" in steps else set()
+    failed = failed.loc[failed["step"].isin(list(steps))]
     if not len(failed):
         return
     table = _table(f"{len(failed)} failed", "slide", "step", "why", "what to do")

@@ -60,9 +60,14 @@ class Slide(ABC):
         none worth believing.
 
         Raises:
-            ResolutionError: none is stated, or only one outside 0.05 to 20 µm/px.
+            ResolutionError: none is stated, or only one outside 0.05 to 20 µm/px, or the table's is.
         """
         low, high = PLAUSIBLE_MPP
+        if self._given_mpp is not None and not low <= self._given_mpp <= high:
+            raise ResolutionError(
+                f"{self.id}: the slide table says {self._given_mpp:g} µm/px, outside {low:g} to {high:g}",
+                hint="correct or empty the column 'mpp' of the slide table",
+            )
         found = ""
         for mpp, source in self._stated_resolutions():
             if low <= mpp <= high:

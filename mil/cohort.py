@@ -145,7 +145,7 @@ class Cohort:
         return Cohort(chosen)
 
     def classes(self, negative: str = "") -> Classes:
-        """Return the classes of the labelled slides; `negative` names the negative one, "none" says there is none.
+        """Return the classes of the labelled slides; `negative` names the negative one, or is "none".
 
         Without `negative` it is the one label that is called normal, negative, benign, 0 or alike.
 

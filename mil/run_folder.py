@@ -122,7 +122,7 @@ class Run:
     def note(self, step: str, told: Mapping[str, Any]) -> None:
         """Keep in run.json what a step was told and how it went."""
         path = self.root / "run.json"
-        record = json.loads(path.read_text()) if path.exists() else {"steps": {}}
+        record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"steps": {}}
         record["slidebag_version"] = version("slidebag")
         record["steps"][step] = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), **told}
         with replacing(path) as temporary:

@@ -249,15 +249,17 @@ def dinov2(data_dir):
 
 @pytest.mark.data
 class TestRealWeights:
-    def test_it_computes_what_timm_computes(self, dinov2, tissue):
+    def test_it_computes_what_timm_computes(self, dinov2, tissue, tmp_path):
         encoder = load(dinov2, name="dinov2-vits14")
-        # built for 224 px at once: timm itself fits the position embedding to the patch
+        # built for 224 px at once: timm itself fits the position embedding to the patch, on loading
+        # and in the file's own precision, hence float32
+        save_file({k: v.float() for k, v in load_file(dinov2).items()}, tmp_path / "float32.safetensors")
         by_hand = timm.create_model(
             "vit_small_patch14_dinov2",
             num_classes=0,
             img_size=224,
             pretrained=True,
-            pretrained_cfg_overlay={"file": str(dinov2)},
+            pretrained_cfg_overlay={"file": str(tmp_path / "float32.safetensors")},
         )
         expected = own_forward(by_hand.eval(), tissue, encoder.card)
         assert encoder.encode(tissue).shape == (3, 384)

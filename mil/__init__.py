@@ -1,7 +1,7 @@
 """Bags to predictions: cohorts, learners, evaluation, runs and the command line."""
 
 from . import instance, pooling  # noqa: F401  being imported files its learners in the registry
-from .cohort import Cohort, CohortError, CohortSlide, Failure, Fold
+from .cohort import Cohort, CohortSlide, Failure, Fold
 from .demo import demo
 from .evaluate import Evaluation, evaluate
 from .heatmaps import HeatmapConfig, heatmap
@@ -11,6 +11,7 @@ from .predict import predict
 from .prepare import ExtractConfig, Preparation, extract, tile
 from .run_folder import Run
 from .scores import Scores, load_scores, save_scores
+from .slide_table import CohortError
 from .train import TrainConfig, Training, train
 
 __all__ = [

@@ -77,7 +77,7 @@ def names_of(files: dict[str, Path]) -> dict[str, list[str]]:
 
 
 def match(name: str, names: dict[str, list[str]], table: Path) -> str | None:
-    """Return the id that a table\'s name means, None if there is no such slide; raises CohortError."""
+    """Return the id that a table's name means, None if there is no such slide; raises CohortError."""
     found = names.get(Path(name).as_posix(), [])
     if name in found:
         return name

@@ -11,7 +11,7 @@ from .run_folder import Run
 from .train import TrainConfig
 
 N_SLIDES = 24
-SIZE_PX = (3000, 2400)
+SIZE_PX = (2600, 2000)
 
 
 def demo(
@@ -34,5 +34,5 @@ def demo(
                 report=lambda done, _: advance(f"{done}"),
             )
     cohort = Cohort.from_folder(folder / "cohort" / "slides", table)
-    plan = Plan(train=TrainConfig(folds=4), overlay=OverlayConfig())
+    plan = Plan(train=TrainConfig(folds=6), overlay=OverlayConfig())
     return run_all(cohort, run, plan, truth=folder / "cohort" / "truth")

@@ -15,6 +15,7 @@ from .geojson import geojson_fingerprint, write_geojson
 from .grid import GridConfig, TileGrid, grid_fingerprint, tile_slide
 from .grid_file import grid_attributes, load_grid, save_grid, write_coords
 from .heatmap import Heatmap, paint
+from .jpeg_reader import JpegTiffSlide
 from .legend import Legend
 from .openslide_reader import OpenSlideSlide
 from .overlay import OverlayConfig, overlay, overlay_fingerprint, write_overlay
@@ -32,6 +33,7 @@ __all__ = [
     "FormatError",
     "GridConfig",
     "Heatmap",
+    "JpegTiffSlide",
     "Legend",
     "OpenSlideSlide",
     "OverlayConfig",

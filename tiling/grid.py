@@ -25,6 +25,10 @@ class GridConfig:
     allow_upsampling: bool = field(
         default=False, metadata={"help": "enlarge slides scanned coarser than --tile-mpp"}
     )
+    exact_pixels: bool = field(
+        default=False,
+        metadata={"help": "decode every pixel even where the decoder could scale down for less"},
+    )
 
     def __post_init__(self) -> None:
         if self.tile_px < 1:

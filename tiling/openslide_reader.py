@@ -19,11 +19,14 @@ class OpenSlideSlide(Slide):
     """A slide that OpenSlide reads: Aperio, Hamamatsu, MIRAX, Leica, Philips, DICOM, tiled TIFF."""
 
     reader = "openslide"
+    preference = 20
 
     def __init__(self, path: Path, *, id: str, mpp: float | None, fallback_mpp: float | None) -> None:
         super().__init__(path, id=id, mpp=mpp, fallback_mpp=fallback_mpp)
+        self._is_closed = False
         self._handle = self._open()
         self.level_sizes_px = self._handle.level_dimensions
+        self._downsamples = tuple(float(d) for d in self._handle.level_downsamples)
         self.properties = dict(self._handle.properties)
         background = self.properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF")
         self._background = tuple(bytes.fromhex(background))
@@ -36,6 +39,11 @@ class OpenSlideSlide(Slide):
                 f"{self.id}: cannot be opened ({error})",
                 hint=f"check that {self.path.name} is a complete slide file",
             ) from error
+
+    @property
+    def downsamples(self) -> tuple[float, ...]:
+        """Level-0 pixels per pixel of each level, as OpenSlide places them; 1.0 first."""
+        return self._downsamples
 
     def _read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> np.ndarray:
         try:
@@ -74,5 +82,7 @@ class OpenSlideSlide(Slide):
         return (x if x == y else (x + y) / 2), key_x
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._handle.close()
+        """Let go of the file; once is enough, twice does no harm."""
+        if not self._is_closed:
+            self._handle.close()
+        self._is_closed = True

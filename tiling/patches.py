@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .errors import SlideError
 from .grid import TileGrid
 from .slide import Slide
+
+_SIZE_ERROR_PX = 0.25  # of a patch, that rounding to whole scaled pixels may cost
+_REGION_BYTES = 64 << 20  # of regions that are held before they are resized
 
 
 @dataclass(frozen=True)
@@ -31,23 +33,41 @@ class Patches:
 
 def read_patches(slide: Slide, grid: TileGrid, *, batch: int = 64) -> Iterator[Patches]:
     """Yield the grid's patches in order, at most `batch` at a time; unreadable ones are marked."""
+    side = grid.config.tile_px
+    scale = _scale(slide, grid)
+    read_px = round(grid.read_px / scale)
+    part = max(1, min(batch, _REGION_BYTES // (read_px * read_px * 3)))
+    regions = np.empty((part, read_px, read_px, 3), np.uint8)
     for start in range(0, len(grid), batch):
         coords = grid.coords[start : start + batch]
-        side = grid.config.tile_px
-        pixels = np.full((len(coords), side, side, 3), 255, np.uint8)
+        pixels = np.empty((len(coords), side, side, 3), np.uint8)
         unreadable = np.zeros(len(coords), bool)
-        for row, (x, y) in enumerate(coords.tolist()):
-            try:
-                pixels[row] = _read_patch(slide, grid, x, y)
-            except SlideError:
-                unreadable[row] = True
+        for first in range(0, len(coords), part):
+            rows = slice(first, min(first + part, len(coords)))
+            into = pixels[rows] if read_px == side else regions[: rows.stop - first]
+            unreadable[rows] = slide.read_batch(coords[rows], grid.level, into, scale=scale)
+            if read_px != side:
+                _resize(into, pixels[rows], unreadable[rows])
+        pixels[unreadable] = 255
         yield Patches(start, pixels, unreadable)
 
 
-def _read_patch(slide: Slide, grid: TileGrid, x: int, y: int) -> np.ndarray:
-    region = slide.read(x, y, grid.level, (grid.read_px, grid.read_px))
+def _scale(slide: Slide, grid: TileGrid) -> int:
+    """How much the decoder may leave out: patches stay as fine as they are wanted, and as large."""
     side = grid.config.tile_px
-    if grid.read_px == side:
-        return region
-    way = cv2.INTER_AREA if grid.read_px > side else cv2.INTER_CUBIC  # area averaging is the antialiasing
-    return cv2.resize(region, (side, side), interpolation=way)
+    if grid.config.exact_pixels:
+        return 1
+
+    def fits(scale: int) -> bool:
+        size = round(grid.read_px / scale)
+        return size >= side and abs(size * scale - grid.read_px) * side <= _SIZE_ERROR_PX * grid.read_px
+
+    return max(s for s in slide.scales if s == 1 or fits(s))
+
+
+def _resize(regions: np.ndarray, pixels: np.ndarray, unreadable: np.ndarray) -> None:
+    # area averaging is the antialiasing
+    way = cv2.INTER_AREA if regions.shape[1] > pixels.shape[1] else cv2.INTER_CUBIC
+    for region, patch, is_lost in zip(regions, pixels, unreadable, strict=True):
+        if not is_lost:
+            cv2.resize(region, patch.shape[1::-1], dst=patch, interpolation=way)

@@ -1,11 +1,12 @@
 """A named set of independent alternatives: readers, encoders, learners."""
 
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from .errors import ConfigError
 
 T = TypeVar("T")
+S = TypeVar("S")  # an item keeps its own, narrower type
 
 
 class Registry(Generic[T]):
@@ -15,13 +16,13 @@ class Registry(Generic[T]):
         self.kind = kind
         self._items: dict[str, T] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str) -> Callable[[S], S]:
         """Return a decorator that files an item under `name`; raises ValueError if it is taken."""
 
-        def add(item: T) -> T:
+        def add(item: S) -> S:
             if name in self._items:
                 raise ValueError(f"{self.kind} {name!r} is already registered")
-            self._items[name] = item
+            self._items[name] = cast(T, item)
             return item
 
         return add

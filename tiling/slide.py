@@ -7,14 +7,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from .errors import ResolutionError, SlideError
+from .errors import ResolutionError, SlidebagError, SlideError
 from .registry import Registry
 
 PLAUSIBLE_MPP = (0.05, 20.0)  # an electron microscope begins below, a flatbed scanner above
 _WAYS_OUT = "set it in the file's own metadata, in the column 'mpp' of the slide table, or with --mpp"
+_BLOCK_PX = 4096  # blocks that a level without smaller ones is read in
 _PROBE_BYTES = 65536  # head and tail that go into a slide's identity
+
+
+class Unsuited(SlidebagError):
+    """A file that is no case for a reader; the next one may take it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,10 @@ class Slide(ABC):
     id: str
     path: Path
     reader: str
+    preference: int  # readers are asked in this order
+    suffixes: frozenset[str] | None = None  # of the files that the reader is asked for; None is all
+    scales: tuple[int, ...] = (1,)  # a level can be read at 1/scale for less
+    passed_over: tuple[str, ...] = ()  # why readers of lower preference did not take the file
     level_sizes_px: tuple[tuple[int, int], ...]  # (width, height), level 0 first
     properties: Mapping[str, str]
 
@@ -110,11 +120,44 @@ class Slide(ABC):
             raise ValueError(f"{self.id}: no region of {size_px} px at level {level} to read")
         return self._read(x, y, level, size_px)
 
+    def read_batch(self, corners: np.ndarray, level: int, out: np.ndarray, *, scale: int = 1) -> np.ndarray:
+        """Read a region from each corner into `out`; return which could not be read, bool (n,).
+
+        Args:
+            corners: int64 (n, 2), (x, y) at level 0.
+            level: the level that is read.
+            out: uint8 (n, h, w, 3), filled; what could not be read is left as it was.
+            scale: one of `scales`; the regions are h x scale by w x scale pixels of the level.
+        """
+        failed = np.zeros(len(corners), bool)
+        for row, (x, y) in enumerate(corners.tolist()):
+            try:
+                out[row] = self.read(x, y, level, (out.shape[2] * scale, out.shape[1] * scale))
+            except SlideError:
+                failed[row] = True
+        return failed
+
     def thumbnail(self, mpp: float) -> np.ndarray:
-        """Return the lowest level that is at least as fine as `mpp`, whole, as (H, W, 3) uint8."""
-        wanted = max(mpp / self.mpp, 1.0)
-        level = max(i for i, d in enumerate(self.downsamples) if d <= wanted * 1.01)
-        return self.read(0, 0, level, self.level_sizes_px[level])
+        """Return the whole slide about as fine as `mpp` or finer, (H, W, 3) uint8.
+
+        It comes from the lowest adequate level, which is averaged down block by block where it is
+        much finer than asked for, so that a slide without a pyramid takes no more memory than another.
+        """
+        wanted = max(mpp / self.mpp, 1.0) * 1.01
+        level = max(i for i, d in enumerate(self.downsamples) if d <= wanted)
+        shrink = int(wanted / self.downsamples[level])
+        width, height = self.level_sizes_px[level]
+        if shrink == 1 or min(width, height) < shrink:
+            return self.read(0, 0, level, (width, height))
+        out = np.empty((height // shrink, width // shrink, 3), np.uint8)
+        side = max(1, _BLOCK_PX // shrink)
+        for y in range(0, len(out), side):
+            for x in range(0, out.shape[1], side):
+                part = out[y : y + side, x : x + side]
+                place = [round(v * shrink * self.downsamples[level]) for v in (x, y)]
+                block = self.read(place[0], place[1], level, (part.shape[1] * shrink, part.shape[0] * shrink))
+                part[:] = cv2.resize(block, part.shape[1::-1], interpolation=cv2.INTER_AREA)
+        return out
 
     @abstractmethod
     def _read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> np.ndarray: ...
@@ -162,4 +205,20 @@ def open_slide(
     path = Path(path)
     if not path.exists():
         raise SlideError(f"{path}: no such file", hint="check the path in the slide table")
-    return READERS["openslide"](path, id=id or path.stem, mpp=mpp, fallback_mpp=fallback_mpp)
+    passed_over: list[str] = []
+    problems: list[SlideError] = []
+    for reader in sorted((READERS[name] for name in READERS), key=lambda r: r.preference):
+        if reader.suffixes is not None and path.suffix.lower() not in reader.suffixes:
+            continue
+        try:
+            slide = reader(path, id=id or path.stem, mpp=mpp, fallback_mpp=fallback_mpp)
+        except Unsuited as reason:
+            passed_over.append(f"{reader.reader}: {reason.message}")
+        except SlideError as problem:
+            problems.append(problem)
+        else:
+            slide.passed_over = tuple(passed_over)
+            return slide
+    if problems:
+        raise problems[0]
+    raise SlideError(f"{path}: no reader takes it", hint="; ".join(passed_over) or "give a slide file")

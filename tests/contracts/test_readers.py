@@ -9,7 +9,10 @@ import pytest
 
 from tiling import READERS, ResolutionError, SlideError, open_slide
 
-SAMPLES = {"openslide": ".svs"}  # the suffix of a file that the reader opens, written from the phantom
+SAMPLES = {
+    "jpeg-tiff": ".svs",
+    "openslide": ".svs",
+}  # the suffix of a file that the reader opens, written from the phantom
 
 
 @pytest.fixture(params=sorted(READERS))

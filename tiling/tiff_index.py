@@ -1,0 +1,86 @@
+"""Where the compressed tiles of a JPEG-tiled TIFF lie, so that they can be decoded without a TIFF library."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+_TILE_SIDES_PX = range(16, 4097)
+_MAX_TILES = 1 << 24  # a slide of a million pixels a side in tiles of 256
+_MAX_TILE_BYTES = 1 << 26
+_PHOTOMETRIC_TRANSFORM = {tifffile.PHOTOMETRIC.RGB: 0, tifffile.PHOTOMETRIC.YCBCR: 1}
+
+
+class NotIndexable(Exception):
+    """A TIFF whose tiles cannot be addressed; the text says why."""
+
+
+@dataclass(frozen=True)
+class TiledLevel:
+    """The tiles of one image of a TIFF: `offsets` and `byte_counts` int64 (rows, columns), 0 where missing.
+
+    `size_px` and `tile_px` are (width, height). `head` is what goes before a tile's own segments:
+    start of image, the Adobe marker that states the colour transform, and the shared tables.
+    """
+
+    size_px: tuple[int, int]
+    tile_px: tuple[int, int]
+    offsets: np.ndarray
+    byte_counts: np.ndarray
+    head: bytes
+
+    def __repr__(self) -> str:
+        rows, columns = self.offsets.shape
+        return f"TiledLevel({self.size_px[0]} × {self.size_px[1]} px, {columns} × {rows} tiles)"
+
+    def stream(self, compressed: bytes) -> bytes:
+        """Return a whole JPEG stream of a tile's bytes as they are in the file."""
+        return self.head + compressed[2:]  # without its own start of image
+
+
+def index_tiles(path: Path) -> list[TiledLevel]:
+    """Return the JPEG-tiled images of a TIFF in the file's order.
+
+    Raises:
+        NotIndexable: the file is no TIFF, or states sizes or places that cannot be.
+    """
+    try:
+        with tifffile.TiffFile(path) as file:
+            pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage)]
+            return [_level(page, path.stat().st_size) for page in pages if _is_jpeg_tiled(page)]
+    except (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
+        raise NotIndexable(f"tifffile cannot list its tiles ({error})") from error
+
+
+def _is_jpeg_tiled(page: tifffile.TiffPage) -> bool:
+    return page.is_tiled and page.compression == tifffile.COMPRESSION.JPEG
+
+
+def _level(page: tifffile.TiffPage, file_bytes: int) -> TiledLevel:
+    transform = _PHOTOMETRIC_TRANSFORM.get(tifffile.PHOTOMETRIC(page.photometric))
+    if transform is None or page.samplesperpixel != 3 or page.bitspersample != 8:
+        raise NotIndexable(
+            f"its tiles are {page.samplesperpixel} x {page.bitspersample} bit, no RGB or YCbCr"
+        )
+    if page.planarconfig != tifffile.PLANARCONFIG.CONTIG:
+        raise NotIndexable("its colours lie in separate planes")
+    width, height = page.imagewidth, page.imagelength
+    tile_width, tile_height = page.tilewidth, page.tilelength
+    if min(width, height) < 1 or tile_width not in _TILE_SIDES_PX or tile_height not in _TILE_SIDES_PX:
+        raise NotIndexable(f"states {width} × {height} px in tiles of {tile_width} × {tile_height}")
+    shape = (-(-height // tile_height), -(-width // tile_width))
+    if shape[0] * shape[1] > _MAX_TILES or len(page.dataoffsets) != shape[0] * shape[1]:
+        raise NotIndexable(f"lists {len(page.dataoffsets)} tiles, {shape[0] * shape[1]} are due")
+    offsets = np.array(page.dataoffsets, np.int64).reshape(shape)
+    byte_counts = np.array(page.databytecounts, np.int64).reshape(shape)
+    if byte_counts.max() > _MAX_TILE_BYTES or (offsets + byte_counts).max() > file_bytes:
+        raise NotIndexable("lists tiles beyond the end of the file")
+    head = _head(transform, page.jpegtables or b"")
+    return TiledLevel((width, height), (tile_width, tile_height), offsets, byte_counts, head)
+
+
+def _head(transform: int, tables: bytes) -> bytes:
+    """Without the Adobe marker decoders guess the colours, and Aperio's RGB tiles would turn green."""
+    adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform])
+    return b"\xff\xd8" + adobe + tables[2:-2]  # without start and end of image

@@ -1,5 +1,6 @@
 """Pixels and places: slides, tissue, grids, patches, and scores painted back on the slide."""
 
+from .array_reader import ArraySlide, OmeTiffSlide, OmeZarrSlide, PictureSlide
 from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, SlideError
 from .files import (
     fingerprint,
@@ -24,22 +25,26 @@ from .phantom import Phantom, PhantomConfig, render_phantom
 from .phantom_cohort import write_phantom_cohort
 from .pyramid import write_slide
 from .registry import Registry
-from .slide import READERS, Resolution, Slide, open_slide
+from .slide import READERS, Resolution, Slide, Unsuited, open_slide
 from .tissue import TissueConfig, TissueMask, segment_tissue
 
 __all__ = [
     "READERS",
+    "ArraySlide",
     "ConfigError",
     "FormatError",
     "GridConfig",
     "Heatmap",
     "JpegTiffSlide",
     "Legend",
+    "OmeTiffSlide",
+    "OmeZarrSlide",
     "OpenSlideSlide",
     "OverlayConfig",
     "Patches",
     "Phantom",
     "PhantomConfig",
+    "PictureSlide",
     "Registry",
     "Resolution",
     "ResolutionError",
@@ -49,6 +54,7 @@ __all__ = [
     "TileGrid",
     "TissueConfig",
     "TissueMask",
+    "Unsuited",
     "fingerprint",
     "geojson_fingerprint",
     "grid_attributes",

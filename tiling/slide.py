@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -149,14 +150,17 @@ class Slide(ABC):
         width, height = self.level_sizes_px[level]
         if shrink == 1 or min(width, height) < shrink:
             return self.read(0, 0, level, (width, height))
-        out = np.empty((height // shrink, width // shrink, 3), np.uint8)
-        side = max(1, _BLOCK_PX // shrink)
-        for y in range(0, len(out), side):
-            for x in range(0, out.shape[1], side):
-                part = out[y : y + side, x : x + side]
-                place = [round(v * shrink * self.downsamples[level]) for v in (x, y)]
-                block = self.read(place[0], place[1], level, (part.shape[1] * shrink, part.shape[0] * shrink))
-                part[:] = cv2.resize(block, part.shape[1::-1], interpolation=cv2.INTER_AREA)
+        out = np.empty((-(-height // shrink), -(-width // shrink), 3), np.uint8)
+        rows, columns = (
+            _edges(n, side, _BLOCK_PX // shrink)
+            for n, side in zip(out.shape[:2], (height, width), strict=True)
+        )
+        for (top, bottom), (y, until_y) in rows:
+            for (left, right), (x, until_x) in columns:
+                corner = [round(v * self.downsamples[level]) for v in (x, y)]
+                block = self.read(corner[0], corner[1], level, (until_x - x, until_y - y))
+                size = (right - left, bottom - top)
+                out[top:bottom, left:right] = cv2.resize(block, size, interpolation=cv2.INTER_AREA)
         return out
 
     @abstractmethod
@@ -179,6 +183,13 @@ class Slide(ABC):
     def __repr__(self) -> str:
         width, height = self.size_px
         return f"Slide({self.id!r}, {width} × {height} px, {len(self.level_sizes_px)} levels, {self.reader})"
+
+
+def _edges(n: int, size_px: int, step: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Runs of up to `step` of `n` small pixels, each with the run of the `size_px` pixels that it shows."""
+    starts = [*range(0, n, max(1, step)), n]
+    places = [round(start * size_px / n) for start in starts]
+    return list(zip(pairwise(starts), pairwise(places), strict=True))
 
 
 READERS: Registry[type[Slide]] = Registry("reader")

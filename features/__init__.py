@@ -1,7 +1,7 @@
 """Patches to vectors: encoders, extraction and feature bags."""
 
 from . import stain_stats, timm_encoder  # noqa: F401  being imported files their encoders in the registry
-from .bag import DTYPES, FeatureBag, bag_fingerprint, extract_features, load_features
+from .bag import BagConfig, FeatureBag, bag_fingerprint, extract_features, load_features
 from .encoder import (
     ENCODERS,
     PRECISIONS,
@@ -13,12 +13,13 @@ from .encoder import (
     find_encoder,
     load_encoder,
 )
+from .stored_patches import load_patches
 
 __all__ = [
-    "DTYPES",
     "ENCODERS",
     "PRECISIONS",
     "PREFIXES",
+    "BagConfig",
     "Encoder",
     "EncoderCard",
     "EncoderConfig",
@@ -29,4 +30,5 @@ __all__ = [
     "find_encoder",
     "load_encoder",
     "load_features",
+    "load_patches",
 ]

@@ -1,6 +1,6 @@
 """Feature bags: one HDF5 file a slide, one row a tile, in the grid's order (docs/formats.md)."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import h5py
@@ -25,8 +25,24 @@ from tiling import (
 )
 
 from .encoder import Encoder, EncoderConfig
+from .stored_patches import PatchStore
 
 DTYPES = ("float16", "float32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagConfig:
+    """How feature bags are stored and filled."""
+
+    dtype: str = field(default="float16", metadata={"help": "stored numbers: float16 or float32"})
+    batch: int = field(default=64, metadata={"help": "patches encoded at a time"})
+    save_patches: bool = field(default=False, metadata={"help": "keep the patches in the bags, as JPEG"})
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ConfigError(f"dtype is {self.dtype!r}", hint=f"choose from {', '.join(DTYPES)}")
+        if self.batch < 1:
+            raise ConfigError(f"batch is {self.batch}", hint="give 1 or more")
 
 
 @dataclass(frozen=True)
@@ -53,9 +69,10 @@ class FeatureBag:
         return f"FeatureBag({self.slide_id!r}, {n} tiles × {dim} features of {self.encoder})"
 
 
-def bag_fingerprint(grid_fingerprint: str, encoder: Encoder, dtype: str) -> str:
+def bag_fingerprint(grid_fingerprint: str, encoder: Encoder, config: BagConfig) -> str:
     """Return the fingerprint that the feature bag of a grid will have."""
-    return fingerprint(grid_fingerprint, encoder.fingerprint, dtype)
+    kept = ("patches",) if config.save_patches else ()
+    return fingerprint(grid_fingerprint, encoder.fingerprint, config.dtype, *kept)
 
 
 def extract_features(
@@ -64,9 +81,8 @@ def extract_features(
     encoder: Encoder,
     path: Path,
     *,
-    config: EncoderConfig,
-    dtype: str = "float16",
-    batch: int = 64,
+    encoder_config: EncoderConfig,
+    config: BagConfig,
 ) -> int:
     """Encode all tiles of a grid into a feature bag at `path`; return how many were unreadable.
 
@@ -78,16 +94,17 @@ def extract_features(
         SlideError: no tile of the slide could be read.
         SlidebagError: the encoder yields NaN or infinity.
     """
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype is {dtype!r}", hint=f"choose from {', '.join(DTYPES)}")
     encoder.card.check_patch(grid.config.tile_px, grid.config.tile_mpp)
     unreadable = np.zeros(len(grid), bool)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        rows = file.create_dataset("features", (len(grid), encoder.card.dim), dtype=dtype)
-        for patches in read_patches(slide, grid, batch=batch):
+        rows = file.create_dataset("features", (len(grid), encoder.card.dim), dtype=config.dtype)
+        store = PatchStore(file, slide, grid) if config.save_patches else None
+        for patches in read_patches(slide, grid, batch=config.batch):
             here = slice(patches.start, patches.start + len(patches))
             unreadable[here] = patches.unreadable
-            rows[here] = _encode(encoder, patches.pixels, patches.unreadable, dtype, grid.slide_id)
+            rows[here] = _encode(encoder, patches.pixels, patches.unreadable, config.dtype, grid.slide_id)
+            if store:
+                store.add(patches)
         if len(grid) and unreadable.all():
             raise SlideError(
                 f"{grid.slide_id}: none of its {len(grid)} tiles can be read",
@@ -99,11 +116,12 @@ def extract_features(
             "encoder": encoder.card.name,
             "encoder_fingerprint": encoder.fingerprint,
             "dim": encoder.card.dim,
-            "dtype": dtype,
-            "precision": config.precision,
+            "dtype": config.dtype,
+            "precision": encoder_config.precision,
             "n_unreadable": int(unreadable.sum()),
-            "config": {"encoder": config.encoder, "precision": config.precision, "dtype": dtype},
-            "fingerprint": bag_fingerprint(grid.fingerprint, encoder, dtype),
+            "config": {"encoder": asdict(encoder_config), "bag": asdict(config)},
+            "fingerprint": bag_fingerprint(grid.fingerprint, encoder, config),
+            "reader": slide.reader,
         }
         write_header(file, "features", attributes)
     return int(unreadable.sum())

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from features import (
-    DTYPES,
+    BagConfig,
     Encoder,
     EncoderConfig,
     bag_fingerprint,
@@ -13,7 +13,6 @@ from features import (
     load_encoder,
 )
 from tiling import (
-    ConfigError,
     GridConfig,
     Slide,
     TissueConfig,
@@ -32,18 +31,10 @@ from .run_folder import Run
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractConfig:
+class ExtractConfig(BagConfig):
     """How feature bags are stored and with what they are computed."""
 
-    dtype: str = field(default="float16", metadata={"help": "stored numbers: float16 or float32"})
-    batch: int = field(default=64, metadata={"help": "patches encoded at a time"})
     device: str = field(default="cpu", metadata={"help": "where the encoder runs: cpu, cuda, cuda:1, mps"})
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ConfigError(f"dtype is {self.dtype!r}", hint=f"choose from {', '.join(DTYPES)}")
-        if self.batch < 1:
-            raise ConfigError(f"batch is {self.batch}", hint="give 1 or more")
 
 
 @dataclass(frozen=True)
@@ -118,10 +109,10 @@ def _extract_one(
 ) -> str:
     grid = load_grid(run.grid_path(slide.slide_id))
     path = run.features_path(encoder.encoder, slide.slide_id)
-    if stored_fingerprint(path) == bag_fingerprint(grid.fingerprint, loaded, config.dtype):
+    if stored_fingerprint(path) == bag_fingerprint(grid.fingerprint, loaded, config):
         return KEPT if len(grid) else NO_TISSUE
     with open_slide(slide.path, id=slide.slide_id, mpp=grid.mpp) as opened:
-        extract_features(opened, grid, loaded, path, config=encoder, dtype=config.dtype, batch=config.batch)
+        extract_features(opened, grid, loaded, path, encoder_config=encoder, config=config)
     return DONE if len(grid) else NO_TISSUE
 
 

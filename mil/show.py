@@ -136,7 +136,7 @@ def slide(opened: Slide) -> bool:
         f"{w} × {h} (1/{d:.4g})" for (w, h), d in zip(opened.level_sizes_px, opened.downsamples, strict=True)
     )
     table.add_row("levels", levels)
-    table.add_row("reader", opened.reader)
+    table.add_row("reader", "\n".join([opened.reader, *(f"not {why}" for why in opened.passed_over)]))
     usable = True
     try:
         found = opened.resolution

@@ -93,6 +93,15 @@ class JpegTiffSlide(OpenSlideSlide):
             self._tiles.trim()
         return failed
 
+    def compressed_tile(self, x: int, y: int, level: int, side_px: int) -> bytes | None:
+        """Return the JPEG that the file holds of just this square, None where there is none."""
+        down, of = self.downsamples[level], self._levels[level]
+        column, row = x / down / side_px, y / down / side_px
+        is_whole = column.is_integer() and row.is_integer() and of.tile_px == (side_px, side_px)
+        if not is_whole or (column + 1) * side_px > of.size_px[0] or (row + 1) * side_px > of.size_px[1]:
+            return None
+        return self._tiles.stream(level, int(row), int(column))
+
     def _portions(self, plans: list[list["_Piece"]]) -> Iterator[tuple[int, int]]:
         """Runs of regions whose tiles together stay within bounds."""
         first, count = 0, 0

@@ -138,6 +138,10 @@ class Slide(ABC):
                 failed[row] = True
         return failed
 
+    def compressed_tile(self, x: int, y: int, level: int, side_px: int) -> bytes | None:
+        """Return the JPEG that the file holds of just this square, None where there is none."""
+        return None
+
     def thumbnail(self, mpp: float) -> np.ndarray:
         """Return the whole slide about as fine as `mpp` or finer, (H, W, 3) uint8.
 

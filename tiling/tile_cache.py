@@ -45,12 +45,10 @@ class TileCache:
             UndecodableTile: it is missing in the file, or damaged.
         """
         level, row, column, scale = place
-        of = self._levels[level]
-        count = int(of.byte_counts[row, column])
-        if not count:
+        width, height = (side // scale for side in self._levels[level].tile_px)
+        stream = self.stream(level, row, column)
+        if stream is None:
             raise UndecodableTile
-        width, height = (side // scale for side in of.tile_px)
-        stream = of.stream(self._bytes_at(int(of.offsets[row, column]), count))
         out = np.empty((height, width, 3), np.uint8) if out is None else out
         try:
             pixels = simplejpeg.decode_jpeg(
@@ -61,6 +59,19 @@ class TileCache:
         if pixels.shape != (height, width, 3):
             raise UndecodableTile
         return pixels
+
+    def stream(self, level: int, row: int, column: int) -> bytes | None:
+        """Return a tile as a whole JPEG, not decoded; None if it is missing."""
+        of = self._levels[level]
+        count = int(of.byte_counts[row, column])
+        if not count:
+            return None
+        try:
+            with self._lock:
+                self._file.seek(int(of.offsets[row, column]))
+                return of.stream(self._file.read(count))
+        except OSError:
+            return None
 
     def load(self, places: Iterable[Place]) -> None:
         """Decode those of `places` that are not there yet, in the file's order; broken ones stay out."""
@@ -122,14 +133,6 @@ class TileCache:
         width, height = (side // place[3] for side in self._levels[place[0]].tile_px)
         spare = self._spare.get((height, width, 3))
         return spare.pop() if spare else np.empty((height, width, 3), np.uint8)
-
-    def _bytes_at(self, offset: int, count: int) -> bytes:
-        try:
-            with self._lock:
-                self._file.seek(offset)
-                return self._file.read(count)
-        except OSError as error:
-            raise UndecodableTile from error
 
 
 def _n_cores() -> int:

@@ -1,11 +1,13 @@
 import json
 from dataclasses import replace
+from functools import partial
 
 import h5py
 import numpy as np
 import pytest
 
 from features import (
+    BagConfig,
     Encoder,
     EncoderCard,
     EncoderConfig,
@@ -18,6 +20,7 @@ from tiling import (
     ConfigError,
     FormatError,
     GridConfig,
+    Slide,
     SlidebagError,
     SlideError,
     TissueConfig,
@@ -67,11 +70,12 @@ def path(tmp_path):
 
 
 def extract(slide, grid, path, encoder=None, **options):
-    return extract_features(slide, grid, encoder or MeanColour(), path, config=CONFIG, **options)
+    encoder = encoder or MeanColour()
+    return extract_features(slide, grid, encoder, path, encoder_config=CONFIG, config=BagConfig(**options))
 
 
 def break_at(monkeypatch, slide, places, error=SlideError):
-    """Make the slide unreadable at these level-0 corners."""
+    """Make the slide unreadable at these level-0 corners, read one by one."""
     read = slide._read
 
     def broken(x, y, level, size_px):
@@ -80,6 +84,7 @@ def break_at(monkeypatch, slide, places, error=SlideError):
         return read(x, y, level, size_px)
 
     monkeypatch.setattr(slide, "_read", broken)
+    monkeypatch.setattr(slide, "read_batch", partial(Slide.read_batch, slide))
 
 
 def test_rows_are_the_encoded_patches_in_the_grids_order(slide, grid, path):
@@ -132,10 +137,10 @@ def test_the_file_holds_what_its_page_says(slide, grid, path):
         "dtype": "float16",
         "precision": "float32",
         "n_unreadable": 0,
-        "fingerprint": bag_fingerprint(grid.fingerprint, encoder, "float16"),
+        "fingerprint": bag_fingerprint(grid.fingerprint, encoder, BagConfig()),
     }
     assert {name: told[name] for name in expected} == expected
-    assert json.loads(told["config"])["encoder"] == CONFIG.encoder
+    assert json.loads(told["config"])["encoder"]["encoder"] == CONFIG.encoder
     assert {"slidebag_version", "created"} <= set(told)
 
 
@@ -161,10 +166,10 @@ def test_fingerprint_follows_grid_encoder_and_dtype(slide, grid):
     other.fingerprint = "retrained"
     finer = tile_slide(slide, segment_tissue(slide), GridConfig(tile_px=64))
     told = [
-        bag_fingerprint(grid.fingerprint, MeanColour(), "float16"),
-        bag_fingerprint(grid.fingerprint, MeanColour(), "float32"),
-        bag_fingerprint(grid.fingerprint, other, "float16"),
-        bag_fingerprint(finer.fingerprint, MeanColour(), "float16"),
+        bag_fingerprint(grid.fingerprint, MeanColour(), BagConfig()),
+        bag_fingerprint(grid.fingerprint, MeanColour(), BagConfig(dtype="float32")),
+        bag_fingerprint(grid.fingerprint, other, BagConfig()),
+        bag_fingerprint(finer.fingerprint, MeanColour(), BagConfig()),
     ]
     assert len(set(told)) == 4
 
@@ -223,7 +228,7 @@ def test_a_slide_without_tiles_has_a_whole_empty_bag(slide, grid, path, tmp_path
     assert bag.features.shape == (0, 3)
     assert bag.coords.shape == (0, 2)
     assert bag.unreadable.shape == (0,)
-    assert bag.fingerprint == bag_fingerprint(empty.fingerprint, encoder, "float16")
+    assert bag.fingerprint == bag_fingerprint(empty.fingerprint, encoder, BagConfig())
     assert "0 tiles" in repr(bag)
 
 

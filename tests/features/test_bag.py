@@ -1,6 +1,5 @@
 import json
 from dataclasses import replace
-from functools import partial
 
 import h5py
 import numpy as np
@@ -20,11 +19,10 @@ from tiling import (
     ConfigError,
     FormatError,
     GridConfig,
-    Slide,
+    OpenSlideSlide,
     SlidebagError,
     SlideError,
     TissueConfig,
-    open_slide,
     read_patches,
     save_grid,
     segment_tissue,
@@ -53,7 +51,7 @@ class MeanColour(Encoder):
 
 @pytest.fixture(scope="module")
 def slide(phantom):
-    with open_slide(phantom.path, id="ward/a") as opened:
+    with OpenSlideSlide(phantom.path, id="ward/a", mpp=None, fallback_mpp=None) as opened:
         yield opened
 
 
@@ -84,7 +82,6 @@ def break_at(monkeypatch, slide, places, error=SlideError):
         return read(x, y, level, size_px)
 
     monkeypatch.setattr(slide, "_read", broken)
-    monkeypatch.setattr(slide, "read_batch", partial(Slide.read_batch, slide))
 
 
 def test_rows_are_the_encoded_patches_in_the_grids_order(slide, grid, path):

@@ -111,8 +111,9 @@ def _scan(light: np.ndarray, seed: int) -> np.ndarray:
 
 def _compress(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 90))]
-    _, data = cv2.imencode(".jpg", np.clip(np.rint(pixels), 0, 255).astype(np.uint8), quality)
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+    bgr = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)[..., ::-1]
+    _, data = cv2.imencode(".jpg", bgr, quality)
+    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
 
 
 def _frayed(rng: np.random.Generator, tissue: np.ndarray) -> np.ndarray:

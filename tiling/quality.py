@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from .background import balance, find_padding, glass_colour, tell_background
-from .focus import INSIDE, measure_texture
+from .focus import Texture, measure_texture
 from .ink import find_ink
 
 
@@ -34,10 +34,11 @@ def measure_quality(
     *,
     background: str = "auto",
     ink: np.ndarray | None = None,
+    texture: Texture | None = None,
 ) -> TissueQuality:
     """Measure the tissue `mask` (H, W) bool on its `thumbnail` (H, W, 3) uint8 of `mpp` µm/px.
 
-    `ink` (H, W) bool is sought if it is not given.
+    `ink` (H, W) bool is sought, and `texture` measured, if it is not given.
     """
     if background == "auto":
         background = tell_background(thumbnail)
@@ -46,12 +47,13 @@ def measure_quality(
         if background == "bright":
             hsv = cv2.cvtColor(balance(thumbnail), cv2.COLOR_RGB2HSV)
             ink = find_ink(hsv, mpp) & ~find_padding(thumbnail)
-    texture, _, share = measure_texture(thumbnail, mask, mpp)
-    inside = share > INSIDE
+    if texture is None:
+        texture = measure_texture(thumbnail, mask, mpp, dark=background == "dark")
+    sharpness = texture.sharpness(mask)
     return TissueQuality(
         tissue_mm2=float(np.count_nonzero(mask) * (mpp / 1000) ** 2),
         pen_fraction=float(np.count_nonzero(ink) / ink.size),
-        focus=float(np.median(texture[inside])) if inside.any() else 0.0,
+        focus=float(np.median(sharpness)) if sharpness.size else 0.0,
         stain_strength=_strength(mask, thumbnail, background),
         background=background,
     )

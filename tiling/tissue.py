@@ -9,7 +9,7 @@ from skimage.filters import threshold_otsu
 
 from .background import balance, find_padding, tell_background
 from .errors import ConfigError
-from .focus import find_blur
+from .focus import find_blur, measure_texture
 from .ink import find_ink, without_ink
 from .lines import without_lines
 from .outlines import outlines
@@ -18,9 +18,10 @@ from .quality import TissueQuality, measure_quality
 from .slide import Slide
 
 BACKGROUNDS = ("auto", "bright", "dark")
-_SATURATION = (0.04, 0.12)  # where the threshold may lie: paler is glass, stronger is surely stain
+_SATURATION = (0.027, 0.12)  # where the threshold may lie: paler is glass, stronger is surely stain
 _GLASS_TAIL = 0.02  # of its most frequent saturation, how much glass is left where stain begins
-_PALE = 0.4  # of Otsu's threshold: halfway to the strong stains, it would lose the pale ones
+_MARGIN = 3 / 255  # between the most coloured glass and the palest stain
+_PALE = 0.2  # of Otsu's threshold: halfway to the strong stains, it would lose the pale ones
 _GLOW = 3.0  # of 255: less above the dark is the camera's noise
 _GLOW_UM = 16.0  # nuclei shine one by one; tissue is what holds them
 _RIM_GLOW = 0.8  # of the light around it, what a pixel of the outline must have to be mostly tissue
@@ -93,15 +94,15 @@ def segment_tissue(slide: Slide, config: TissueConfig | None = None) -> TissueMa
     mpp = slide.mpp * slide.size_px[0] / thumbnail.shape[1]
     background = tell_background(thumbnail) if config.background == "auto" else config.background
     if background == "dark":
-        ink = np.zeros(thumbnail.shape[:2], bool)
-        found = _tidy(_shining(thumbnail, mpp), mpp, config)
+        found, ink = _shining(thumbnail, mpp), np.zeros(thumbnail.shape[:2], bool)
     else:
         found, ink = _stained(thumbnail, mpp)
-        found = _tidy(found, mpp, config) & ~ink
-        blurred = find_blur(thumbnail, found, mpp)
-        if blurred.any():
-            found = drop_small(found & ~blurred, config.min_area_mm2 / (mpp / 1000) ** 2)
-    quality = measure_quality(found, thumbnail, mpp, background=background, ink=ink)
+    found = _tidy(found, mpp, config) & ~ink
+    texture = measure_texture(thumbnail, found, mpp, dark=background == "dark")
+    blurred = find_blur(texture, found, mpp)
+    if background == "bright" and blurred.any():
+        found = drop_small(found & ~blurred, config.min_area_mm2 / (mpp / 1000) ** 2)
+    quality = measure_quality(found, thumbnail, mpp, background=background, ink=ink, texture=texture)
     return TissueMask(found, thumbnail, slide.size_px, quality)
 
 
@@ -134,7 +135,7 @@ def _stain_threshold(saturation: np.ndarray, among: np.ndarray) -> float:
     peak = int(counts[:40].argmax())
     tail = np.flatnonzero(counts[peak:] < _GLASS_TAIL * counts[peak])
     glass = (peak + (tail[0] if len(tail) else 256)) / 255
-    return float(np.clip(max(glass, _PALE * otsu), *_SATURATION))
+    return float(np.clip(max(glass + _MARGIN, _PALE * otsu), *_SATURATION))
 
 
 def _shining(thumbnail: np.ndarray, mpp: float) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from .pieces import drop_small
 
-_INSIDE = 0.9  # share of tissue around a place from which on no outline passes for texture
+_INSIDE = 0.98  # share of tissue around a place from which on no outline passes for texture
 _COARSE = 4  # texture is summed up on a raster so much coarser
 _WINDOW_UM = 160.0  # texture is judged over such a neighbourhood
 _MIN_MM2 = 0.1  # smaller areas are left alone: smooth, not blurred

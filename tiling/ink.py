@@ -51,11 +51,11 @@ def without_ink(tissue: np.ndarray, ink: np.ndarray, mpp: float) -> np.ndarray:
     """
     if not ink.any():
         return tissue
-    rim = cv2.dilate(ink.view(np.uint8), _disc(_RIM_UM / mpp)).view(bool)
-    rest = (tissue & ~rim).view(np.uint8)
-    halo = cv2.dilate(ink.view(np.uint8), _disc(_HALO_UM / mpp)).view(bool)
-    thick = cv2.morphologyEx(rest, cv2.MORPH_OPEN, _disc(0.5 * _HALO_UM / mpp)).view(bool)
-    return rest.view(bool) & (thick | ~halo)
+    pixels = ink.view(np.uint8)
+    rest = tissue & ~cv2.dilate(pixels, _square(_RIM_UM / mpp)).view(bool)
+    halo = cv2.dilate(pixels, _square(_HALO_UM / mpp)).view(bool)
+    thick = cv2.morphologyEx(rest.view(np.uint8), cv2.MORPH_OPEN, _square(0.5 * _HALO_UM / mpp)).view(bool)
+    return rest & (thick | ~halo)
 
 
 def _grow(sure: np.ndarray, likely: np.ndarray, min_px: float) -> np.ndarray:
@@ -100,6 +100,6 @@ def _within(hsv: np.ndarray, ranges: list[tuple]) -> np.ndarray:
     return found
 
 
-def _disc(radius_px: float) -> np.ndarray:
+def _square(radius_px: float) -> np.ndarray:
     side = 2 * max(1, ceil(radius_px - 0.5)) + 1
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    return np.ones((side, side), np.uint8)  # several times faster than a disc

@@ -24,6 +24,7 @@ _MARGIN = 3 / 255  # between the most coloured glass and the palest stain
 _PALE = 0.2  # of Otsu's threshold: halfway to the strong stains, it would lose the pale ones
 _GLOW = 3.0  # of 255: less above the dark is the camera's noise
 _GLOW_UM = 16.0  # nuclei shine one by one; tissue is what holds them
+_RIM_STAIN = 0.4  # of the strongest stain beside it, what a pixel of the outline must have
 _RIM_GLOW = 0.8  # of the light around it, what a pixel of the outline must have to be mostly tissue
 _SOFT_PX = 0.7  # calms single pixels; more would put the border where there is no tissue
 
@@ -122,7 +123,10 @@ def _stained(thumbnail: np.ndarray, mpp: float) -> tuple[np.ndarray, np.ndarray]
         padding = cv2.dilate(padding.view(np.uint8), np.ones((5, 5), np.uint8)).view(bool)
         ink &= ~padding
     saturation = cv2.GaussianBlur(cv2.extractChannel(hsv, 1), (3, 3), _SOFT_PX)
-    stained = (saturation > 255 * _stain_threshold(saturation, ~(ink | padding))) & ~padding
+    stained = saturation > 255 * _stain_threshold(saturation, ~(ink | padding))
+    nearby = cv2.dilate(saturation, np.ones((5, 5), np.uint8))
+    stained = _without_rim(stained, saturation, cv2.convertScaleAbs(nearby, alpha=_RIM_STAIN))
+    stained &= ~padding
     return without_lines(without_ink(stained, ink, mpp), mpp), ink
 
 
@@ -150,9 +154,13 @@ def _shining(thumbnail: np.ndarray, mpp: float) -> np.ndarray:
     # light spreads beyond the tissue in `glow`: the outline is that of the sharp picture
     gaps = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * ceil(2 * _GLOW_UM / mpp) + 1,) * 2)
     closed = cv2.morphologyEx((value > threshold).view(np.uint8), cv2.MORPH_CLOSE, gaps).view(bool)
-    found = closed & (glow > threshold)
+    return _without_rim(closed & (glow > threshold), value, _RIM_GLOW * glow)
+
+
+def _without_rim(found: np.ndarray, signal: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """Return `found` less those pixels of its outline that are mostly glass: `signal` is not above `least`."""
     inner = cv2.erode(found.view(np.uint8), np.ones((3, 3), np.uint8)).view(bool)
-    return inner | (found & (value > _RIM_GLOW * glow))
+    return inner | (found & (signal > least))
 
 
 def _tidy(found: np.ndarray, mpp: float, config: TissueConfig) -> np.ndarray:

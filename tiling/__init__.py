@@ -24,6 +24,7 @@ from .patches import Patches, read_patches
 from .phantom import Phantom, PhantomConfig, render_phantom
 from .phantom_cohort import write_phantom_cohort
 from .pyramid import write_slide
+from .quality import TissueQuality, measure_quality
 from .registry import Registry
 from .slide import READERS, Resolution, Slide, Unsuited, open_slide
 from .tissue import TissueConfig, TissueMask, segment_tissue
@@ -54,12 +55,14 @@ __all__ = [
     "TileGrid",
     "TissueConfig",
     "TissueMask",
+    "TissueQuality",
     "Unsuited",
     "fingerprint",
     "geojson_fingerprint",
     "grid_attributes",
     "grid_fingerprint",
     "load_grid",
+    "measure_quality",
     "open_checked",
     "open_slide",
     "overlay",

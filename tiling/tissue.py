@@ -5,19 +5,28 @@ from math import ceil
 
 import cv2
 import numpy as np
-from skimage.color import rgb2hsv
-from skimage.filters import gaussian, threshold_otsu
-from skimage.morphology import closing, dilation, disk, remove_small_holes, remove_small_objects
+from skimage.filters import threshold_otsu
 
+from .background import balance, find_padding, tell_background
 from .errors import ConfigError
+from .focus import find_blur, measure_texture
+from .ink import find_ink, without_ink
+from .lines import without_lines
 from .outlines import outlines
+from .pieces import drop_small, fill_small
+from .quality import TissueQuality, measure_quality
 from .slide import Slide
 
-_DARK = 0.25  # a slide whose usual brightness lies below is fluorescence: tissue is what shines
-_SATURATION = (0.04, 0.12)  # where Otsu's threshold may lie: paler is glass, stronger is surely stain
-_BRIGHTNESS = (0.03, 0.5)  # the same for fluorescence
-_BLUR_PX = 0.5  # calms single pixels; more would put the border where there is no tissue
-_PEN_SPREAD_UM = 60.0  # the edge of a stroke is blurred by the thumbnail
+BACKGROUNDS = ("auto", "bright", "dark")
+_SATURATION = (0.027, 0.12)  # where the threshold may lie: paler is glass, stronger is surely stain
+_GLASS_TAIL = 0.02  # of its most frequent saturation, how much glass is left where stain begins
+_MARGIN = 3 / 255  # between the most coloured glass and the palest stain
+_PALE = 0.2  # of Otsu's threshold: halfway to the strong stains, it would lose the pale ones
+_GLOW = 3.0  # of 255: less above the dark is the camera's noise
+_GLOW_UM = 16.0  # nuclei shine one by one; tissue is what holds them
+_RIM_STAIN = 0.4  # of the strongest stain beside it, what a pixel of the outline must have
+_RIM_GLOW = 0.8  # of the light around it, what a pixel of the outline must have to be mostly tissue
+_SOFT_PX = 0.7  # calms single pixels; more would put the border where there is no tissue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +38,9 @@ class TissueConfig:
     min_hole_mm2: float = field(
         default=0.02, metadata={"help": "smallest hole in tissue that stays a hole, mm²"}
     )
+    background: str = field(
+        default="auto", metadata={"help": "behind the tissue: bright, dark (fluorescence) or auto"}
+    )
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.tissue_mpp <= 100:
@@ -38,6 +50,10 @@ class TissueConfig:
                 "an area below 0 mm² was asked for",
                 hint="give min_area_mm2 and min_hole_mm2 of 0 or more",
             )
+        if self.background not in BACKGROUNDS:
+            raise ConfigError(
+                f"background is {self.background!r}", hint=f"choose from {', '.join(BACKGROUNDS)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -45,12 +61,13 @@ class TissueMask:
     """Tissue of one slide: bool (H, W), and the thumbnail (H, W, 3) uint8 it was found on.
 
     The mask spans the whole slide of `size_level0_px` (width, height) exactly: a mask pixel is
-    width / W by height / H level-0 pixels.
+    width / W by height / H level-0 pixels. `quality` is None for a mask that was not sought but given.
     """
 
     mask: np.ndarray
     thumbnail: np.ndarray
     size_level0_px: tuple[int, int]
+    quality: TissueQuality | None = None
 
     def __repr__(self) -> str:
         height, width = self.mask.shape
@@ -66,8 +83,8 @@ class TissueMask:
 def segment_tissue(slide: Slide, config: TissueConfig | None = None) -> TissueMask:
     """Find the tissue of one slide on the lowest adequate pyramid level.
 
-    Stained tissue is what is more saturated than glass (Otsu's threshold, kept within bounds, so
-    that an empty slide stays empty); on a dark background it is what shines. Pen marks are left out.
+    Stained tissue is what is more saturated than glass, wherever it is in focus and no pen is over it;
+    on a dark background it is what shines. Scanner padding, coverslip edges and dust are no tissue.
 
     Raises:
         SlideError: the slide cannot be read.
@@ -76,13 +93,18 @@ def segment_tissue(slide: Slide, config: TissueConfig | None = None) -> TissueMa
     config = config or TissueConfig()
     thumbnail = _shrink(slide.thumbnail(config.tissue_mpp), slide, config.tissue_mpp)
     mpp = slide.mpp * slide.size_px[0] / thumbnail.shape[1]
-    hsv = rgb2hsv(thumbnail)
-    found = _shining(hsv) if np.median(hsv[..., 2]) < _DARK else _stained(hsv, mpp)
-    found = closing(found, disk(1))
-    mm2_per_px = (mpp / 1000) ** 2
-    found = remove_small_objects(found, max_size=ceil(config.min_area_mm2 / mm2_per_px))
-    found = remove_small_holes(found, max_size=ceil(config.min_hole_mm2 / mm2_per_px))
-    return TissueMask(found, thumbnail, slide.size_px)
+    background = tell_background(thumbnail) if config.background == "auto" else config.background
+    if background == "dark":
+        found, ink = _shining(thumbnail, mpp), np.zeros(thumbnail.shape[:2], bool)
+    else:
+        found, ink = _stained(thumbnail, mpp)
+    found = _tidy(found, mpp, config) & ~ink
+    texture = measure_texture(thumbnail, found, mpp, dark=background == "dark")
+    blurred = find_blur(texture, found, mpp)
+    if background == "bright" and blurred.any():
+        found = drop_small(found & ~blurred, config.min_area_mm2 / (mpp / 1000) ** 2)
+    quality = measure_quality(found, thumbnail, mpp, background=background, ink=ink, texture=texture)
+    return TissueMask(found, thumbnail, slide.size_px, quality)
 
 
 def _shrink(pixels: np.ndarray, slide: Slide, mpp: float) -> np.ndarray:
@@ -92,25 +114,58 @@ def _shrink(pixels: np.ndarray, slide: Slide, mpp: float) -> np.ndarray:
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def _stained(hsv: np.ndarray, mpp: float) -> np.ndarray:
-    saturation = gaussian(hsv[..., 1], sigma=_BLUR_PX)
-    pen = dilation(_pen(hsv), disk(max(1, round(_PEN_SPREAD_UM / mpp))))
-    rest = saturation[~pen]
-    if rest.size == 0:
-        return np.zeros(pen.shape, bool)
-    return (saturation > np.clip(threshold_otsu(rest), *_SATURATION)) & ~pen
+def _stained(thumbnail: np.ndarray, mpp: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where stain is, and where ink is, both bool (H, W)."""
+    hsv = cv2.cvtColor(balance(thumbnail), cv2.COLOR_RGB2HSV)
+    padding = find_padding(thumbnail)
+    ink = find_ink(hsv, mpp)
+    if padding.any():
+        padding = cv2.dilate(padding.view(np.uint8), np.ones((5, 5), np.uint8)).view(bool)
+        ink &= ~padding
+    saturation = cv2.GaussianBlur(cv2.extractChannel(hsv, 1), (3, 3), _SOFT_PX)
+    stained = saturation > 255 * _stain_threshold(saturation, ~(ink | padding))
+    nearby = cv2.dilate(saturation, np.ones((5, 5), np.uint8))
+    stained = _without_rim(stained, saturation, cv2.convertScaleAbs(nearby, alpha=_RIM_STAIN))
+    stained &= ~padding
+    return without_lines(without_ink(stained, ink, mpp), mpp), ink
 
 
-def _shining(hsv: np.ndarray) -> np.ndarray:
-    brightness = gaussian(hsv[..., 2], sigma=_BLUR_PX)
-    return brightness > np.clip(threshold_otsu(brightness), *_BRIGHTNESS)
+def _stain_threshold(saturation: np.ndarray, among: np.ndarray) -> float:
+    """Saturation, 0 to 1, above which a pixel is stained."""
+    counts = cv2.calcHist([saturation], [0], among.view(np.uint8), [256], [0, 256]).ravel()
+    if np.count_nonzero(counts) < 2:
+        return _SATURATION[1]
+    otsu = float(threshold_otsu(hist=(counts, np.arange(256)))) / 255
+    peak = int(counts[:40].argmax())
+    tail = np.flatnonzero(counts[peak:] < _GLASS_TAIL * counts[peak])
+    glass = (peak + (tail[0] if len(tail) else 256)) / 255
+    return float(np.clip(max(glass + _MARGIN, _PALE * otsu), *_SATURATION))
 
 
-def _pen(hsv: np.ndarray) -> np.ndarray:
-    """Colours that no haematoxylin, eosin or DAB has: ink in green, blue, bright red and black."""
-    hue, saturation, value = np.moveaxis(hsv, -1, 0)
-    green = (hue > 0.20) & (hue < 0.53) & (saturation > 0.20)
-    blue = (hue >= 0.53) & (hue < 0.66) & (saturation > 0.35)
-    red = ((hue < 0.03) | (hue > 0.97)) & (saturation > 0.65) & (value > 0.5)
-    black = (value < 0.25) & (saturation < 0.35)
-    return remove_small_objects(green | blue | red | black, max_size=8)
+def _shining(thumbnail: np.ndarray, mpp: float) -> np.ndarray:
+    """Where (H, W) bool it is brighter than the dark, dim tissue as well as its brightest nuclei."""
+    value = thumbnail.max(axis=2).astype(np.float32)
+    glow = cv2.GaussianBlur(value, (0, 0), max(0.5, _GLOW_UM / mpp))
+    dark = np.percentile(glow, 5)
+    # the logarithm, or the threshold would lie between dim and bright tissue
+    log = np.log2(1 + np.maximum(glow - dark, 0))
+    otsu = float(threshold_otsu(log)) if np.ptp(log) > 0 else 0.0
+    threshold = dark + max(2**otsu - 1, _GLOW)
+    # light spreads beyond the tissue in `glow`: the outline is that of the sharp picture
+    gaps = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * ceil(2 * _GLOW_UM / mpp) + 1,) * 2)
+    closed = cv2.morphologyEx((value > threshold).view(np.uint8), cv2.MORPH_CLOSE, gaps).view(bool)
+    return _without_rim(closed & (glow > threshold), value, _RIM_GLOW * glow)
+
+
+def _without_rim(found: np.ndarray, signal: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """Return `found` less those pixels of its outline that are mostly glass: `signal` is not above `least`."""
+    inner = cv2.erode(found.view(np.uint8), np.ones((3, 3), np.uint8)).view(bool)
+    return inner | (found & (signal > least))
+
+
+def _tidy(found: np.ndarray, mpp: float, config: TissueConfig) -> np.ndarray:
+    mm2_per_px = (mpp / 1000) ** 2
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    found = cv2.morphologyEx(found.view(np.uint8), cv2.MORPH_CLOSE, cross).view(bool)
+    found = drop_small(found, ceil(config.min_area_mm2 / mm2_per_px))
+    return fill_small(found, ceil(config.min_hole_mm2 / mm2_per_px))

@@ -200,7 +200,7 @@ class TestRealSlides:
         with open_slide(data_dir / "slides" / "test3-DAPI-2-387.ndpi") as slide:
             found = segment_tissue(slide)
         grey = found.thumbnail.max(axis=2).astype(float)
-        assert 0.05 < found.mask.mean() < 0.6
+        assert 0.8 < found.mask.mean() < 0.92  # all of the section, not its nuclei alone
         assert grey[found.mask].mean() > 2 * grey[~found.mask].mean()
         assert shape(found.polygons()).is_valid
 

@@ -1,0 +1,74 @@
+"""What lies behind the tissue: bright glass of some tint, or the dark of a fluorescence slide."""
+
+import cv2
+import numpy as np
+
+from .pieces import label_pieces
+
+_DARK = 64  # a pixel's brightest channel, of 255, below which it is dark
+_GLASS_VALUE, _GLASS_SATURATION = 180, 26  # of 255: empty glass is at least so bright, at most so coloured
+_WHITE = 253  # what scanners write where they scanned nothing is purer than any glass
+_PADDING = 20  # and where they write black, compression leaves this much
+_GLASS_SHARE = 0.2  # of what is not dark: only with so much glass is a mostly black slide bright-field
+_SAMPLES = 60_000  # pixels that are enough to judge a slide's background by
+
+
+def tell_background(thumbnail: np.ndarray) -> str:
+    """Return "bright" or "dark" for pixels (H, W, 3) uint8.
+
+    A slide that is mostly dark is fluorescence, unless what is not dark shows glass: then its black is
+    the scanner's padding.
+    """
+    pixels = _sample(thumbnail)
+    high, low = _range(pixels)
+    lit = high >= _DARK
+    if lit.mean() > 0.5:
+        return "bright"
+    glass = (high > _GLASS_VALUE) & (high - low <= _GLASS_SATURATION)
+    return "bright" if glass.sum() > max(_GLASS_SHARE * lit.sum(), 1) else "dark"
+
+
+def balance(thumbnail: np.ndarray) -> np.ndarray:
+    """Return (H, W, 3) uint8 in which the glass is white, whatever tint lamp, camera and glass give it."""
+    glass = glass_colour(thumbnail)
+    levels = np.arange(256)[:, None] * (255 / glass)
+    return cv2.LUT(thumbnail, np.rint(np.minimum(levels, 255)).astype(np.uint8)[None])
+
+
+def glass_colour(thumbnail: np.ndarray) -> np.ndarray:
+    """Return the median colour (3,) of empty glass, 0 to 255; white where there is none."""
+    pixels = _sample(thumbnail)
+    high, low = _range(pixels)
+    glass = (high > _GLASS_VALUE) & (high - low <= _GLASS_SATURATION)
+    scanned = glass & (low < _WHITE)
+    if scanned.sum() > 0.01 * len(pixels):
+        glass = scanned
+    elif glass.sum() <= 0.01 * len(pixels):
+        return np.full(3, 255.0)
+    return np.median(pixels[glass], axis=0)
+
+
+def find_padding(thumbnail: np.ndarray) -> np.ndarray:
+    """Return where (H, W) a bright-field slide was not scanned: black that reaches the border."""
+    black = (cv2.inRange(thumbnail, (0, 0, 0), (_PADDING,) * 3) > 0).astype(np.uint8)
+    border = np.concatenate([black[0], black[-1], black[:, 0], black[:, -1]])
+    if not border.any():
+        return np.zeros(black.shape, bool)
+    labels, _ = label_pieces(black)
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    keep = np.zeros(labels.max() + 1, bool)
+    keep[border] = True
+    keep[0] = False
+    return keep[labels]
+
+
+def _sample(thumbnail: np.ndarray) -> np.ndarray:
+    """Pixels (N, 3) of an even lattice."""
+    step = max(1, int(np.sqrt(thumbnail.shape[0] * thumbnail.shape[1] / _SAMPLES)))
+    return thumbnail[step // 2 :: step, step // 2 :: step].reshape(-1, 3)
+
+
+def _range(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Highest and lowest channel (N,) of pixels (N, 3)."""
+    red, green, blue = pixels.T.astype(np.int16)
+    return np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)

@@ -41,6 +41,10 @@ Mpp = Annotated[float | None, typer.Option("--mpp", help="µm/px of slides that 
 Truth = Annotated[
     Path | None, typer.Option("--truth", help="folder of PNG masks <slide_id>.png, 128 or more is positive")
 ]
+Regions = Annotated[
+    Path | None,
+    typer.Option("--regions", help="folder of <slide_id>.geojson or .png: where tiles may lie, where not"),
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="an option of the learner, key=value; may be repeated")
 ]
@@ -70,10 +74,11 @@ def tile(
     tissue: TissueConfig,
     table: Table = None,
     mpp: Mpp = None,
+    regions: Regions = None,
 ) -> None:
     """Find the tissue of each slide and cut it into a grid of tiles."""
-    cohort = Cohort.from_folder(slides, table)
-    show.finish(Run.create(run), tile_cohort(cohort, Run.create(run), grid, tissue, mpp=mpp))
+    folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
+    show.finish(folder, tile_cohort(cohort, folder, grid, tissue, mpp=mpp, regions=regions))
 
 
 @app.command()
@@ -156,6 +161,7 @@ def run_command(
     table: Annotated[Path, typer.Option("--table", help="CSV: slide, label[, patient, mpp, split]")],
     mpp: Mpp = None,
     truth: Truth = None,
+    regions: Regions = None,
     settings: Settings = None,
 ) -> None:
     """Do everything: tile, extract, train, evaluate, heatmap. The same command again goes on where it was."""
@@ -164,7 +170,7 @@ def run_command(
         train=train_config, overlay=overlay, heatmap=heatmap_config,
     )  # fmt: skip
     folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
-    done = run_all(cohort, folder, plan, mpp=mpp, settings=_pairs(settings), truth=truth)
+    done = run_all(cohort, folder, plan, mpp=mpp, settings=_pairs(settings), truth=truth, regions=regions)
     show.training(done.training)
     show.figures(done.evaluation)
     show.overlays(folder)

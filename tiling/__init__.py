@@ -22,6 +22,7 @@ from .patches import Patches, read_patches
 from .phantom import Phantom, PhantomConfig, render_phantom
 from .phantom_cohort import write_phantom_cohort
 from .pyramid import write_slide
+from .regions import Regions, find_regions, keep_regions
 from .registry import Registry
 from .slide import READERS, Resolution, Slide, open_slide
 from .tissue import TissueConfig, TissueMask, segment_tissue
@@ -38,6 +39,7 @@ __all__ = [
     "Patches",
     "Phantom",
     "PhantomConfig",
+    "Regions",
     "Registry",
     "Resolution",
     "ResolutionError",
@@ -47,10 +49,12 @@ __all__ = [
     "TileGrid",
     "TissueConfig",
     "TissueMask",
+    "find_regions",
     "fingerprint",
     "geojson_fingerprint",
     "grid_attributes",
     "grid_fingerprint",
+    "keep_regions",
     "load_grid",
     "open_checked",
     "open_slide",

@@ -59,6 +59,7 @@ def save_grid(grid: TileGrid, path: Path, *, thumbnail: np.ndarray | None = None
         attributes = grid_attributes(grid) | {
             "config": {"grid": asdict(grid.config), "tissue": asdict(grid.tissue_config)},
             "fingerprint": grid.fingerprint,
+            "origin": grid.origin,
         }
         write_header(file, "grid", attributes)
         write_coords(file, grid)
@@ -105,4 +106,5 @@ def load_grid(path: Path) -> TileGrid:
             tile_px_level0=int(attributes["tile_px_level0"]),
             tissue_polygons=json.loads(read_array(file, "tissue/polygons")),
             tissue_config=TissueConfig(**config["tissue"]),
+            origin=str(attributes.get("origin", "")),  # files of before there was one
         )

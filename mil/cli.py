@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from features import ENCODERS, EncoderConfig
-from tiling import GridConfig, OverlayConfig, SlidebagError, TissueConfig, open_slide
+from tiling import COORDS_FORMATS, GridConfig, OverlayConfig, SlidebagError, TissueConfig, open_slide
 
 from . import show
 from .cohort import Cohort
 from .demo import demo as run_demo
 from .doctor import examine
 from .evaluate import evaluate as evaluate_run
+from .exchange import export_run, import_coords
 from .heatmaps import HeatmapConfig
 from .heatmaps import heatmap as paint_run
 from .options import configured
@@ -45,6 +46,7 @@ Regions = Annotated[
     Path | None,
     typer.Option("--regions", help="folder of <slide_id>.geojson or .png: where tiles may lie, where not"),
 ]
+Format = Annotated[str, typer.Option("--format", help=f"the other tool: {', '.join(COORDS_FORMATS)}")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="an option of the learner, key=value; may be repeated")
 ]
@@ -188,6 +190,28 @@ def demo(
     show.figures(done.evaluation)
     show.overlays(run)
     show.finish(run, *done.outcomes)
+
+
+@app.command("import")
+def import_command(
+    coords: Annotated[Path, typer.Argument(help="folder of the other tool's coordinate files")],
+    slides: Slides,
+    run: RunFolder,
+    format: Format,
+    table: Table = None,
+    mpp: Mpp = None,
+) -> None:
+    """Take the tiles of each slide from CLAM, TRIDENT, AtlasPatch or STAMP instead of `tile`."""
+    folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
+    show.finish(folder, import_coords(coords, cohort, folder, format, mpp=mpp))
+
+
+@app.command("export")
+def export_command(
+    run: RunFolder, folder: Annotated[Path, typer.Argument(help="where the files go")], format: Format
+) -> None:
+    """Write the tiles of each slide as CLAM, TRIDENT, AtlasPatch or STAMP do."""
+    show.finish(Run(run), export_run(Run(run), folder, format))
 
 
 @app.command()

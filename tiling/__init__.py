@@ -1,6 +1,13 @@
 """Pixels and places: slides, tissue, grids, patches, and scores painted back on the slide."""
 
+from . import (  # noqa: F401  being imported files their formats in the registry
+    exchange_atlaspatch,
+    exchange_clam,
+    exchange_stamp,
+    exchange_trident,
+)
 from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, SlideError
+from .exchange import COORDS_FORMATS, CoordsFormat, Layout, export_grid, import_grid
 from .files import (
     fingerprint,
     open_checked,
@@ -28,11 +35,14 @@ from .slide import READERS, Resolution, Slide, open_slide
 from .tissue import TissueConfig, TissueMask, segment_tissue
 
 __all__ = [
+    "COORDS_FORMATS",
     "READERS",
     "ConfigError",
+    "CoordsFormat",
     "FormatError",
     "GridConfig",
     "Heatmap",
+    "Layout",
     "Legend",
     "OpenSlideSlide",
     "OverlayConfig",
@@ -49,11 +59,13 @@ __all__ = [
     "TileGrid",
     "TissueConfig",
     "TissueMask",
+    "export_grid",
     "find_regions",
     "fingerprint",
     "geojson_fingerprint",
     "grid_attributes",
     "grid_fingerprint",
+    "import_grid",
     "keep_regions",
     "load_grid",
     "open_checked",

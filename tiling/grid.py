@@ -114,7 +114,7 @@ def tile_slide(
     """
     config = config or GridConfig()
     wanted = config.tile_mpp / slide.mpp
-    level, read_px = _plan_read(slide, config, wanted)
+    level, read_px = plan_read(slide, config)
     side = config.tile_px * wanted  # exact, in level-0 pixels
     step = (config.tile_px - config.overlap_px) * wanted
     xs, ys = (_corners(size, side, step) for size in slide.size_px)
@@ -139,8 +139,13 @@ def tile_slide(
     )
 
 
-def _plan_read(slide: Slide, config: GridConfig, wanted: float) -> tuple[int, int]:
-    """The coarsest level that is fine enough, and a tile's side there in pixels."""
+def plan_read(slide: Slide, config: GridConfig) -> tuple[int, int]:
+    """Return the coarsest level that is fine enough, and a tile's side there in pixels.
+
+    Raises:
+        ResolutionError: the slide states no resolution or is coarser than asked for.
+    """
+    wanted = config.tile_mpp / slide.mpp
     if wanted < 1 - _TOLERANCE and not config.allow_upsampling:
         raise ResolutionError(
             f"{slide.id}: scanned at {slide.mpp:g} µm/px, too coarse for the asked {config.tile_mpp:g} µm/px",

@@ -36,8 +36,8 @@ def grid_attributes(grid: TileGrid) -> dict[str, Any]:
     }
 
 
-def write_coords(file: h5py.File, grid: TileGrid) -> None:
-    """Write `coords` int64 (N, 2) with the attributes by which TRIDENT's readers know them."""
+def write_coords(file: h5py.File, grid: TileGrid) -> h5py.Dataset:
+    """Write and return `coords` int64 (N, 2) with the attributes by which TRIDENT's readers know them."""
     coords = file.create_dataset("coords", data=grid.coords.reshape(-1, 2).astype(np.int64))
     attributes = {
         "patch_size": grid.config.tile_px,
@@ -51,6 +51,7 @@ def write_coords(file: h5py.File, grid: TileGrid) -> None:
     }
     for name, value in attributes.items():
         write_attribute(coords, name, value)
+    return coords
 
 
 def save_grid(grid: TileGrid, path: Path, *, thumbnail: np.ndarray | None = None) -> None:

@@ -17,6 +17,7 @@ from tiling import (
     FormatError,
     GridConfig,
     Slide,
+    SlideError,
     TissueConfig,
     find_regions,
     grid_fingerprint,
@@ -118,7 +119,16 @@ def _check_regions(folder: Path, cohort: Cohort) -> None:
 
 
 def open_cohort_slide(slide: CohortSlide, mpp: float | None = None) -> Slide:
-    """Open a slide under its id and the table's resolution; `mpp` stands in where it states none."""
+    """Open a slide under its id and the table's resolution; `mpp` stands in where it states none.
+
+    Raises:
+        SlideError: the file is not there, or no reader opens it.
+    """
+    if slide.path.is_symlink() and not slide.path.exists():
+        raise SlideError(
+            f"{slide.slide_id}: {slide.path} links to {slide.path.readlink()}, which is not there",
+            hint="bring that file back, or remove the link",
+        )
     return open_slide(slide.path, id=slide.slide_id, mpp=slide.mpp, fallback_mpp=mpp)
 
 

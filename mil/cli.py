@@ -198,12 +198,15 @@ def import_command(
     slides: Slides,
     run: RunFolder,
     format: Format,
+    tile_px: Annotated[
+        int | None, typer.Option("--tile-px", help="side of the patches in pixels, if not the files' own")
+    ] = None,
     table: Table = None,
     mpp: Mpp = None,
 ) -> None:
     """Take the tiles of each slide from CLAM, TRIDENT, AtlasPatch or STAMP instead of `tile`."""
     folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
-    show.finish(folder, import_coords(coords, cohort, folder, format, mpp=mpp))
+    show.finish(folder, import_coords(coords, cohort, folder, format, tile_px=tile_px, mpp=mpp))
 
 
 @app.command("export")

@@ -23,12 +23,18 @@ _TILED = ("tiled", "extracted", "not extracted", NO_TISSUE)
 
 
 def import_coords(
-    folder: Path, cohort: Cohort, run: Run, format: str, *, mpp: float | None = None
+    folder: Path,
+    cohort: Cohort,
+    run: Run,
+    format: str,
+    *,
+    tile_px: int | None = None,
+    mpp: float | None = None,
 ) -> Outcome:
     """Take the grids of a cohort from another tool's files below `folder`; `extract` goes on from there.
 
     A file belongs to the slide of its name: the slide's id, or the id's last part where that is unique.
-    `mpp` stands in where a slide states none.
+    `tile_px` is the side of the patches, if not the files' own; `mpp` stands in where a slide states none.
 
     Raises:
         ConfigError: no such format, or `folder` holds no file of it.
@@ -42,7 +48,7 @@ def import_coords(
         found = _only(owned.get(slide.slide_id, []), slide.slide_id, folder)
         path = run.grid_path(slide.slide_id)
         with open_cohort_slide(slide, mpp) as opened:
-            grid = import_grid(found, opened, format)
+            grid = import_grid(found, opened, format, tile_px=tile_px)
         n_tiles[slide.slide_id] = len(grid)
         is_kept = stored_fingerprint(path) == grid.fingerprint
         if not is_kept:
@@ -52,7 +58,9 @@ def import_coords(
     outcome = each_slide(run, "import", cohort.slides, work)
     run.record_failures("cohort", cohort.failures)
     tell_slides(run, outcome, "tiled", n_tiles)
-    run.note("import", {"folder": folder, "format": format, "mpp": mpp, **summary(outcome)})
+    run.note(
+        "import", {"folder": folder, "format": format, "tile_px": tile_px, "mpp": mpp, **summary(outcome)}
+    )
     return outcome
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,11 @@ class CoordsFormat(ABC):
 COORDS_FORMATS: Registry[CoordsFormat] = Registry("format")
 
 
-def import_grid(path: Path, slide: Slide, format: str) -> TileGrid:
+def import_grid(path: Path, slide: Slide, format: str, *, tile_px: int | None = None) -> TileGrid:
     """Read the tiles of a slide from another tool's file, in the file's own order.
 
     What the file does not say is unknown: `tissue_fraction` is NaN and there are no tissue polygons.
+    `tile_px` is the side of the patches, if not the file's own: the places stay, the resolution differs.
 
     Raises:
         FormatError: the file is not in that layout, or is of another slide.
@@ -71,6 +72,9 @@ def import_grid(path: Path, slide: Slide, format: str) -> TileGrid:
             f"{path}: not a readable HDF5 file ({error})", hint=f"make it again with {format}"
         ) from error
     _check_inside(layout.coords, slide, path)
+    if tile_px is not None:
+        overlap_px = round(layout.overlap_px * tile_px / max(layout.tile_px, 1))
+        layout, told = replace(layout, tile_px=tile_px, overlap_px=overlap_px), None
     config = _config(layout, told, slide, path)
     level, read_px = plan_read(slide, config)
     return TileGrid(

@@ -14,8 +14,11 @@ from tiling import (
     grid_fingerprint,
     import_grid,
     load_grid,
+    paint,
+    read_patches,
     save_grid,
     tile_slide,
+    write_geojson,
 )
 
 SIZE_PX = (8000, 6000)
@@ -137,6 +140,25 @@ class TestEachFormat:
         assert empty.coords.shape == (0, 2)
         is_written = export_grid(empty, tmp_path / "empty.h5", format)
         assert is_written == (tmp_path / "empty.h5").exists() == (format in {"trident", "atlaspatch"})
+
+    def test_the_same_places_may_be_seen_as_patches_of_another_size(self, format, slide, tmp_path):
+        grid = import_grid(WRITERS[format](tmp_path / "fake.h5"), slide, format, tile_px=196)
+        np.testing.assert_array_equal(grid.coords, XY)
+        assert (grid.config.tile_px, grid.tile_px_level0) == (196, 1024)
+        assert grid.config.tile_mpp == pytest.approx(256 / 196)
+        with pytest.raises(FormatError, match="tiles of 0 px"):
+            import_grid(tmp_path / "fake.h5", slide, format, tile_px=0)
+
+    def test_scores_are_painted_where_the_tiles_are(self, format, slide, tmp_path):
+        corners = np.vstack([XY, [[7500, 5555]]])  # over the border, and on no lattice
+        grid = import_grid(WRITERS[format](tmp_path / "fake.h5", corners), slide, format)
+        heatmap = paint(grid, np.arange(6), px_level0=16)
+        for score, (x, y) in enumerate(corners):
+            box = heatmap.values[y // 16 + 1 : (y + 1024) // 16, x // 16 + 1 : (x + 1024) // 16]
+            assert (box == score).all()
+        write_geojson(tmp_path / "t.geojson", grid, np.full((6, 2), 0.5), ["no", "yes"], fingerprint="f")
+        patches = next(iter(read_patches(slide, grid)))
+        assert not patches.unreadable.any()
 
     def test_tiles_outside_the_slide_are_refused(self, format, slide, tmp_path):
         path = WRITERS[format](tmp_path / "fake.h5", np.vstack([XY, [[8000, 0]]]))

@@ -121,7 +121,8 @@ def read_rows(file: h5py.File, n_columns: int) -> np.ndarray:
     rows = coords[()]
     if rows.size == 0:
         return np.zeros((0, n_columns), rows.dtype)
-    if rows.ndim != 2 or rows.shape[1] != n_columns or not np.isfinite(rows).all():
+    is_number = rows.dtype.kind in "iuf"
+    if not is_number or rows.ndim != 2 or rows.shape[1] != n_columns or not np.isfinite(rows).all():
         raise FormatError(
             f"{file.filename}: coords are {rows.shape} {rows.dtype}, wanted finite (N, {n_columns})",
             hint="check --format: which tool wrote the file",
@@ -138,17 +139,27 @@ def number(attributes: Mapping[str, Any], name: str, path: str, *, default: floa
             return default
         hint = "name the folder of coordinate files, and check --format: which tool wrote them"
         raise FormatError(f"{path}: has no attribute {name!r}", hint=hint)
+    found = numbers(told, name, path)
+    return float(np.mean(found))  # CLAM tells a downsample as (x, y)
+
+
+def numbers(told: Any, name: str, path: str) -> np.ndarray:
+    """Return an attribute's finite numbers, float64 (n,); raises FormatError where it holds none."""
     try:
-        return float(np.mean(np.asarray(told, float)))  # CLAM tells a downsample as (x, y)
-    except ValueError as error:
-        raise FormatError(f"{path}: attribute {name!r} is {told!r}", hint="wanted a number") from error
+        found = np.asarray(told, float).ravel()
+    except (TypeError, ValueError):
+        found = np.zeros(0)
+    if not found.size or not np.isfinite(found).all():
+        raise FormatError(f"{path}: attribute {name!r} is {told!r}", hint="check --format, and the file")
+    return found
 
 
-def check_size(told: Sequence[float], found: tuple[int, int], slide: Slide, path: str) -> None:
+def check_size(told: Sequence[float] | np.ndarray, found: tuple[int, int], slide: Slide, path: str) -> None:
     """Raise FormatError where a file speaks of a slide of another size, (width, height) in pixels."""
     if tuple(map(round, told)) != tuple(found):
+        size = " × ".join(f"{side:.0f}" for side in told)
         raise FormatError(
-            f"{path}: made on {told[0]:.0f} × {told[1]:.0f} px, slide {slide.id} has {found[0]} × {found[1]}",
+            f"{path}: made on {size} px, slide {slide.id} has {found[0]} × {found[1]}",
             hint="name the file of this slide, or the slide of this file",
         )
 

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 
 from .errors import FormatError
-from .exchange import COORDS_FORMATS, CoordsFormat, Layout, check_size, number, read_rows
+from .exchange import COORDS_FORMATS, CoordsFormat, Layout, check_size, number, numbers, read_rows
 from .files import write_attribute
 from .grid import TileGrid
 from .slide import Slide
@@ -27,16 +27,13 @@ class ClamFormat(CoordsFormat):
                 hint="name the file of this slide, or the slide of this file",
             )
         if "level_dim" in told:
-            check_size(
-                np.asarray(told["level_dim"], float).tolist(),
-                slide.level_sizes_px[level],
-                slide,
-                file.filename,
-            )
+            size = numbers(told["level_dim"], "level_dim", file.filename)
+            check_size(size, slide.level_sizes_px[level], slide, file.filename)
         tile_px = round(number(told, "patch_size", file.filename))
         downsample = number(told, "downsample", file.filename)
-        overlap = max(0, tile_px - round(_step(coords, tile_px * downsample) / downsample))
-        return Layout(coords, tile_px, tile_px * downsample, overlap)
+        side = tile_px * downsample
+        overlap = round((side - _step(coords, side)) / downsample) if downsample > 0 else 0
+        return Layout(coords, tile_px, side, max(0, overlap))
 
     def write(self, file: h5py.File, grid: TileGrid) -> None:
         """Write the tiles as read at level 0, the one level whose downsample needs no rounding."""
@@ -58,7 +55,10 @@ def _step(coords: np.ndarray, side: float) -> float:
     """The usual distance of one tile to the next down a column; `side` where no two follow each other."""
     moves = np.diff(coords, axis=0)
     down = moves[(moves[:, 0] == 0) & (moves[:, 1] > 0), 1]
-    return float(np.bincount(down).argmax()) if len(down) else side
+    if not len(down):
+        return side
+    steps, counts = np.unique(down, return_counts=True)
+    return float(steps[counts.argmax()])
 
 
 COORDS_FORMATS.register("clam")(ClamFormat())

@@ -18,7 +18,7 @@ class StampFormat(CoordsFormat):
     def read(self, file: h5py.File, slide: Slide) -> Layout:
         """Return the tiles; their order is the file's, which differs from run to run of STAMP."""
         unit = file.attrs.get("unit")
-        if unit not in ("um", b"um"):
+        if str(unit) not in ("um", "b'um'"):
             raise FormatError(
                 f"{file.filename}: its unit is {unit!r}, wanted 'um'",
                 hint="make it again with STAMP 2 or later, and check --format",

@@ -18,6 +18,8 @@ _EXCLUDING = ("ignore", "exclude", "artifact", "artefact")  # QuPath's own is "I
 _FOUND_BY_MACHINE = frozenset(  # QuPath's objects that nobody drew, as it names them now and before 0.3
     {"detection", "cell", "tile", "PathDetectionObject", "PathCellObject", "PathTileObject"}
 )
+_WITH_AREA = ("Polygon", "MultiPolygon", "GeometryCollection")
+_WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 _INSIDE = 128
 _MAX_SKEW_PX = 2.0  # a mask drawn on a thumbnail is off by the rounding of its size
 
@@ -115,8 +117,9 @@ def _drawn(path: Path, mask: TissueMask) -> list[tuple[bool, np.ndarray]]:
     masks: dict[bool, np.ndarray] = {}
     for number, feature in enumerate(_features(path)):
         where = f"{path}: feature {number + 1}"
-        told = feature.get("properties") or {}
-        if told.get("objectType", feature.get("id")) in _FOUND_BY_MACHINE:
+        told = feature.get("properties")
+        told = told if isinstance(told, dict) else {}
+        if str(told.get("objectType", feature.get("id"))) in _FOUND_BY_MACHINE:
             continue
         for polygon in _polygons(feature.get("geometry"), where):
             is_excluding = _class_of(told).casefold().startswith(_EXCLUDING)
@@ -152,7 +155,8 @@ def _features(path: Path) -> list[dict[str, Any]]:
 def _class_of(properties: dict[str, Any]) -> str:
     told = properties.get("classification") or ""
     if isinstance(told, dict):  # QuPath writes a derived class as a list of names
-        told = told.get("name") or ": ".join(map(str, told.get("names") or ()))
+        names = told.get("names")
+        told = told.get("name") or ": ".join(map(str, names if isinstance(names, list) else ()))
     return str(told).strip()
 
 
@@ -160,17 +164,19 @@ def _polygons(geometry: Any, where: str) -> Iterator[list[Any]]:
     """The polygons of a geometry, each a list of rings; points and lines have no area and yield none."""
     told = geometry if isinstance(geometry, dict) else {}
     kind = told.get("type")
-    if kind == "Polygon":
-        yield told.get("coordinates") or []
-    elif kind == "MultiPolygon":
-        yield from told.get("coordinates") or []
-    elif kind == "GeometryCollection":
-        for part in told.get("geometries") or []:
-            yield from _polygons(part, where)
-    elif kind not in {"Point", "MultiPoint", "LineString", "MultiLineString"}:
+    parts = told.get("geometries" if kind == "GeometryCollection" else "coordinates")
+    if not isinstance(parts, list) or kind not in (*_WITH_AREA, *_WITHOUT_AREA):
         raise FormatError(
-            f"{where}: geometry is {kind!r}", hint="draw polygons, or export the annotations again"
+            f"{where}: geometry is {kind!r} of {len(parts) if isinstance(parts, list) else 'no'} parts",
+            hint="draw polygons, or export the annotations again",
         )
+    if kind == "Polygon":
+        yield parts
+    elif kind == "MultiPolygon":
+        yield from parts
+    elif kind == "GeometryCollection":
+        for part in parts:
+            yield from _polygons(part, where)
 
 
 def _rings(polygon: list[Any], mask: TissueMask, where: str) -> list[np.ndarray]:

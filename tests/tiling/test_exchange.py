@@ -1,5 +1,8 @@
 """Other tools' files, laid out by hand as those tools write them, and the way there and back."""
 
+import shutil
+from contextlib import suppress
+
 import h5py
 import numpy as np
 import pytest
@@ -175,6 +178,33 @@ class TestEachFormat:
         with pytest.raises(FormatError, match=r"bare\.h5") as caught:
             import_grid(tmp_path / "bare.h5", slide, format)
         assert caught.value.hint
+
+    @pytest.mark.parametrize(
+        "wrong", ["x", np.nan, np.inf, -1, 0, 1e30, np.zeros(0), np.array([1.0, np.inf])]
+    )
+    def test_a_wrong_attribute_is_an_error_of_the_file(self, format, slide, tmp_path, wrong):
+        whole = WRITERS[format](tmp_path / "whole.h5")
+        with h5py.File(whole) as file:
+            names = [*file.attrs, *file["coords"].attrs]
+        for name in names:
+            path = shutil.copy(whole, tmp_path / "fake.h5")
+            with h5py.File(path, "a") as file:
+                (file if name in file.attrs else file["coords"]).attrs[name] = wrong
+            with suppress(FormatError):  # any other error would be ours
+                assert len(import_grid(path, slide, format)) == 5
+
+    @pytest.mark.parametrize(
+        "wrong", [np.zeros(3), np.array([b"x"]), np.zeros((2, 2, 2)), np.full((3, 2), np.nan)]
+    )
+    def test_wrong_coordinates_are_an_error_of_the_file(self, format, slide, tmp_path, wrong):
+        path = WRITERS[format](tmp_path / "fake.h5")
+        with h5py.File(path, "a") as file:
+            attributes = dict(file["coords"].attrs)
+            del file["coords"]
+            file["coords"] = wrong
+            file["coords"].attrs.update(attributes)
+        with pytest.raises(FormatError, match=r"fake\.h5: coords are"):
+            import_grid(path, slide, format)
 
     def test_another_tools_file_is_not_misread(self, format, slide, tmp_path):
         for other in sorted(set(WRITERS) - {format}):

@@ -1,6 +1,7 @@
 """Regions against shapely, which decides the same question by other means."""
 
 import json
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -149,7 +150,7 @@ BROKEN = [
     (b"3", "holds 'int'"),
     (b'{"type": "Topology"}', "holds 'Topology'"),
     (b'{"type": "FeatureCollection", "features": []}', "holds no polygon"),
-    (json.dumps([feature({"type": "Circle"})]).encode(), "feature 1: geometry is 'Circle'"),
+    (json.dumps([feature({"type": "Circle"})]).encode(), "feature 1: geometry is 'Circle' of no parts"),
     (json.dumps([feature({"type": "Polygon", "coordinates": [[[1, 2], [3, 4]]]})]).encode(), "three or more"),
     (json.dumps([feature({"type": "Polygon", "coordinates": [["x"]]})]).encode(), "three or more"),
     (json.dumps([feature({"type": "Polygon", "coordinates": [1, 2]})]).encode(), "three or more"),
@@ -166,6 +167,29 @@ def test_a_broken_geojson_is_an_error_that_names_file_and_way_out(tmp_path, tiss
     assert "a.geojson" in str(caught.value)
     assert caught.value.hint
     assert "\n" not in str(caught.value)
+
+
+def places(told, way=()):
+    """Every place in a JSON value, as the keys that lead there."""
+    for key in told if isinstance(told, dict) else range(len(told)) if isinstance(told, list) else ():
+        yield (*way, key)
+        yield from places(told[key], (*way, key))
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "x", [], {}, [[]], [{}], True, 1e999, -1])
+def test_whatever_is_wrong_wherever_it_is_told_or_passed_over(tmp_path, tissue, wrong):
+    geometries = [mapping(RING), mapping(TWO), {"type": "Point", "coordinates": [1, 2]}]
+    parts = [*geometries, {"type": "GeometryCollection", "geometries": geometries}]
+    whole = {"type": "FeatureCollection", "features": [feature(part, "Ignore*") for part in parts]}
+    for *way, last in places(whole):
+        told = json.loads(json.dumps(whole))
+        inner = told
+        for key in way:
+            inner = inner[key]
+        inner[last] = wrong
+        (tmp_path / "a.geojson").write_text(json.dumps(told))
+        with suppress(FormatError):  # any other error would be ours
+            assert kept(tmp_path, tissue).shape == SHAPE
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from . import instance, pooling  # noqa: F401  being imported files its learners
 from .cohort import Cohort, CohortSlide, Failure, Fold
 from .demo import demo
 from .evaluate import Evaluation, evaluate
+from .exchange import export_run, import_coords
 from .heatmaps import HeatmapConfig, heatmap
 from .learner import LEARNERS, Bag, Classes, Learner, Prediction, load_learner
 from .pipeline import Finished, Plan, run_all
@@ -37,8 +38,10 @@ __all__ = [
     "Training",
     "demo",
     "evaluate",
+    "export_run",
     "extract",
     "heatmap",
+    "import_coords",
     "load_learner",
     "load_scores",
     "predict",

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from features import ENCODERS, EncoderConfig
-from tiling import GridConfig, OverlayConfig, SlidebagError, TissueConfig, open_slide
+from tiling import COORDS_FORMATS, GridConfig, OverlayConfig, SlidebagError, TissueConfig, open_slide
 
 from . import show
 from .cohort import Cohort
 from .demo import demo as run_demo
 from .doctor import examine
 from .evaluate import evaluate as evaluate_run
+from .exchange import export_run, import_coords
 from .heatmaps import HeatmapConfig
 from .heatmaps import heatmap as paint_run
 from .options import configured
@@ -41,6 +42,11 @@ Mpp = Annotated[float | None, typer.Option("--mpp", help="µm/px of slides that 
 Truth = Annotated[
     Path | None, typer.Option("--truth", help="folder of PNG masks <slide_id>.png, 128 or more is positive")
 ]
+Regions = Annotated[
+    Path | None,
+    typer.Option("--regions", help="folder of <slide_id>.geojson or .png: where tiles may lie, where not"),
+]
+Format = Annotated[str, typer.Option("--format", help=f"the other tool: {', '.join(COORDS_FORMATS)}")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="an option of the learner, key=value; may be repeated")
 ]
@@ -70,10 +76,11 @@ def tile(
     tissue: TissueConfig,
     table: Table = None,
     mpp: Mpp = None,
+    regions: Regions = None,
 ) -> None:
     """Find the tissue of each slide and cut it into a grid of tiles."""
-    cohort = Cohort.from_folder(slides, table)
-    show.finish(Run.create(run), tile_cohort(cohort, Run.create(run), grid, tissue, mpp=mpp))
+    folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
+    show.finish(folder, tile_cohort(cohort, folder, grid, tissue, mpp=mpp, regions=regions))
 
 
 @app.command()
@@ -156,6 +163,7 @@ def run_command(
     table: Annotated[Path, typer.Option("--table", help="CSV: slide, label[, patient, mpp, split]")],
     mpp: Mpp = None,
     truth: Truth = None,
+    regions: Regions = None,
     settings: Settings = None,
 ) -> None:
     """Do everything: tile, extract, train, evaluate, heatmap. The same command again goes on where it was."""
@@ -164,7 +172,7 @@ def run_command(
         train=train_config, overlay=overlay, heatmap=heatmap_config,
     )  # fmt: skip
     folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
-    done = run_all(cohort, folder, plan, mpp=mpp, settings=_pairs(settings), truth=truth)
+    done = run_all(cohort, folder, plan, mpp=mpp, settings=_pairs(settings), truth=truth, regions=regions)
     show.training(done.training)
     show.figures(done.evaluation)
     show.overlays(folder)
@@ -182,6 +190,31 @@ def demo(
     show.figures(done.evaluation)
     show.overlays(run)
     show.finish(run, *done.outcomes)
+
+
+@app.command("import")
+def import_command(
+    coords: Annotated[Path, typer.Argument(help="folder of the other tool's coordinate files")],
+    slides: Slides,
+    run: RunFolder,
+    format: Format,
+    tile_px: Annotated[
+        int | None, typer.Option("--tile-px", help="side of the patches in pixels, if not the files' own")
+    ] = None,
+    table: Table = None,
+    mpp: Mpp = None,
+) -> None:
+    """Take the tiles of each slide from CLAM, TRIDENT, AtlasPatch or STAMP instead of `tile`."""
+    folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
+    show.finish(folder, import_coords(coords, cohort, folder, format, tile_px=tile_px, mpp=mpp))
+
+
+@app.command("export")
+def export_command(
+    run: RunFolder, folder: Annotated[Path, typer.Argument(help="where the files go")], format: Format
+) -> None:
+    """Write the tiles of each slide as CLAM, TRIDENT, AtlasPatch or STAMP do."""
+    show.finish(Run(run), export_run(Run(run), folder, format))
 
 
 @app.command()

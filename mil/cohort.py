@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from .learner import Classes
-from .slide_table import CohortError, find_slides, match, names_of, read_table
+from .slide_files import find_slides
+from .slide_table import CohortError, match, names_of, read_table
 
 SPLITS = ("train", "val", "test")
 _NEGATIVE_NAMES = frozenset("0 - no negative neg normal benign healthy none control tumor-free".split())  # noqa: SIM905
@@ -72,7 +73,7 @@ class Cohort:
         optional. A row without a file or a file without a row is a failure, not the end.
 
         Raises:
-            CohortError: no slide is found, an id is not unique, or the table cannot be understood.
+            CohortError: no slide is found, or the table cannot be understood.
         """
         files = find_slides(folder)
         if table is None:

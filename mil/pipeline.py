@@ -45,6 +45,7 @@ def run_all(
     mpp: float | None = None,
     settings: dict[str, str] | None = None,
     truth: Path | None = None,
+    regions: Path | None = None,
 ) -> Finished:
     """Tile, extract, train, evaluate and paint; whatever is there and still right is kept.
 
@@ -54,7 +55,7 @@ def run_all(
     labelled = cohort.labelled()  # what cannot be learned from is told before hours of extraction
     labelled.classes(plan.train.negative)
     labelled.folds(plan.train.folds, plan.train.seed)
-    tiled = tile(cohort, run, plan.grid, plan.tissue, mpp=mpp)
+    tiled = tile(cohort, run, plan.grid, plan.tissue, mpp=mpp, regions=regions)
     extracted = extract(run, plan.encoder, plan.extract)
     preparation = Preparation(plan.grid, plan.tissue, plan.encoder, plan.extract.dtype)
     training = train(run, plan.encoder.encoder, plan.train, preparation, settings)

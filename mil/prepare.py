@@ -13,10 +13,14 @@ from features import (
     load_encoder,
 )
 from tiling import (
+    FormatError,
     GridConfig,
     Slide,
+    SlideError,
     TissueConfig,
+    find_regions,
     grid_fingerprint,
+    keep_regions,
     load_grid,
     open_slide,
     save_grid,
@@ -48,38 +52,75 @@ class Preparation:
 
 
 def tile(
-    cohort: Cohort, run: Run, grid: GridConfig, tissue: TissueConfig, *, mpp: float | None = None
+    cohort: Cohort,
+    run: Run,
+    grid: GridConfig,
+    tissue: TissueConfig,
+    *,
+    mpp: float | None = None,
+    regions: Path | None = None,
 ) -> Outcome:
     """Cut every slide of a cohort into a grid below `run`; `mpp` stands in where a slide states none.
 
+    `regions` is a folder of `<slide_id>.geojson` or `<slide_id>.png` that say where the tiles may lie.
     Grids that are there and were made in the same way are kept.
+
+    Raises:
+        ConfigError: there is no folder `regions`, or it has nothing for any of the slides.
     """
+    if regions is not None:
+        _check_regions(regions, cohort)
     run.begin(cohort)
     n_tiles: dict[str, int] = {}
 
     def work(slide: CohortSlide) -> str:
         path = run.grid_path(slide.slide_id)
-        with _open(slide, mpp) as opened:
-            is_kept = stored_fingerprint(path) == grid_fingerprint(opened, grid, tissue)
+        inside = find_regions(regions, slide.slide_id) if regions else None
+        origin = f"regions {inside.fingerprint}" if inside else ""
+        with open_cohort_slide(slide, mpp) as opened:
+            is_kept = stored_fingerprint(path) == grid_fingerprint(opened, grid, tissue, origin=origin)
             if not is_kept:
-                _tile_one(opened, path, grid, tissue)
+                found = segment_tissue(opened, tissue)
+                mask = keep_regions(found, inside) if inside else found
+                cut = tile_slide(opened, mask, grid, tissue, origin=origin)
+                save_grid(cut, path, thumbnail=mask.thumbnail)
         n_tiles[slide.slide_id] = len(load_grid(path))
         return (KEPT if is_kept else DONE) if n_tiles[slide.slide_id] else NO_TISSUE
 
     outcome = each_slide(run, "tile", cohort.slides, work)
     run.record_failures("cohort", cohort.failures)
-    _tell(run, outcome, "tiled", n_tiles)
-    run.note("tile", {"grid": asdict(grid), "tissue": asdict(tissue), "mpp": mpp, **_summary(outcome)})
+    tell_slides(run, outcome, "tiled", n_tiles)
+    told = {"grid": asdict(grid), "tissue": asdict(tissue), "mpp": mpp, "regions": regions}
+    run.note("tile", told | summary(outcome))
     return outcome
 
 
-def _open(slide: CohortSlide, mpp: float | None = None) -> Slide:
+def _check_regions(folder: Path, cohort: Cohort) -> None:
+    """A misspelt folder or name is told at once, not by tiles that lie everywhere."""
+    for slide in cohort.slides:
+        try:
+            if find_regions(folder, slide.slide_id):
+                return
+        except FormatError:  # told again, and as this slide's failure, when its turn comes
+            return
+    raise ConfigError(
+        f"{folder}: has no regions for any of the {len(cohort)} slides",
+        hint=f"name the files by slide, such as {cohort.slides[0].slide_id}.geojson",
+    )
+
+
+def open_cohort_slide(slide: CohortSlide, mpp: float | None = None) -> Slide:
+    """Open a slide under its id and the table's resolution; `mpp` stands in where it states none.
+
+    Raises:
+        SlideError: the file is not there, or no reader opens it.
+    """
+    if slide.path.is_symlink() and not slide.path.exists():
+        raise SlideError(
+            f"{slide.slide_id}: {slide.path} links to {slide.path.readlink()}, which is not there",
+            hint="bring that file back, or remove the link",
+        )
     return open_slide(slide.path, id=slide.slide_id, mpp=slide.mpp, fallback_mpp=mpp)
-
-
-def _tile_one(slide: Slide, path: Path, grid: GridConfig, tissue: TissueConfig) -> None:
-    mask = segment_tissue(slide, tissue)
-    save_grid(tile_slide(slide, mask, grid, tissue), path, thumbnail=mask.thumbnail)
 
 
 def extract(run: Run, encoder: EncoderConfig, config: ExtractConfig) -> Outcome:
@@ -99,8 +140,8 @@ def extract(run: Run, encoder: EncoderConfig, config: ExtractConfig) -> Outcome:
         return _extract_one(run, slide, loaded, encoder, config)
 
     outcome = each_slide(run, "extract", cohort.slides, work)
-    _tell(run, outcome, "extracted", {})
-    run.note("extract", {"encoder": asdict(encoder), "extract": asdict(config), **_summary(outcome)})
+    tell_slides(run, outcome, "extracted", {})
+    run.note("extract", {"encoder": asdict(encoder), "extract": asdict(config), **summary(outcome)})
     return outcome
 
 
@@ -116,10 +157,10 @@ def _extract_one(
     return DONE if len(grid) else NO_TISSUE
 
 
-def _tell(run: Run, outcome: Outcome, done: str, n_tiles: dict[str, int]) -> None:
-    """Bring slides.csv up to date with an outcome."""
+def tell_slides(run: Run, outcome: Outcome, done: str, n_tiles: dict[str, int]) -> None:
+    """Bring slides.csv up to date with an outcome; `done` is the status of slides that went well."""
     errors = {f.slide_id: f.error for f in outcome.failures}
-    failed = "failed" if outcome.step == "tile" else "not extracted"
+    failed = "not extracted" if outcome.step == "extract" else "failed"
     told = {}
     for slide_id, status in outcome.statuses:
         shown = {FAILED: failed, NO_TISSUE: NO_TISSUE}.get(status, done)
@@ -129,5 +170,6 @@ def _tell(run: Run, outcome: Outcome, done: str, n_tiles: dict[str, int]) -> Non
     run.update_slides(told)
 
 
-def _summary(outcome: Outcome) -> dict:
+def summary(outcome: Outcome) -> dict:
+    """Return what run.json says of how a step went."""
     return {"seconds": round(outcome.seconds, 2), "slides": outcome.counts}

@@ -1,4 +1,4 @@
-"""Slide files below a folder, and the tables that name them: ours and other tools'."""
+"""The tables that name slides: ours and other tools'."""
 
 from pathlib import Path
 
@@ -6,9 +6,6 @@ import pandas as pd
 
 from tiling import SlidebagError
 
-SUFFIXES = frozenset(
-    ".svs .tif .tiff .ndpi .vms .vmu .scn .mrxs .svslide .bif .dcm .czi".split()  # noqa: SIM905
-)
 _ALIASES = {  # the column names of other tools' tables
     "slide": ("slide", "slide_id", "wsi", "filename", "FILENAME"),
     "label": ("label",),
@@ -20,28 +17,6 @@ _ALIASES = {  # the column names of other tools' tables
 
 class CohortError(SlidebagError, ValueError):
     """A slide table or folder that cannot be used as it is."""
-
-
-def find_slides(folder: Path) -> dict[str, Path]:
-    """Return slide files by id: the path below the folder without its suffix; raises CohortError."""
-    if folder.is_file():
-        return {folder.stem: folder}
-    if not folder.is_dir():
-        raise CohortError(f"{folder}: no such folder", hint="name the folder that holds the slides")
-    found: dict[str, Path] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
-        if path.name.startswith("."):
-            continue
-        slide_id = path.relative_to(folder).with_suffix("").as_posix()
-        if slide_id in found:
-            raise CohortError(
-                f"{found[slide_id].name} and {path.name} would both be slide {slide_id!r}",
-                hint="rename one of them",
-            )
-        found[slide_id] = path
-    if not found:
-        raise CohortError(f"{folder}: no slides there", hint=f"slides end in {' '.join(sorted(SUFFIXES))}")
-    return found
 
 
 def read_table(table: Path) -> pd.DataFrame:

@@ -1,7 +1,14 @@
 """Pixels and places: slides, tissue, grids, patches, and scores painted back on the slide."""
 
+from . import (  # noqa: F401  being imported files their formats in the registry
+    exchange_atlaspatch,
+    exchange_clam,
+    exchange_stamp,
+    exchange_trident,
+)
 from .array_reader import ArraySlide, OmeTiffSlide, OmeZarrSlide, PictureSlide
 from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, SlideError
+from .exchange import COORDS_FORMATS, CoordsFormat, Layout, export_grid, import_grid
 from .files import (
     fingerprint,
     open_checked,
@@ -25,18 +32,22 @@ from .phantom import Phantom, PhantomConfig, render_phantom
 from .phantom_cohort import write_phantom_cohort
 from .pyramid import write_slide
 from .quality import TissueQuality, measure_quality
+from .regions import Regions, find_regions, keep_regions
 from .registry import Registry
 from .slide import READERS, Resolution, Slide, Unsuited, open_slide
 from .tissue import TissueConfig, TissueMask, segment_tissue
 
 __all__ = [
+    "COORDS_FORMATS",
     "READERS",
     "ArraySlide",
     "ConfigError",
+    "CoordsFormat",
     "FormatError",
     "GridConfig",
     "Heatmap",
     "JpegTiffSlide",
+    "Layout",
     "Legend",
     "OmeTiffSlide",
     "OmeZarrSlide",
@@ -46,6 +57,7 @@ __all__ = [
     "Phantom",
     "PhantomConfig",
     "PictureSlide",
+    "Regions",
     "Registry",
     "Resolution",
     "ResolutionError",
@@ -57,10 +69,14 @@ __all__ = [
     "TissueMask",
     "TissueQuality",
     "Unsuited",
+    "export_grid",
+    "find_regions",
     "fingerprint",
     "geojson_fingerprint",
     "grid_attributes",
     "grid_fingerprint",
+    "import_grid",
+    "keep_regions",
     "load_grid",
     "measure_quality",
     "open_checked",

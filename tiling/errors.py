@@ -22,7 +22,7 @@ class ResolutionError(SlidebagError, ValueError):
 
 
 class FormatError(SlidebagError, ValueError):
-    """A slidebag file that is damaged, of another kind, or of a newer version."""
+    """A file that is damaged, of another kind, or of a newer version."""
 
 
 class ConfigError(SlidebagError, ValueError):

@@ -64,6 +64,7 @@ class TileGrid:
     tile_px_level0: int
     tissue_polygons: Mapping  # GeoJSON MultiPolygon in level-0 pixels
     tissue_config: TissueConfig = field(default_factory=TissueConfig)
+    origin: str = ""  # what else decided where the tiles lie: a user's regions, another tool's file
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -77,16 +78,25 @@ class TileGrid:
     @property
     def fingerprint(self) -> str:
         """What the grid depends on, in 12 hex digits; equal to `grid_fingerprint` of its slide."""
-        return fingerprint(self.slide_fingerprint, self.mpp, self.config, self.tissue_config)
+        return _fingerprint(self.slide_fingerprint, self.mpp, self.config, self.tissue_config, self.origin)
 
 
-def grid_fingerprint(slide: Slide, config: GridConfig, tissue_config: TissueConfig) -> str:
+def grid_fingerprint(
+    slide: Slide, config: GridConfig, tissue_config: TissueConfig, *, origin: str = ""
+) -> str:
     """Return the fingerprint that the slide's grid will have, without making it.
 
     Raises:
         ResolutionError: the slide states no resolution.
     """
-    return fingerprint(slide.fingerprint, slide.mpp, config, tissue_config)
+    return _fingerprint(slide.fingerprint, slide.mpp, config, tissue_config, origin)
+
+
+def _fingerprint(
+    slide_fingerprint: str, mpp: float, config: GridConfig, tissue_config: TissueConfig, origin: str
+) -> str:
+    # grids that need no origin are called as they were before there was one
+    return fingerprint(slide_fingerprint, mpp, config, tissue_config, *filter(None, [origin]))
 
 
 def tile_slide(
@@ -94,18 +104,21 @@ def tile_slide(
     mask: TissueMask,
     config: GridConfig | None = None,
     tissue_config: TissueConfig | None = None,
+    *,
+    origin: str = "",
 ) -> TileGrid:
     """Cut a slide into a grid of whole tiles that hold enough tissue, row by row.
 
     Tile k of a row begins at round(k * exact step), so tiles do not drift however wide the slide.
-    `tissue_config` is what `mask` was found with, kept with the grid.
+    `tissue_config` is what `mask` was found with, and `origin` what changed it since (a fingerprint of
+    the user's regions); both are kept with the grid.
 
     Raises:
         ResolutionError: the slide states no resolution or is coarser than asked for.
     """
     config = config or GridConfig()
     wanted = config.tile_mpp / slide.mpp
-    level, read_px = _plan_read(slide, config, wanted)
+    level, read_px = plan_read(slide, config)
     side = config.tile_px * wanted  # exact, in level-0 pixels
     step = (config.tile_px - config.overlap_px) * wanted
     xs, ys = (_corners(size, side, step) for size in slide.size_px)
@@ -126,11 +139,17 @@ def tile_slide(
         tile_px_level0=round(side),
         tissue_polygons=mask.polygons(),
         tissue_config=tissue_config or TissueConfig(),
+        origin=origin,
     )
 
 
-def _plan_read(slide: Slide, config: GridConfig, wanted: float) -> tuple[int, int]:
-    """The coarsest level that is fine enough, and a tile's side there in pixels."""
+def plan_read(slide: Slide, config: GridConfig) -> tuple[int, int]:
+    """Return the coarsest level that is fine enough, and a tile's side there in pixels.
+
+    Raises:
+        ResolutionError: the slide states no resolution or is coarser than asked for.
+    """
+    wanted = config.tile_mpp / slide.mpp
     if wanted < 1 - _TOLERANCE and not config.allow_upsampling:
         raise ResolutionError(
             f"{slide.id}: scanned at {slide.mpp:g} µm/px, too coarse for the asked {config.tile_mpp:g} µm/px",

@@ -36,8 +36,8 @@ def grid_attributes(grid: TileGrid) -> dict[str, Any]:
     }
 
 
-def write_coords(file: h5py.File, grid: TileGrid) -> None:
-    """Write `coords` int64 (N, 2) with the attributes by which TRIDENT's readers know them."""
+def write_coords(file: h5py.File, grid: TileGrid) -> h5py.Dataset:
+    """Write and return `coords` int64 (N, 2) with the attributes by which TRIDENT's readers know them."""
     coords = file.create_dataset("coords", data=grid.coords.reshape(-1, 2).astype(np.int64))
     attributes = {
         "patch_size": grid.config.tile_px,
@@ -51,6 +51,7 @@ def write_coords(file: h5py.File, grid: TileGrid) -> None:
     }
     for name, value in attributes.items():
         write_attribute(coords, name, value)
+    return coords
 
 
 def save_grid(grid: TileGrid, path: Path, *, thumbnail: np.ndarray | None = None) -> None:
@@ -59,6 +60,7 @@ def save_grid(grid: TileGrid, path: Path, *, thumbnail: np.ndarray | None = None
         attributes = grid_attributes(grid) | {
             "config": {"grid": asdict(grid.config), "tissue": asdict(grid.tissue_config)},
             "fingerprint": grid.fingerprint,
+            "origin": grid.origin,
         }
         write_header(file, "grid", attributes)
         write_coords(file, grid)
@@ -105,4 +107,5 @@ def load_grid(path: Path) -> TileGrid:
             tile_px_level0=int(attributes["tile_px_level0"]),
             tissue_polygons=json.loads(read_array(file, "tissue/polygons")),
             tissue_config=TissueConfig(**config["tissue"]),
+            origin=str(attributes.get("origin", "")),  # files of before there was one
         )

@@ -88,9 +88,9 @@ def test_a_name_that_two_slides_have_is_refused(tmp_path):
         Cohort.from_folder(folder, table_of(tmp_path, "slide,label\none,tumour\n"))
 
 
-def test_two_files_of_one_id_are_refused(tmp_path):
-    with pytest.raises(CohortError, match=r"one\.svs and one\.tif"):
-        Cohort.from_folder(folder_of(tmp_path, "one.svs", "one.tif"))
+def test_two_files_of_one_id_keep_their_suffix(tmp_path):
+    cohort = Cohort.from_folder(folder_of(tmp_path, "one.svs", "one.tif", "two.svs"))
+    assert [s.slide_id for s in cohort.slides] == ["one.svs", "one.tif", "two"]
 
 
 def test_no_folder_and_no_slides_are_told_apart(tmp_path):

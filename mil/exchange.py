@@ -1,0 +1,128 @@
+"""The verbs `import` and `export`: tile coordinates of a whole run from and to other tools' folders."""
+
+from collections import Counter
+from pathlib import Path
+
+from tiling import (
+    COORDS_FORMATS,
+    ConfigError,
+    FormatError,
+    export_grid,
+    import_grid,
+    load_grid,
+    save_grid,
+    stored_fingerprint,
+)
+
+from .batch import DONE, KEPT, NO_TISSUE, Outcome, each_slide
+from .cohort import Cohort, CohortSlide
+from .prepare import open_cohort_slide, summary, tell_slides
+from .run_folder import Run
+
+_TILED = ("tiled", "extracted", "not extracted", NO_TISSUE)
+
+
+def import_coords(
+    folder: Path,
+    cohort: Cohort,
+    run: Run,
+    format: str,
+    *,
+    tile_px: int | None = None,
+    mpp: float | None = None,
+) -> Outcome:
+    """Take the grids of a cohort from another tool's files below `folder`; `extract` goes on from there.
+
+    A file belongs to the slide of its name: the slide's id, or the id's last part where that is unique.
+    `tile_px` is the side of the patches, if not the files' own; `mpp` stands in where a slide states none.
+
+    Raises:
+        ConfigError: no such format, or `folder` holds no file of it.
+    """
+    ending = COORDS_FORMATS[format].ending
+    owned = _by_slide(_files(folder, ending), folder, ending, cohort)
+    run.begin(cohort)
+    n_tiles: dict[str, int] = {}
+
+    def work(slide: CohortSlide) -> str:
+        found = _only(owned.get(slide.slide_id, []), slide.slide_id, folder)
+        path = run.grid_path(slide.slide_id)
+        with open_cohort_slide(slide, mpp) as opened:
+            grid = import_grid(found, opened, format, tile_px=tile_px)
+        n_tiles[slide.slide_id] = len(grid)
+        is_kept = stored_fingerprint(path) == grid.fingerprint
+        if not is_kept:
+            save_grid(grid, path)
+        return (KEPT if is_kept else DONE) if len(grid) else NO_TISSUE
+
+    outcome = each_slide(run, "import", cohort.slides, work)
+    run.record_failures("cohort", cohort.failures)
+    tell_slides(run, outcome, "tiled", n_tiles)
+    run.note(
+        "import", {"folder": folder, "format": format, "tile_px": tile_px, "mpp": mpp, **summary(outcome)}
+    )
+    return outcome
+
+
+def export_run(run: Run, folder: Path, format: str) -> Outcome:
+    """Write the grids of a run as another tool's files below `folder`.
+
+    Where that tool writes no file for a slide without tiles, none is written.
+
+    Raises:
+        ConfigError: there is no such format.
+        FormatError: `run` is no run folder.
+    """
+    ending = COORDS_FORMATS[format].ending
+
+    def work(slide: CohortSlide) -> str:
+        grid = load_grid(run.grid_path(slide.slide_id))
+        export_grid(grid, folder / "patches" / f"{slide.slide_id}{ending}", format)
+        return DONE if len(grid) else NO_TISSUE
+
+    outcome = each_slide(run, "export", run.cohort(*_TILED).slides, work)
+    run.note("export", {"folder": folder, "format": format, **summary(outcome)})
+    return outcome
+
+
+def _files(folder: Path, ending: str) -> list[Path]:
+    found = [path for path in sorted(folder.rglob(f"*{ending}")) if not path.name.startswith(".")]
+    if not found:
+        raise ConfigError(
+            f"{folder}: no file there ends in {ending}", hint="name the folder of coordinates, check --format"
+        )
+    return found
+
+
+def _by_slide(files: list[Path], folder: Path, ending: str, cohort: Cohort) -> dict[str, list[Path]]:
+    """The files of each slide: the longest end of a path that is an id decides, then the name alone."""
+    ids = {slide.slide_id for slide in cohort.slides}
+    by_name: dict[str, list[str]] = {}
+    for slide_id in ids:
+        by_name.setdefault(slide_id.rpartition("/")[2], []).append(slide_id)
+    owned: dict[str, list[Path]] = {}
+    for path in files:
+        parts = path.relative_to(folder).as_posix().removesuffix(ending).split("/")
+        tails = ("/".join(parts[k:]) for k in range(len(parts)))
+        owner = next((tail for tail in tails if tail in ids), None)
+        for slide_id in [owner] if owner else by_name.get(parts[-1], []):
+            owned.setdefault(slide_id, []).append(path)
+    for namesakes in by_name.values():  # one file for several slides is nobody's
+        claimed = Counter(path for slide_id in namesakes for path in owned.get(slide_id, []))
+        for slide_id in namesakes:
+            owned[slide_id] = [path for path in owned.get(slide_id, []) if claimed[path] == 1]
+    return owned
+
+
+def _only(found: list[Path], slide_id: str, folder: Path) -> Path:
+    if len(found) > 1:
+        names = " and ".join(path.relative_to(folder).as_posix() for path in found[:2])
+        raise FormatError(
+            f"{slide_id}: could be {names} below {folder}", hint="name the folder of coordinates alone"
+        )
+    if not found:
+        raise FormatError(
+            f"{slide_id}: no coordinates of that name below {folder}",
+            hint="name the file by the slide's id; CLAM and STAMP write none for a slide without tissue",
+        )
+    return found[0]

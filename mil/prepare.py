@@ -13,6 +13,7 @@ from features import (
     load_encoder,
 )
 from tiling import (
+    ConfigError,
     FormatError,
     GridConfig,
     Slide,

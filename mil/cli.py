@@ -211,10 +211,15 @@ def import_command(
 
 @app.command("export")
 def export_command(
-    run: RunFolder, folder: Annotated[Path, typer.Argument(help="where the files go")], format: Format
+    run: RunFolder,
+    folder: Annotated[Path, typer.Argument(help="where the files go")],
+    format: Format,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="with this encoder's features; if not given, none")
+    ] = None,
 ) -> None:
-    """Write the tiles of each slide as CLAM, TRIDENT, AtlasPatch or STAMP do."""
-    show.finish(Run(run), export_run(Run(run), folder, format))
+    """Write the tiles of each slide, and features, as CLAM, TRIDENT, AtlasPatch or STAMP do."""
+    show.finish(Run(run), export_run(Run(run), folder, format, encoder=encoder))
 
 
 @app.command()

@@ -1,12 +1,17 @@
 """The verbs `import` and `export`: tile coordinates of a whole run from and to other tools' folders."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from features import FeatureBag, load_features
 from tiling import (
     COORDS_FORMATS,
     ConfigError,
     FormatError,
+    TileGrid,
     export_grid,
     import_grid,
     load_grid,
@@ -64,10 +69,11 @@ def import_coords(
     return outcome
 
 
-def export_run(run: Run, folder: Path, format: str) -> Outcome:
-    """Write the grids of a run as another tool's files below `folder`.
+def export_run(run: Run, folder: Path, format: str, *, encoder: str | None = None) -> Outcome:
+    """Write the grids of a run, and features if an encoder is named, as another tool's files.
 
-    Where that tool writes no file for a slide without tiles, none is written.
+    They go below `folder`. Where that tool writes no file for a slide without tiles, none is written;
+    with features, tiles that could not be read are left out, since no other tool's file can say so.
 
     Raises:
         ConfigError: there is no such format.
@@ -76,13 +82,27 @@ def export_run(run: Run, folder: Path, format: str) -> Outcome:
     ending = COORDS_FORMATS[format].ending
 
     def work(slide: CohortSlide) -> str:
-        grid = load_grid(run.grid_path(slide.slide_id))
-        export_grid(grid, folder / "patches" / f"{slide.slide_id}{ending}", format)
+        grid, features = load_grid(run.grid_path(slide.slide_id)), None
+        if encoder is not None:
+            grid, features = _read_tiles(grid, load_features(run.features_path(encoder, slide.slide_id)))
+        path = folder / "patches" / f"{slide.slide_id}{ending}"
+        export_grid(grid, path, format, features=features, encoder=encoder or "")
         return DONE if len(grid) else NO_TISSUE
 
     outcome = each_slide(run, "export", run.cohort(*_TILED).slides, work)
-    run.note("export", {"folder": folder, "format": format, **summary(outcome)})
+    run.note("export", {"folder": folder, "format": format, "encoder": encoder, **summary(outcome)})
     return outcome
+
+
+def _read_tiles(grid: TileGrid, bag: FeatureBag) -> tuple[TileGrid, np.ndarray]:
+    """The tiles that were read, and their features."""
+    if not np.array_equal(grid.coords, bag.coords):
+        raise FormatError(
+            f"{grid.slide_id}: its features are of other tiles than its grid has", hint="extract it again"
+        )
+    kept = ~bag.unreadable
+    part = replace(grid, coords=grid.coords[kept], tissue_fraction=grid.tissue_fraction[kept])
+    return part, bag.features[kept]
 
 
 def _files(folder: Path, ending: str) -> list[Path]:
@@ -95,22 +115,21 @@ def _files(folder: Path, ending: str) -> list[Path]:
 
 
 def _by_slide(files: list[Path], folder: Path, ending: str, cohort: Cohort) -> dict[str, list[Path]]:
-    """The files of each slide: the longest end of a path that is an id decides, then the name alone."""
+    """The files of each slide: those whose path ends in its id, else those of a name that it alone has."""
     ids = {slide.slide_id for slide in cohort.slides}
-    by_name: dict[str, list[str]] = {}
-    for slide_id in ids:
-        by_name.setdefault(slide_id.rpartition("/")[2], []).append(slide_id)
-    owned: dict[str, list[Path]] = {}
+    names = Counter(slide_id.rpartition("/")[2] for slide_id in ids)
+    by_id: dict[str, list[Path]] = {}
+    by_name: dict[str, list[Path]] = {}
     for path in files:
         parts = path.relative_to(folder).as_posix().removesuffix(ending).split("/")
         tails = ("/".join(parts[k:]) for k in range(len(parts)))
-        owner = next((tail for tail in tails if tail in ids), None)
-        for slide_id in [owner] if owner else by_name.get(parts[-1], []):
-            owned.setdefault(slide_id, []).append(path)
-    for namesakes in by_name.values():  # one file for several slides is nobody's
-        claimed = Counter(path for slide_id in namesakes for path in owned.get(slide_id, []))
-        for slide_id in namesakes:
-            owned[slide_id] = [path for path in owned.get(slide_id, []) if claimed[path] == 1]
+        owner = next((tail for tail in tails if tail in ids), None)  # the longest, so "a/one" before "one"
+        found = by_name.setdefault(parts[-1], []) if owner is None else by_id.setdefault(owner, [])
+        found.append(path)
+    owned = {}
+    for slide_id in ids:
+        name = slide_id.rpartition("/")[2]
+        owned[slide_id] = by_id.get(slide_id) or (by_name.get(name, []) if names[name] == 1 else [])
     return owned
 
 

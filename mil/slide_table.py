@@ -46,7 +46,8 @@ def names_of(files: dict[str, Path]) -> dict[str, list[str]]:
     """Return every name a table may call a slide by, with the ids it could mean."""
     names: dict[str, list[str]] = {}
     for slide_id, path in files.items():
-        for name in {slide_id, slide_id + path.suffix, path.name, path.stem}:
+        last = slide_id.rpartition("/")[2]  # of a DICOM series the folder, which its file does not name
+        for name in {slide_id, slide_id + path.suffix, last, path.name, path.stem}:
             names.setdefault(name, []).append(slide_id)
     return names
 

@@ -47,6 +47,10 @@ class CoordsFormat(ABC):
     def write(self, file: h5py.File, grid: TileGrid) -> None:
         """Write the tiles of a grid into an empty file."""
 
+    @abstractmethod
+    def write_features(self, file: h5py.File, features: np.ndarray, encoder: str) -> None:
+        """Write (N, D) features of the same tiles into the file, under the name of their encoder."""
+
 
 COORDS_FORMATS: Registry[CoordsFormat] = Registry("format")
 
@@ -96,17 +100,26 @@ def import_grid(path: Path, slide: Slide, format: str, *, tile_px: int | None = 
     )
 
 
-def export_grid(grid: TileGrid, path: Path, format: str) -> bool:
+def export_grid(
+    grid: TileGrid, path: Path, format: str, *, features: np.ndarray | None = None, encoder: str = ""
+) -> bool:
     """Write the tiles of a grid as another tool writes them; False where it would write no file.
+
+    `features` (N, D), if given, go into the same file, as those of `encoder`.
 
     Raises:
         ConfigError: there is no such format.
+        ValueError: there are not as many features as tiles.
     """
     chosen = COORDS_FORMATS[format]
+    if features is not None and len(features) != len(grid):
+        raise ValueError(f"{grid.slide_id}: {len(features)} features for {len(grid)} tiles")
     if not len(grid) and not chosen.has_empty_files:
         return False
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         chosen.write(file, grid)
+        if features is not None:
+            chosen.write_features(file, features, encoder)
         file.attrs[_CONFIG] = json.dumps(asdict(grid.config))
     return True
 

@@ -45,5 +45,9 @@ class AtlasPatchFormat(CoordsFormat):
         for name, value in told.items():
             write_attribute(file, name, value)
 
+    def write_features(self, file: h5py.File, features: np.ndarray, encoder: str) -> None:
+        """Write `features/<encoder>` float32."""
+        file.require_group("features").create_dataset(encoder, data=features.astype(np.float32))
+
 
 COORDS_FORMATS.register("atlaspatch")(AtlasPatchFormat())

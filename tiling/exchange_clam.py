@@ -50,6 +50,10 @@ class ClamFormat(CoordsFormat):
         for name, value in told.items():
             write_attribute(coords, name, value)
 
+    def write_features(self, file: h5py.File, features: np.ndarray, encoder: str) -> None:
+        """Write `features` float32; CLAM does not say of which encoder."""
+        file["features"] = features.astype(np.float32)
+
 
 def _step(coords: np.ndarray, side: float) -> float:
     """The usual distance of one tile to the next down a column; `side` where no two follow each other."""

@@ -31,7 +31,7 @@ class StampFormat(CoordsFormat):
         )
 
     def write(self, file: h5py.File, grid: TileGrid) -> None:
-        """Write the tiles without features; float32 microns are exact to a pixel on any glass slide."""
+        """Write the tiles; float32 microns are exact to a pixel on any glass slide."""
         file.create_dataset("coords", data=(grid.coords * grid.mpp).astype(np.float32))
         told = {
             "unit": "um",
@@ -41,6 +41,12 @@ class StampFormat(CoordsFormat):
         }
         for name, value in told.items():
             write_attribute(file, name, value)
+
+    def write_features(self, file: h5py.File, features: np.ndarray, encoder: str) -> None:
+        """Write `feats` float16; what its range does not hold becomes infinity, as it does in STAMP."""
+        with np.errstate(over="ignore"):
+            file["feats"] = features.astype(np.float16)
+        write_attribute(file, "extractor", encoder)
 
 
 COORDS_FORMATS.register("stamp")(StampFormat())

@@ -33,5 +33,12 @@ class TridentFormat(CoordsFormat):
         """Write the tiles; our own files carry the same attributes but for `savetodir`."""
         write_attribute(write_coords(file, grid), "savetodir", "patches")
 
+    def write_features(self, file: h5py.File, features: np.ndarray, encoder: str) -> None:
+        """Write `features` in their own dtype, with the encoder's name."""
+        data = file.create_dataset("features", data=features)
+        write_attribute(data, "encoder", encoder)
+        write_attribute(data, "name", file["coords"].attrs["name"])
+        write_attribute(data, "savetodir", "features")
+
 
 COORDS_FORMATS.register("trident")(TridentFormat())

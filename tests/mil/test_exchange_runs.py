@@ -70,6 +70,44 @@ def test_extract_goes_on_from_an_import_and_tile_may_replace_it(slides, tmp_path
     assert len(load_grid(run.grid_path("two"))) > 0
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_features_go_out_beside_their_tiles(slides, tmp_path, format):
+    cohort, run = Cohort.from_folder(slides), Run.create(tmp_path / "run")
+    for slide in cohort.slides:
+        coords = [] if slide.slide_id == "two" else [[3, 4], [200, 300], [9, 9]]
+        trident(tmp_path / "job" / f"{slide.slide_id}_patches.h5", coords)
+    import_coords(tmp_path / "job", cohort, run, "trident")
+    extract(run, EncoderConfig(), ExtractConfig())
+    bag = run.features_path("stain-stats", "a/one")
+    with h5py.File(bag, "a") as file:
+        file["unreadable"][1] = True
+        expected = file["features"][:][[0, 2]]
+    done = export_run(run, tmp_path / "out", format, encoder="stain-stats")
+    assert dict(done.statuses) == {"a/one": "done", "b/one": "done", "two": "no tissue"}
+    ending = "_patches.h5" if format == "trident" else ".h5"
+    name = {"atlaspatch": "features/stain-stats", "stamp": "feats"}.get(format, "features")
+    with h5py.File(tmp_path / "out" / "patches" / f"a/one{ending}") as file:
+        np.testing.assert_array_equal(file[name][:], expected)
+        assert file[name].dtype == (np.float32 if format in {"clam", "atlaspatch"} else np.float16)
+        assert len(file["coords"]) == 2
+    back = Run.create(tmp_path / "back")
+    import_coords(tmp_path / "out", Cohort(cohort.slides[:1]), back, format)
+    assert load_grid(back.grid_path("a/one")).coords.tolist() == [[3, 4], [9, 9]]
+
+
+def test_features_of_other_tiles_are_refused(slides, tmp_path):
+    cohort, run = Cohort(Cohort.from_folder(slides).slides[:1]), Run.create(tmp_path / "run")
+    trident(tmp_path / "job" / "a/one_patches.h5", [[3, 4]])
+    import_coords(tmp_path / "job", cohort, run, "trident")
+    extract(run, EncoderConfig(), ExtractConfig())
+    trident(tmp_path / "job" / "a/one_patches.h5", [[5, 6]])
+    import_coords(tmp_path / "job", cohort, run, "trident")
+    done = export_run(run, tmp_path / "out", "clam", encoder="stain-stats")
+    assert "other tiles than its grid" in done.failures[0].error
+    done = export_run(run, tmp_path / "out", "clam", encoder="dinov2-vits14")
+    assert "no such file" in done.failures[0].error
+
+
 def test_a_name_that_two_slides_share_is_nobodys(slides, tmp_path):
     for name in ("one", "two"):
         trident(tmp_path / "job" / f"{name}_patches.h5", [[3, 4]])

@@ -140,6 +140,15 @@ def test_a_folder_of_one_dicom_series_is_one_slide(tmp_path):
     assert ids(tmp_path / "patient" / "series") == ["series"]
 
 
+@pytest.mark.parametrize("name", ["patient/series", "series", "patient/series.dcm"])
+def test_a_table_calls_a_series_by_its_folder(tmp_path, name):
+    for k in range(2):
+        dicom(tmp_path / "slides" / "patient" / "series" / f"{k}.dcm", "1.2.3")
+    (tmp_path / "table.csv").write_text(f"slide,label\n{name},a\n")
+    (slide,) = Cohort.from_folder(tmp_path / "slides", tmp_path / "table.csv").slides
+    assert (slide.slide_id, slide.label) == ("patient/series", "a")
+
+
 def test_several_series_in_a_folder_are_several_slides(tmp_path):
     for k, uid in enumerate(["1.2.3", "1.2.4", "1.2.3", "1.2.4"]):
         dicom(tmp_path / "all" / f"{k}.dcm", uid)

@@ -123,7 +123,7 @@ def _stained(thumbnail: np.ndarray, mpp: float) -> tuple[np.ndarray, np.ndarray]
     padding = find_padding(thumbnail)
     ink = find_ink(hsv, mpp)
     if ink.any():
-        ink = without_lines(ink, mpp)  # a coverslip's edge is as dark as a black pen
+        ink = without_lines(ink, mpp)  # the edge of a coverslip is as dark as a black pen
     if padding.any():
         ink &= ~padding
     saturation = cv2.GaussianBlur(cv2.extractChannel(hsv, 1), (3, 3), _SOFT_PX)
@@ -165,7 +165,7 @@ def _shining(thumbnail: np.ndarray, mpp: float) -> np.ndarray:
 
 
 def _without_rim(found: np.ndarray, signal: np.ndarray, least: np.ndarray) -> np.ndarray:
-    """Return `found` less those pixels of its outline that are mostly glass: `signal` is not above `least`."""
+    """Return `found` less its outline's pixels that are mostly glass: whose `signal` is not above `least`."""
     inner = cv2.erode(found.view(np.uint8), np.ones((3, 3), np.uint8)).view(bool)
     return inner | (found & (signal > least))
 

@@ -21,7 +21,15 @@ def draw_strokes(
             stroke = np.zeros(tissue.shape, np.uint8)
             width = round(rng.uniform(250, 700) / _MPP)
             line = _along(rng, tissue) if along else _across(rng, tissue)
-            cv2.polylines(stroke, [np.rint(line * 16).astype(np.int32)], False, 255, width, cv2.LINE_AA, 4)
+            cv2.polylines(
+                stroke,
+                [np.rint(line * 16).astype(np.int32)],
+                isClosed=False,
+                color=255,
+                thickness=width,
+                lineType=cv2.LINE_AA,
+                shift=4,
+            )
             cover = cv2.GaussianBlur(stroke, (0, 0), rng.uniform(1.0, 4.0)).astype(np.float32) / 255
             streaks = np.clip(0.88 + 0.12 * smooth_noise(rng, tissue.shape, (25, 60)), 0.55, 1.15)
             pen = np.array(_PENS_RGB[colour]) / 245 * np.exp(0.08 * rng.standard_normal(3))

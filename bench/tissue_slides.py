@@ -53,7 +53,7 @@ class ArraySlide(Slide):
         return []
 
     def close(self) -> None:
-        pass
+        """Nothing is open."""
 
 
 def draw(kind: str, seed: int) -> Drawing:
@@ -156,7 +156,7 @@ def _grain(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _fat(rng: np.random.Generator, tissue: np.ndarray) -> np.ndarray:
-    """What share of the stain is left, (H, W): next to none inside fat cells of 60 to 110 µm, walls between."""
+    """What share of the stain is left, (H, W): fat cells of 60 to 110 µm keep it in their walls."""
     fatty = (smooth_noise(rng, tissue.shape, 350) > rng.uniform(-0.1, 0.5)) & tissue
     spacing = rng.uniform(60, 110) / MPP
     y, x = np.mgrid[0 : tissue.shape[0] : spacing, 0 : tissue.shape[1] : spacing]

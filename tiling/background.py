@@ -9,6 +9,8 @@ _DARK = 64  # a pixel's brightest channel, of 255, below which it is dark
 _GLASS_VALUE, _GLASS_SATURATION = 180, 26  # of 255: empty glass is at least so bright, at most so coloured
 _WHITE = 253  # what scanners write where they scanned nothing is purer than any glass
 _PADDING = 20  # and where they write black, compression leaves this much
+_PADDING_RUN = 0.5  # share of a side of the slide that padding takes up
+_COARSE = 4  # padding is joined on a raster so much coarser
 _GLASS_SHARE = 0.2  # of what is not dark: only with so much glass is a mostly black slide bright-field
 _SAMPLES = 60_000  # pixels that are enough to judge a slide's background by
 
@@ -49,17 +51,27 @@ def glass_colour(thumbnail: np.ndarray) -> np.ndarray:
 
 
 def find_padding(thumbnail: np.ndarray) -> np.ndarray:
-    """Return where (H, W) a bright-field slide was not scanned: black that reaches the border."""
-    black = (cv2.inRange(thumbnail, (0, 0, 0), (_PADDING,) * 3) > 0).astype(np.uint8)
-    border = np.concatenate([black[0], black[-1], black[:, 0], black[:, -1]])
-    if not border.any():
-        return np.zeros(black.shape, bool)
-    labels, _ = label_pieces(black)
-    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    keep = np.zeros(labels.max() + 1, bool)
-    keep[border] = True
-    keep[0] = False
-    return keep[labels]
+    """Return where (H, W) bool a bright-field slide was not scanned: black along a side."""
+    black = cv2.inRange(thumbnail, (0, 0, 0), (_PADDING,) * 3)
+    nowhere = np.zeros(black.shape, bool)
+    borders = np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]
+    if not any(np.count_nonzero(black[b]) > _PADDING_RUN * black[b].size for b in borders):
+        return nowhere
+    small = tuple(-(-side // _COARSE) for side in black.shape[::-1])
+    labels, sizes = label_pieces(cv2.resize(black, small, interpolation=cv2.INTER_AREA) > 127)
+    padding = np.zeros(len(sizes), bool)
+    for border in borders:  # a pen may cross the border too, but over a short stretch
+        padding |= np.bincount(labels[border], minlength=len(sizes)) > _PADDING_RUN * labels[border].size
+    padding[0] = False
+    wide = cv2.dilate(padding[labels].view(np.uint8), np.ones((3, 3), np.uint8))
+    wide = cv2.resize(wide, black.shape[::-1], interpolation=cv2.INTER_NEAREST).view(bool)
+    return (cv2.dilate(black, np.ones((3, 3), np.uint8)) > 0) & wide
+
+
+def brightness(thumbnail: np.ndarray) -> np.ndarray:
+    """Return the brightest channel (H, W) uint8 of pixels (H, W, 3)."""
+    red, green, blue = cv2.split(thumbnail)  # numpy's max over so short an axis takes 20 times longer
+    return cv2.max(cv2.max(red, green), blue)
 
 
 def _sample(thumbnail: np.ndarray) -> np.ndarray:

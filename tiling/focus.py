@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from .background import brightness
 from .pieces import drop_small
 
 _INSIDE = 0.98  # share of tissue around a place from which on no outline passes for texture
@@ -42,7 +43,7 @@ def measure_texture(thumbnail: np.ndarray, tissue: np.ndarray, mpp: float, *, da
     """Measure how finely `tissue` (H, W) bool is drawn; on a `dark` background by its brightness."""
     small = tuple(max(1, round(side / _COARSE)) for side in tissue.shape[::-1])
     if dark:
-        density = thumbnail.max(axis=2).astype(np.float32) / 255
+        density = brightness(thumbnail).astype(np.float32) / 255
     else:
         density = cv2.LUT(cv2.extractChannel(thumbnail, 1), _DENSITY)
     cover = tissue.astype(np.float32)

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-_MAX_WIDTH_UM = 70.0
+_MAX_WIDTH_UM = 110.0
 _MIN_LENGTH_UM = 2500.0  # no strand of tissue is straight for so long
 _BEND = 0.02  # how far a line may leave its chord, as a share of its length
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from skimage.filters import threshold_otsu
 
-from .background import balance, find_padding, tell_background
+from .background import balance, brightness, find_padding, tell_background
 from .errors import ConfigError
 from .focus import find_blur, measure_texture
 from .ink import find_ink, without_ink
@@ -24,8 +24,11 @@ _MARGIN = 3 / 255  # between the most coloured glass and the palest stain
 _PALE = 0.2  # of Otsu's threshold: halfway to the strong stains, it would lose the pale ones
 _GLOW = 3.0  # of 255: less above the dark is the camera's noise
 _GLOW_UM = 16.0  # nuclei shine one by one; tissue is what holds them
+_GREY = 3.0  # where brightness lost is more than so many times the saturation, it is the shadow of dirt
+_GREY_BELOW = 10  # of 255: more saturation than here is stain, however dark; brown over blue is nearly grey
 _RIM_STAIN = 0.4  # of the strongest stain beside it, what a pixel of the outline must have
 _RIM_GLOW = 0.8  # of the light around it, what a pixel of the outline must have to be mostly tissue
+_SAMPLE_STEP = 3  # light is so smooth that every ninth pixel tells its distribution
 _SOFT_PX = 0.7  # calms single pixels; more would put the border where there is no tissue
 
 
@@ -119,11 +122,14 @@ def _stained(thumbnail: np.ndarray, mpp: float) -> tuple[np.ndarray, np.ndarray]
     hsv = cv2.cvtColor(balance(thumbnail), cv2.COLOR_RGB2HSV)
     padding = find_padding(thumbnail)
     ink = find_ink(hsv, mpp)
+    if ink.any():
+        ink = without_lines(ink, mpp)  # the edge of a coverslip is as dark as a black pen
     if padding.any():
-        padding = cv2.dilate(padding.view(np.uint8), np.ones((5, 5), np.uint8)).view(bool)
         ink &= ~padding
     saturation = cv2.GaussianBlur(cv2.extractChannel(hsv, 1), (3, 3), _SOFT_PX)
     stained = saturation > 255 * _stain_threshold(saturation, ~(ink | padding))
+    lit = cv2.addWeighted(saturation, _GREY, cv2.extractChannel(hsv, 2), 1, 0)
+    stained &= (lit == 255) | (saturation > _GREY_BELOW)
     nearby = cv2.dilate(saturation, np.ones((5, 5), np.uint8))
     stained = _without_rim(stained, saturation, cv2.convertScaleAbs(nearby, alpha=_RIM_STAIN))
     stained &= ~padding
@@ -144,11 +150,12 @@ def _stain_threshold(saturation: np.ndarray, among: np.ndarray) -> float:
 
 def _shining(thumbnail: np.ndarray, mpp: float) -> np.ndarray:
     """Where (H, W) bool it is brighter than the dark, dim tissue as well as its brightest nuclei."""
-    value = thumbnail.max(axis=2).astype(np.float32)
+    value = brightness(thumbnail).astype(np.float32)
     glow = cv2.GaussianBlur(value, (0, 0), max(0.5, _GLOW_UM / mpp))
-    dark = np.percentile(glow, 5)
+    sample = glow[::_SAMPLE_STEP, ::_SAMPLE_STEP]
+    dark = np.percentile(sample, 5)
     # the logarithm, or the threshold would lie between dim and bright tissue
-    log = np.log2(1 + np.maximum(glow - dark, 0))
+    log = np.log2(1 + np.maximum(sample - dark, 0))
     otsu = float(threshold_otsu(log)) if np.ptp(log) > 0 else 0.0
     threshold = dark + max(2**otsu - 1, _GLOW)
     # light spreads beyond the tissue in `glow`: the outline is that of the sharp picture
@@ -158,7 +165,7 @@ def _shining(thumbnail: np.ndarray, mpp: float) -> np.ndarray:
 
 
 def _without_rim(found: np.ndarray, signal: np.ndarray, least: np.ndarray) -> np.ndarray:
-    """Return `found` less those pixels of its outline that are mostly glass: `signal` is not above `least`."""
+    """Return `found` less its outline's pixels that are mostly glass: whose `signal` is not above `least`."""
     inner = cv2.erode(found.view(np.uint8), np.ones((3, 3), np.uint8)).view(bool)
     return inner | (found & (signal > least))
 

@@ -52,11 +52,10 @@ def glass_colour(thumbnail: np.ndarray) -> np.ndarray:
 
 def find_padding(thumbnail: np.ndarray) -> np.ndarray:
     """Return where (H, W) bool a bright-field slide was not scanned: black along a side."""
-    black = cv2.inRange(thumbnail, (0, 0, 0), (_PADDING,) * 3)
-    nowhere = np.zeros(black.shape, bool)
     borders = np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]
-    if not any(np.count_nonzero(black[b]) > _PADDING_RUN * black[b].size for b in borders):
-        return nowhere
+    if not any((thumbnail[border] <= _PADDING).all(axis=1).mean() > _PADDING_RUN for border in borders):
+        return np.zeros(thumbnail.shape[:2], bool)
+    black = cv2.inRange(thumbnail, (0, 0, 0), (_PADDING,) * 3)
     small = tuple(-(-side // _COARSE) for side in black.shape[::-1])
     labels, sizes = label_pieces(cv2.resize(black, small, interpolation=cv2.INTER_AREA) > 127)
     padding = np.zeros(len(sizes), bool)

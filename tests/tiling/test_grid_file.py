@@ -92,7 +92,7 @@ def test_the_file_holds_what_its_page_says(grid, saved):
             "allow_upsampling": False,
             "exact_pixels": False,
         },
-        "tissue": {"tissue_mpp": 6, "min_area_mm2": 0.05, "min_hole_mm2": 0.02},
+        "tissue": {"tissue_mpp": 6, "min_area_mm2": 0.05, "min_hole_mm2": 0.02, "background": "auto"},
     }
     expected = {
         "mpp": 0.5,

@@ -34,6 +34,7 @@ from .pyramid import write_slide
 from .quality import TissueQuality, measure_quality
 from .regions import Regions, find_regions, keep_regions
 from .registry import Registry
+from .regrid import regrid
 from .slide import READERS, Resolution, Slide, Unsuited, open_slide
 from .tissue import TissueConfig, TissueMask, segment_tissue
 
@@ -87,6 +88,7 @@ __all__ = [
     "read_array",
     "read_header",
     "read_patches",
+    "regrid",
     "render_phantom",
     "replacing",
     "save_grid",

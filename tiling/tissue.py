@@ -158,7 +158,7 @@ def _shining(thumbnail: np.ndarray, mpp: float) -> np.ndarray:
 
 
 def _without_rim(found: np.ndarray, signal: np.ndarray, least: np.ndarray) -> np.ndarray:
-    """Return `found` less those pixels of its outline that are mostly glass: `signal` is not above `least`."""
+    """Return `found` less the pixels of its outline that are mostly glass (`signal` not above `least`)."""
     inner = cv2.erode(found.view(np.uint8), np.ones((3, 3), np.uint8)).view(bool)
     return inner | (found & (signal > least))
 

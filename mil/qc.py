@@ -61,6 +61,9 @@ def qc(run: Run) -> Outcome:
         return DONE
 
     outcome = each_slide(run, "qc", [s for s in run.cohort().slides if s.slide_id in summaries], work)
+    for slide in facts:
+        if slide.summary is None:  # a picture from an earlier run would tell of tiles that are gone
+            run.qc_path(slide.slide_id).unlink(missing_ok=True)
     flags = find_flags(facts)
     run.write_table("qc.csv", _table(facts, flags))
     _write_sheets(run, facts, flags)
@@ -105,10 +108,11 @@ def _write_sheets(run: Run, facts: Sequence[SlideFacts], flags: Sequence[Flags])
     """Write the pages of the contact sheet that are not there yet, and remove what is too many."""
     order = by_suspicion(facts, flags)
     pages = [order[first : first + CARDS_A_SHEET] for first in range(0, len(order), CARDS_A_SHEET)]
-    title = _title(facts, flags)
+    title = _title([flags[row] for row in order])
     for number, rows in enumerate(pages, start=1):
         path = run.contact_sheet_path(number)
-        head = title if len(pages) == 1 else f"{title}; page {number} of {len(pages)}"
+        page = f"page {number} of {len(pages)}"  # alone on later pages, which change less often so
+        head = title if len(pages) == 1 else f"{title}; {page}" if number == 1 else page
         told = [
             [facts[r].slide_id, facts[r].message, list(flags[r].words), _picture_fingerprint(facts[r])]
             for r in rows
@@ -127,10 +131,10 @@ def _picture_fingerprint(slide: SlideFacts) -> str:
     return qc_fingerprint(slide.summary) if slide.summary else ""
 
 
-def _title(facts: Sequence[SlideFacts], flags: Sequence[Flags]) -> str:
+def _title(flags: Sequence[Flags]) -> str:
     counts = Counter(flag.words[0] for flag in flags if flag.words)
-    told = ", ".join(f"{n} {word}" for word, n in counts.most_common())
-    return f"{len(facts)} slides, {counts.total()} to look at" + (f": {told}" if told else "")
+    told = ", ".join(f"{n} {word}" for word, n in counts.items())
+    return f"{len(flags)} slides, {counts.total()} to look at" + (f": {told}" if told else "")
 
 
 def _cards(run: Run, slides: Sequence[tuple[SlideFacts, Flags]]) -> Iterator[Card]:

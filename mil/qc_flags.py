@@ -48,8 +48,8 @@ class _Check:
 _CHECKS = (
     _Check(INK, lambda q: q.pen_fraction, 1, 0.002),
     # as logarithms, so that half is as far as double; 0 says that there was nothing to measure
-    _Check(BLUR, lambda q: log(q.focus) if q.focus > 0 else None, -1, 0.12),
-    _Check(PALE, lambda q: log(q.stain_strength) if q.stain_strength > 0 else None, -1, 0.12),
+    _Check(BLUR, lambda q: log(q.focus) if q.focus > 0 else None, -1, 0.15),
+    _Check(PALE, lambda q: log(q.stain_strength) if q.stain_strength > 0 else None, -1, 0.15),
 )
 
 
@@ -82,10 +82,9 @@ def by_suspicion(slides: Sequence[SlideFacts], flags: Sequence[Flags]) -> list[i
 
 
 def _flags(slide: SlideFacts, words: dict[str, float]) -> Flags:
-    if slide.status in _ORDER:
-        return Flags((slide.status,))
     worst = sorted(words, key=lambda word: -words[word])
-    return Flags(tuple(worst), max(words.values(), default=0.0))
+    status = [slide.status] if slide.status in _ORDER else []
+    return Flags((*status, *worst), max(words.values(), default=0.0))
 
 
 def _z_scores(slides: Sequence[SlideFacts], check: _Check, background: str) -> np.ndarray:
@@ -93,10 +92,11 @@ def _z_scores(slides: Sequence[SlideFacts], check: _Check, background: str) -> n
     values = np.full(len(slides), np.nan)
     for row, slide in enumerate(slides):
         quality = slide.summary.quality if slide.summary else None
-        if quality and slide.status == TILED and quality.background == background:
+        if quality and quality.background == background:
             value = check.figure(quality)
             values[row] = np.nan if value is None else value
-    known = values[~np.isnan(values)]
+    is_usual = np.array([slide.status == TILED for slide in slides], bool)
+    known = values[~np.isnan(values) & is_usual]
     if len(known) < _FEWEST:
         return np.full(len(slides), np.nan)
     median = np.median(known)

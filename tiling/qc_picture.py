@@ -25,8 +25,8 @@ _COLOURS: dict[str, tuple[Colour, Colour]] = {
     "bright": ((0, 114, 178), (0, 0, 0)),
     "dark": ((86, 180, 233), (240, 228, 66)),
 }
-_LATTICE_SHARE = 0.55  # of a line between two tiles, what covers the slide
-_LEAST_TILE_PX = 5  # smaller ones are not drawn one by one: the slide would be hidden
+_LATTICE_SHARES = (0.35, 0.9)  # how much a line between two tiles covers: the more, the fewer there are
+_LEAST_TILE_PX, _LARGE_TILE_PX = 5, 60  # smaller ones are not drawn one by one: the slide would be hidden
 _AREA_SHARE = 0.25
 _PAPER = 255
 
@@ -91,8 +91,9 @@ def draw_tiles(painted: np.ndarray, grid: TileGrid, colour: Colour) -> None:
     for a, b in zip(first.tolist(), last.tolist(), strict=True):
         cv2.rectangle(lines, a, b, 1)  # neighbours share a line
         cv2.rectangle(area, a, b, 1, cv2.FILLED)
-    is_fine = (last - first).mean() >= _LEAST_TILE_PX
-    inside, share = (lines, _LATTICE_SHARE) if is_fine else (area, _AREA_SHARE)
+    side_px = float((last - first).mean())
+    share = float(np.interp(side_px, (_LEAST_TILE_PX, _LARGE_TILE_PX), _LATTICE_SHARES))
+    inside, share = (lines, share) if side_px >= _LEAST_TILE_PX else (area, _AREA_SHARE)
     edge = area - cv2.erode(area, np.ones((3, 3), np.uint8), borderValue=0)
     for where, opacity in ((inside, share), (edge, 1.0)):
         chosen = where.astype(bool)
@@ -129,8 +130,10 @@ def _tell(panel: Panel, summary: GridSummary) -> None:
         panel.heading("Tissue", f"{quality.tissue_mm2:.3g} mm²")
     panel.heading("Tiles", f"{summary.n_tiles:,} of {summary.tile_px} px at {summary.tile_mpp:.4g} {um}/px")
     panel.heading("Resolution", f"{summary.mpp:.4g} {um}/px, from {summary.mpp_source}")
-    extent = " x ".join(f"{side * summary.mpp / 1000:.3g}" for side in (width, height))
-    panel.heading("Size", f"{width:,} x {height:,} px, {extent} mm")
+    panel.heading("Size", f"{width:,} x {height:,} px")
+    panel.heading(
+        "Extent", " x ".join(f"{side * summary.mpp / 1000:.3g}" for side in (width, height)) + " mm"
+    )
     if summary.reader:
         panel.heading("Reader", summary.reader)
     if quality:

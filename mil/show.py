@@ -62,7 +62,7 @@ def finish(run: Run, *outcomes: Outcome) -> None:
         return
     failed = run.read_table("failures.csv")
     steps = {o.step for o in outcomes}
-    steps |= {"cohort", "qc"} if "tile" in steps else set()
+    steps |= {"cohort", "qc"} if steps & {"tile", "import"} else set()
     failed = failed.loc[failed["step"].isin(list(steps))]
     if not len(failed):
         return

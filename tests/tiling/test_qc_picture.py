@@ -20,9 +20,7 @@ from tiling import (
 )
 
 GREY, BLUE, BLACK, MARGIN = 200, (0, 114, 178), (0, 0, 0), 18
-QUALITY = TissueQuality(
-    tissue_mm2=1.5, pen_fraction=0.01, focus=0.1, stain_strength=0.2, background="bright"
-)
+QUALITY = TissueQuality(tissue_mm2=1.5, pen_fraction=0.01, focus=0.1, stain_strength=0.2, background="bright")
 
 
 @pytest.fixture
@@ -105,7 +103,7 @@ def test_on_a_dark_slide_the_lines_are_light(cut):
 
 @pytest.mark.parametrize("scale", [0.1, 1.9])
 def test_thumbnails_of_any_size_make_pictures_of_one_size(cut, scale):
-    grid, thumbnail = cut(tile_px=500)
+    grid, _ = cut(tile_px=500)
     other = np.full((round(600 * scale), round(800 * scale), 3), GREY, np.uint8)
     assert qc_picture(grid, other, summary_of(grid)).width > 1024
 

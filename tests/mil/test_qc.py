@@ -13,22 +13,9 @@ from mil import Cohort, CohortSlide, Run, qc, tile
 from tiling import GridConfig, PhantomConfig, TissueConfig, load_grid, render_phantom, write_slide
 
 COLUMNS = [
-    "slide_id",
-    "status",
-    "tissue_mm2",
-    "n_tiles",
-    "pen_fraction",
-    "focus",
-    "stain_strength",
-    "background",
-    "mpp",
-    "mpp_source",
-    "width_level0_px",
-    "height_level0_px",
-    "reader",
-    "flags",
-    "message",
-]
+    "slide_id", "status", "tissue_mm2", "n_tiles", "pen_fraction", "focus", "stain_strength", "background",
+    "mpp", "mpp_source", "width_level0_px", "height_level0_px", "reader", "flags", "message",
+]  # fmt: skip
 GRID = GridConfig(tile_px=64)
 
 
@@ -46,9 +33,9 @@ def slides(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("slides")
     for k in range(6):
         pixels = render_phantom(PhantomConfig(size_px=(1000, 800), tissue_share=0.4, seed=k)).pixels
-        if k == 2:
+        if k == 4:
             pixels = np.rint(244 - (244 - pixels.astype(float)) * 0.4).astype(np.uint8)
-        path = folder / f"ward-{k % 2}" / ("pale.svs" if k == 2 else f"good-{k}.svs")
+        path = folder / f"ward-{k % 2}" / ("pale.svs" if k == 4 else f"good-{k}.svs")
         path.parent.mkdir(exist_ok=True)
         write_slide(path, pixels, mpp=0.5)
     write_slide(folder / "empty.svs", np.full((700, 900, 3), 244, np.uint8), mpp=0.5)
@@ -76,7 +63,7 @@ def test_every_slide_has_a_row_and_each_with_a_grid_a_picture(tiled):
     assert rows.status.value_counts().to_dict() == {"tiled": 6, "no tissue": 1, "failed": 1}
     assert rows.loc["damaged", "message"] == tiled.slides().set_index("slide_id").loc["damaged", "message"]
     assert rows.loc["ward-0/pale", "flags"] == "weak stain"
-    assert rows.flags.notna().sum() == 1
+    assert rows["flags"].notna().sum() == 1
     for slide_id in rows.index.drop("damaged"):
         grid = load_grid(tiled.grid_path(slide_id))
         with Image.open(tiled.qc_path(slide_id)) as picture:

@@ -138,3 +138,11 @@ def test_what_cannot_be_is_refused(fake_slide):
     other, _ = wide(fake_slide, mpp=0.25)
     with pytest.raises(ValueError, match="the grid is of fake"):
         regrid(grid, other, tile_mpp=1.0)
+
+
+def test_beyond_the_border_the_file_holds_no_tile(phantom):
+    """Such a place is whole tiles away from the first, and must not be taken for the last of the row."""
+    with open_slide(phantom.path) as slide:
+        assert slide.compressed_tile(0, 0, 0, 256)
+        assert slide.compressed_tile(-256, 256, 0, 256) is None
+        assert slide.compressed_tile(256, -256, 0, 256) is None

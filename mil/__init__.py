@@ -10,6 +10,7 @@ from .learner import LEARNERS, Bag, Classes, Learner, Prediction, load_learner
 from .pipeline import Finished, Plan, run_all
 from .predict import predict
 from .prepare import ExtractConfig, Preparation, extract, tile
+from .qc import qc
 from .run_folder import Run
 from .scores import Scores, load_scores, save_scores
 from .slide_table import CohortError
@@ -45,6 +46,7 @@ __all__ = [
     "load_learner",
     "load_scores",
     "predict",
+    "qc",
     "run_all",
     "save_scores",
     "tile",

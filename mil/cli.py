@@ -24,6 +24,7 @@ from .predict import predict as predict_slides
 from .prepare import ExtractConfig
 from .prepare import extract as extract_run
 from .prepare import tile as tile_cohort
+from .qc import qc as qc_run
 from .run_folder import Run
 from .train import TrainConfig, preparation_of
 from .train import train as train_run
@@ -80,7 +81,17 @@ def tile(
 ) -> None:
     """Find the tissue of each slide and cut it into a grid of tiles."""
     folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
-    show.finish(folder, tile_cohort(cohort, folder, grid, tissue, mpp=mpp, regions=regions))
+    outcome = tile_cohort(cohort, folder, grid, tissue, mpp=mpp, regions=regions)
+    show.quality(folder)
+    show.finish(folder, outcome)
+
+
+@app.command()
+def qc(run: RunFolder) -> None:
+    """Picture each tiled slide, and all of them on a contact sheet with the suspicious ones in front."""
+    outcome = qc_run(Run(run))
+    show.quality(Run(run))
+    show.finish(Run(run), outcome)
 
 
 @app.command()
@@ -173,6 +184,7 @@ def run_command(
     )  # fmt: skip
     folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
     done = run_all(cohort, folder, plan, mpp=mpp, settings=_pairs(settings), truth=truth, regions=regions)
+    show.quality(folder)
     show.training(done.training)
     show.figures(done.evaluation)
     show.overlays(folder)

@@ -16,14 +16,17 @@ from tiling import (
     import_grid,
     load_grid,
     save_grid,
+    slide_picture,
     stored_fingerprint,
 )
 
 from .batch import DONE, KEPT, NO_TISSUE, Outcome, each_slide
 from .cohort import Cohort, CohortSlide
 from .prepare import open_cohort_slide, summary, tell_slides
+from .qc import qc
 from .run_folder import Run
 
+_THUMBNAIL_PX = 1024
 _TILED = ("tiled", "extracted", "not extracted", NO_TISSUE)
 
 
@@ -36,7 +39,7 @@ def import_coords(
     tile_px: int | None = None,
     mpp: float | None = None,
 ) -> Outcome:
-    """Take the grids of a cohort from another tool's files below `folder`; `extract` goes on from there.
+    """Take the grids of a cohort from another tool's files below `folder`; `qc` follows.
 
     A file belongs to the slide of its name: the slide's id, or the id's last part where that is unique.
     `tile_px` is the side of the patches, if not the files' own; `mpp` stands in where a slide states none.
@@ -54,10 +57,11 @@ def import_coords(
         path = run.grid_path(slide.slide_id)
         with open_cohort_slide(slide, mpp) as opened:
             grid = import_grid(found, opened, format, tile_px=tile_px)
+            is_kept = stored_fingerprint(path) == grid.fingerprint
+            if not is_kept:
+                seen = slide_picture(opened, _THUMBNAIL_PX)
+                save_grid(grid, path, thumbnail=seen, reader=opened.reader)
         n_tiles[slide.slide_id] = len(grid)
-        is_kept = stored_fingerprint(path) == grid.fingerprint
-        if not is_kept:
-            save_grid(grid, path)
         return (KEPT if is_kept else DONE) if len(grid) else NO_TISSUE
 
     outcome = each_slide(run, "import", cohort.slides, work)
@@ -66,6 +70,7 @@ def import_coords(
     run.note(
         "import", {"folder": folder, "format": format, "tile_px": tile_px, "mpp": mpp, **summary(outcome)}
     )
+    qc(run)
     return outcome
 
 

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from features import (
     BagConfig,
     Encoder,
@@ -19,20 +21,27 @@ from tiling import (
     Slide,
     SlideError,
     TissueConfig,
+    TissueMask,
+    TissueQuality,
     find_regions,
     grid_fingerprint,
     keep_regions,
     load_grid,
+    measure_quality,
     open_slide,
     save_grid,
     segment_tissue,
+    slide_picture,
     stored_fingerprint,
     tile_slide,
 )
 
 from .batch import DONE, FAILED, KEPT, NO_TISSUE, Outcome, each_slide
 from .cohort import Cohort, CohortSlide
+from .qc import qc
 from .run_folder import Run
+
+_LEAST_THUMBNAIL_PX = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +73,7 @@ def tile(
     """Cut every slide of a cohort into a grid below `run`; `mpp` stands in where a slide states none.
 
     `regions` is a folder of `<slide_id>.geojson` or `<slide_id>.png` that say where the tiles may lie.
-    Grids that are there and were made in the same way are kept.
+    Grids that are there and were made in the same way are kept. `qc` follows.
 
     Raises:
         ConfigError: there is no folder `regions`, or it has nothing for any of the slides.
@@ -84,7 +93,11 @@ def tile(
                 found = segment_tissue(opened, tissue)
                 mask = keep_regions(found, inside) if inside else found
                 cut = tile_slide(opened, mask, grid, tissue, origin=origin)
-                save_grid(cut, path, thumbnail=mask.thumbnail)
+                save_grid(
+                    cut, path,
+                    thumbnail=_thumbnail(opened, mask), quality=_quality(opened, mask, found),
+                    reader=opened.reader,
+                )  # fmt: skip
         n_tiles[slide.slide_id] = len(load_grid(path))
         return (KEPT if is_kept else DONE) if n_tiles[slide.slide_id] else NO_TISSUE
 
@@ -93,7 +106,22 @@ def tile(
     tell_slides(run, outcome, "tiled", n_tiles)
     told = {"grid": asdict(grid), "tissue": asdict(tissue), "mpp": mpp, "regions": regions}
     run.note("tile", told | summary(outcome))
+    qc(run)
     return outcome
+
+
+def _thumbnail(slide: Slide, mask: TissueMask) -> np.ndarray:
+    """What a person will look at: the picture that tissue was sought on, unless it is too small for that."""
+    is_small = max(mask.thumbnail.shape[:2]) < _LEAST_THUMBNAIL_PX
+    return slide_picture(slide, 2 * _LEAST_THUMBNAIL_PX) if is_small else mask.thumbnail
+
+
+def _quality(slide: Slide, mask: TissueMask, found: TissueMask) -> TissueQuality | None:
+    """The quality of the tissue that is left of `found` in `mask`."""
+    if mask is found or found.quality is None:
+        return found.quality
+    mpp = slide.mpp * slide.size_px[0] / mask.mask.shape[1]
+    return measure_quality(mask.mask, mask.thumbnail, mpp, background=found.quality.background)
 
 
 def _check_regions(folder: Path, cohort: Cohort) -> None:

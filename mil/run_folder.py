@@ -66,6 +66,14 @@ class Run:
         """Return the folder of a slide's heatmaps."""
         return self.root / "heatmaps" / slide_id
 
+    def qc_path(self, slide_id: str) -> Path:
+        """Return the place of a slide's picture of its tissue and tiles."""
+        return self.root / "qc" / f"{slide_id}.png"
+
+    def contact_sheet_path(self, page: int) -> Path:
+        """Return the place of a page of the contact sheet, counted from 1."""
+        return self.root / "qc" / ("contact_sheet.png" if page == 1 else f"contact_sheet_{page}.png")
+
     def begin(self, cohort: Cohort) -> None:
         """Write slides.csv for a cohort, nothing done yet."""
         rows = [

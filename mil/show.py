@@ -1,6 +1,7 @@
 """What the command line prints: tables on a terminal, plain text in a log."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import typer
@@ -61,7 +62,7 @@ def finish(run: Run, *outcomes: Outcome) -> None:
         return
     failed = run.read_table("failures.csv")
     steps = {o.step for o in outcomes}
-    steps |= {"cohort"} if "tile" in steps else set()
+    steps |= {"cohort", "qc"} if steps & {"tile", "import"} else set()
     failed = failed.loc[failed["step"].isin(list(steps))]
     if not len(failed):
         return
@@ -71,6 +72,16 @@ def finish(run: Run, *outcomes: Outcome) -> None:
     console.print(table)
     console.print(Text(f"all of them: {path}"))
     raise typer.Exit(1)
+
+
+def quality(run: Run) -> None:
+    """Print how many slides should be looked at, and where."""
+    rows = run.read_table("qc.csv")
+    found = ((r["flags"] or r["status"]).partition(", ")[0] for r in rows.to_dict("records"))
+    counts = Counter(word for word in found if word != "tiled")
+    told = ", ".join(f"{n} {word}" for word, n in counts.most_common())
+    sheet = run.contact_sheet_path(1)
+    _console().print(Text(f"look at {counts.total()} of {len(rows)} slides{told and f' ({told})'}: {sheet}"))
 
 
 def training(done: Training) -> None:

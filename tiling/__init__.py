@@ -7,6 +7,7 @@ from . import (  # noqa: F401  being imported files their formats in the registr
     exchange_trident,
 )
 from .array_reader import ArraySlide, OmeTiffSlide, OmeZarrSlide, PictureSlide
+from .contact_sheet import CARD_PICTURE_PX, CARDS_A_SHEET, Card, contact_sheet
 from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, SlideError
 from .exchange import COORDS_FORMATS, CoordsFormat, Layout, export_grid, import_grid
 from .files import (
@@ -22,29 +23,37 @@ from .files import (
 from .geojson import geojson_fingerprint, write_geojson
 from .grid import GridConfig, TileGrid, grid_fingerprint, tile_slide
 from .grid_file import grid_attributes, load_grid, save_grid, write_coords
+from .grid_summary import GridSummary, load_summary, load_thumbnail
 from .heatmap import Heatmap, paint
 from .jpeg_reader import JpegTiffSlide
 from .legend import Legend
 from .openslide_reader import OpenSlideSlide
-from .overlay import OverlayConfig, overlay, overlay_fingerprint, write_overlay
+from .overlay import OverlayConfig, overlay, overlay_fingerprint, slide_picture, write_overlay
 from .patches import Patches, read_patches
 from .phantom import Phantom, PhantomConfig, render_phantom
 from .phantom_cohort import write_phantom_cohort
+from .picture_file import picture_fingerprint, write_picture
 from .pyramid import write_slide
+from .qc_picture import qc_fingerprint, qc_picture, small_picture, write_qc_picture
 from .quality import TissueQuality, measure_quality
 from .regions import Regions, find_regions, keep_regions
 from .registry import Registry
+from .regrid import regrid
 from .slide import READERS, Resolution, Slide, Unsuited, open_slide
 from .tissue import TissueConfig, TissueMask, segment_tissue
 
 __all__ = [
+    "CARDS_A_SHEET",
+    "CARD_PICTURE_PX",
     "COORDS_FORMATS",
     "READERS",
     "ArraySlide",
+    "Card",
     "ConfigError",
     "CoordsFormat",
     "FormatError",
     "GridConfig",
+    "GridSummary",
     "Heatmap",
     "JpegTiffSlide",
     "Layout",
@@ -69,6 +78,7 @@ __all__ = [
     "TissueMask",
     "TissueQuality",
     "Unsuited",
+    "contact_sheet",
     "export_grid",
     "find_regions",
     "fingerprint",
@@ -78,19 +88,27 @@ __all__ = [
     "import_grid",
     "keep_regions",
     "load_grid",
+    "load_summary",
+    "load_thumbnail",
     "measure_quality",
     "open_checked",
     "open_slide",
     "overlay",
     "overlay_fingerprint",
     "paint",
+    "picture_fingerprint",
+    "qc_fingerprint",
+    "qc_picture",
     "read_array",
     "read_header",
     "read_patches",
+    "regrid",
     "render_phantom",
     "replacing",
     "save_grid",
     "segment_tissue",
+    "slide_picture",
+    "small_picture",
     "stored_fingerprint",
     "sweep",
     "tile_slide",
@@ -99,5 +117,7 @@ __all__ = [
     "write_header",
     "write_overlay",
     "write_phantom_cohort",
+    "write_picture",
+    "write_qc_picture",
     "write_slide",
 ]

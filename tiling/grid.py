@@ -30,6 +30,12 @@ class GridConfig:
         metadata={"help": "decode every pixel even where the decoder could scale down for less"},
     )
 
+    max_tiles: int = field(
+        default=0,
+        metadata={"help": "most tiles of a slide, drawn at random from those with tissue; 0 is all"},
+    )
+    tile_seed: int = field(default=0, metadata={"help": "seed of that draw"})
+
     def __post_init__(self) -> None:
         if self.tile_px < 1:
             raise ConfigError(f"tile_px is {self.tile_px}", hint="give 1 or more")
@@ -39,6 +45,10 @@ class GridConfig:
             raise ConfigError(f"overlap_px is {self.overlap_px}", hint=f"give 0 to {self.tile_px - 1}")
         if not 0 <= self.min_tissue <= 1:
             raise ConfigError(f"min_tissue is {self.min_tissue:g}", hint="give a share from 0 to 1")
+        if self.max_tiles < 0:
+            raise ConfigError(f"max_tiles is {self.max_tiles}", hint="give 1 or more, or 0 for all")
+        if self.tile_seed < 0:
+            raise ConfigError(f"tile_seed is {self.tile_seed}", hint="give 0 or more")
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,8 @@ def tile_slide(
 ) -> TileGrid:
     """Cut a slide into a grid of whole tiles that hold enough tissue, row by row.
 
-    Tile k of a row begins at round(k * exact step), so tiles do not drift however wide the slide.
+    Tile k of a row begins at round(k * exact step), so tiles do not drift however wide the slide. Where
+    there are more than `max_tiles`, that many are drawn; they stay in order, so a file is read forward.
     `tissue_config` is what `mask` was found with, and `origin` what changed it since (a fingerprint of
     the user's regions); both are kept with the grid.
 
@@ -122,8 +133,10 @@ def tile_slide(
     side = config.tile_px * wanted  # exact, in level-0 pixels
     step = (config.tile_px - config.overlap_px) * wanted
     xs, ys = (_corners(size, side, step) for size in slide.size_px)
-    fraction = _tissue_fraction(mask, xs, ys, side)
+    fraction = tissue_fraction(mask, xs, ys, side)
     rows, columns = np.nonzero((fraction >= config.min_tissue) & (fraction > 0))
+    drawn = _draw(len(rows), config)
+    rows, columns = rows[drawn], columns[drawn]
     return TileGrid(
         slide_id=slide.id,
         slide_path=str(slide.path),
@@ -166,8 +179,16 @@ def _corners(size_px: int, side: float, step: float) -> np.ndarray:
     return corners[corners + round(side) <= size_px]
 
 
-def _tissue_fraction(mask: TissueMask, xs: np.ndarray, ys: np.ndarray, side: float) -> np.ndarray:
-    """Share of tissue in each tile, float64 (len(ys), len(xs)), exact for tiles cut by mask pixels.
+def _draw(n_tiles: int, config: GridConfig) -> np.ndarray:
+    """Which of `n_tiles` are kept, int64, ascending; with the same seed, fewer are among more."""
+    if not config.max_tiles or n_tiles <= config.max_tiles:
+        return np.arange(n_tiles)
+    order = np.random.default_rng(config.tile_seed).permutation(n_tiles)
+    return np.sort(order[: config.max_tiles])
+
+
+def tissue_fraction(mask: TissueMask, xs: np.ndarray, ys: np.ndarray, side: float) -> np.ndarray:
+    """Return the share of tissue in each tile, float64 (len(ys), len(xs)), exact where pixels are cut.
 
     The integral of a mask is bilinear inside a mask pixel: interpolating it linearly is no estimate.
     """

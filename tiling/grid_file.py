@@ -12,6 +12,8 @@ import numpy as np
 from .errors import FormatError
 from .files import open_checked, read_array, read_header, replacing, write_attribute, write_header
 from .grid import GridConfig, TileGrid
+from .grid_summary import quality_attributes
+from .quality import TissueQuality
 from .tissue import TissueConfig
 
 _THUMBNAIL_PX = 1024
@@ -54,13 +56,25 @@ def write_coords(file: h5py.File, grid: TileGrid) -> h5py.Dataset:
     return coords
 
 
-def save_grid(grid: TileGrid, path: Path, *, thumbnail: np.ndarray | None = None) -> None:
-    """Write a grid, and a thumbnail of its slide (uint8, at most 1,024 px wide or high), atomically."""
+def save_grid(
+    grid: TileGrid,
+    path: Path,
+    *,
+    thumbnail: np.ndarray | None = None,
+    quality: TissueQuality | None = None,
+    reader: str = "",
+) -> None:
+    """Write a grid atomically, with what else is known of its slide for `load_summary`.
+
+    `thumbnail` is uint8 (H, W, 3), stored with at most 1,024 px in width and height.
+    """
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         attributes = grid_attributes(grid) | {
             "config": {"grid": asdict(grid.config), "tissue": asdict(grid.tissue_config)},
             "fingerprint": grid.fingerprint,
             "origin": grid.origin,
+            "reader": reader,
+            **quality_attributes(quality),
         }
         write_header(file, "grid", attributes)
         write_coords(file, grid)

@@ -98,6 +98,7 @@ class JpegTiffSlide(OpenSlideSlide):
         down, of = self.downsamples[level], self._levels[level]
         column, row = x / down / side_px, y / down / side_px
         is_whole = column.is_integer() and row.is_integer() and of.tile_px == (side_px, side_px)
+        is_whole &= min(x, y) >= 0  # tiles of `regrid` may begin beyond the border
         if not is_whole or (column + 1) * side_px > of.size_px[0] or (row + 1) * side_px > of.size_px[1]:
             return None
         return self._tiles.stream(level, int(row), int(column))

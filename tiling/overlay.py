@@ -6,12 +6,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from .errors import ConfigError
-from .files import replacing
 from .heatmap import Heatmap
-from .legend import Legend, Panel
+from .legend import Colour, Legend, Panel
+from .picture_file import picture_fingerprint, write_picture
 from .slide import Slide
 
 _EM, _LEAST_EM_PX = 0.016, 14.0  # text size, of the picture's longer side; smaller cannot be read
@@ -19,7 +19,6 @@ _MARGIN_EM = 1.2
 _FAINTEST = 0.15  # opacity at score 0: a scored tile differs from one that was not scored
 _OUTLINE, _REGION, _BORDER, _PAPER = (80, 80, 86), (0, 0, 0), (200, 200, 204), (255, 255, 255)
 _SUBPIXEL_BITS = 4
-_TEXT_KEY = "slidebag_fingerprint"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +68,11 @@ def overlay(
         _frame(painted, values >= legend.threshold, frame_px)
         panel.line_key(f"p at least {legend.threshold:.3g}", _REGION, frame_px)
     if tissue_polygons is not None:
-        _outline(painted, tissue_polygons, slide.size_px, outline_px)
+        draw_outline(painted, tissue_polygons, slide.size_px, outline_px)
         panel.line_key("tissue outline", _OUTLINE, outline_px)
     panel.blank_key("no colour: not scored")
     panel.end_with_scale(slide.mpp * slide.size_px[0] / width, height)
-    return _beside(Image.fromarray(painted), panel.image, round(_MARGIN_EM * em_px))
+    return beside(Image.fromarray(painted), panel.image, round(_MARGIN_EM * em_px))
 
 
 def write_overlay(
@@ -95,21 +94,12 @@ def write_overlay(
         ValueError: the heatmap is of a slide of another size.
     """
     picture = overlay(slide, heatmap, legend, tissue_polygons=tissue_polygons, config=config)
-    text = PngImagePlugin.PngInfo()
-    text.add_itxt(_TEXT_KEY, fingerprint)
-    text.add_itxt("slide_id", slide.id.encode(errors="replace").decode())
-    with replacing(path) as temporary:
-        picture.save(temporary, format="PNG", pnginfo=text, compress_level=2)
+    write_picture(path, picture, fingerprint=fingerprint, about=slide.id)
 
 
 def overlay_fingerprint(path: Path) -> str | None:
     """Return the fingerprint in a PNG of `write_overlay`, None where there is none to trust."""
-    try:
-        with Image.open(path, formats=("PNG",)) as picture:
-            found = picture.info.get(_TEXT_KEY)
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for a damaged PNG
-        return None  # absent or damaged: to be made again
-    return None if found is None else str(found)
+    return picture_fingerprint(path)
 
 
 def slide_picture(slide: Slide, longest_px: int) -> np.ndarray:
@@ -151,7 +141,13 @@ def _bar_colours(picture: np.ndarray, values: np.ndarray, opacity: float) -> np.
     return tint(column, np.linspace(0, 1, 256, dtype=np.float32)[:, None], opacity)[:, 0]
 
 
-def _outline(painted: np.ndarray, polygons: Mapping, size_level0_px: tuple[int, int], line_px: int) -> None:
+def draw_outline(
+    painted: np.ndarray,
+    polygons: Mapping,
+    size_level0_px: tuple[int, int],
+    line_px: int,
+    colour: Colour = _OUTLINE,
+) -> None:
     """Draw the rings of a MultiPolygon in level-0 pixels onto the picture."""
     scale = np.divide(painted.shape[1::-1], size_level0_px)
     rings = [
@@ -163,7 +159,7 @@ def _outline(painted: np.ndarray, polygons: Mapping, size_level0_px: tuple[int, 
         painted,
         rings,
         isClosed=True,
-        color=_OUTLINE,
+        color=colour,
         thickness=line_px,
         lineType=cv2.LINE_AA,
         shift=_SUBPIXEL_BITS,
@@ -192,7 +188,7 @@ def _probability_text(probability: float) -> str:
     return "> 0.99" if probability >= 0.995 else f"= {probability:.2f}"
 
 
-def _beside(picture: Image.Image, panel: Image.Image, margin_px: int) -> Image.Image:
+def beside(picture: Image.Image, panel: Image.Image, margin_px: int) -> Image.Image:
     """Return the picture and the panel on one sheet, the picture's corner at (margin, margin)."""
     width = picture.width + panel.width + 3 * margin_px
     height = max(picture.height, panel.height) + 2 * margin_px

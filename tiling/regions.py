@@ -124,7 +124,7 @@ def _drawn(path: Path, mask: TissueMask) -> list[tuple[bool, np.ndarray]]:
         for polygon in _polygons(feature.get("geometry"), where):
             is_excluding = _class_of(told).casefold().startswith(_EXCLUDING)
             target = masks.setdefault(is_excluding, np.zeros(mask.mask.shape, bool))
-            _fill(target, _rings(polygon, mask, where))
+            fill_rings(target, _rings(polygon, mask, where))
     if not masks:
         raise FormatError(
             f"{path}: holds no polygon", hint="draw regions and export them again, or remove the file"
@@ -200,7 +200,7 @@ def _rings(polygon: list[Any], mask: TissueMask, where: str) -> list[np.ndarray]
     return [ring * (np.array(mask.mask.shape[::-1]) / size) for ring in rings]
 
 
-def _fill(target: np.ndarray, rings: list[np.ndarray]) -> None:
+def fill_rings(target: np.ndarray, rings: list[np.ndarray]) -> None:
     """Set the pixels of a bool (H, W) whose centre the rings hold, by the even-odd rule: holes stay holes."""
     limit = np.array(target.shape[::-1])
     left, top = np.clip(np.floor(rings[0].min(axis=0)), 0, limit).astype(int)

@@ -111,11 +111,13 @@ def test_a_changed_option_recomputes_just_what_depends_on_it(done, phantom_cohor
     run = tmp_path / "run"
     shutil.copytree(done[0], run)
     before_grids, before_bags = stamps(run, "tiles/*.h5"), stamps(run, "features/**/*.h5")
-    before_models, before_pictures = stamps(run, "*.safetensors"), stamps(run, "*.png")
+    before_models, before_pictures = stamps(run, "*.safetensors"), stamps(run, "heatmaps/**/*.png")
+    before_qc = stamps(run, "qc/*.png")
     slidebag(*run_args(phantom_cohort, run, "--opacity", 0.4))
     assert stamps(run, "tiles/*.h5") == before_grids
     assert stamps(run, "features/**/*.h5") == before_bags
     assert stamps(run, "*.safetensors") == before_models
+    assert stamps(run, "qc/*.png") == before_qc
     assert all(stamps(run, "*.png")[k] != v for k, v in before_pictures.items())
     slidebag(*run_args(phantom_cohort, run, "--opacity", 0.4, "--seed", 1))
     assert stamps(run, "features/**/*.h5") == before_bags

@@ -49,8 +49,12 @@ def fake_slide() -> Callable[..., Slide]:
             size_px = pixels.shape[1::-1]
 
             def paint(xs, ys, _down):
-                rows, columns = ys.astype(int), xs.astype(int)
-                inside = (rows < len(pixels))[:, None] & (columns < pixels.shape[1])
+                rows, columns = np.floor(ys).astype(int), np.floor(xs).astype(int)
+                inside = (
+                    ((rows >= 0) & (rows < len(pixels)))[:, None]
+                    & (columns >= 0)
+                    & (columns < pixels.shape[1])
+                )
                 found = pixels[
                     np.minimum(rows, len(pixels) - 1)[:, None], np.minimum(columns, size_px[0] - 1)
                 ]

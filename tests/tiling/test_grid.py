@@ -179,6 +179,62 @@ def test_tiles_with_enough_tissue_are_kept_and_no_other(fake_slide, min_tissue):
     assert len(expected) >= 15
 
 
+@pytest.mark.parametrize("file_tile_px", [240, 256, 1000])
+@pytest.mark.parametrize("max_tiles", [0, 60])
+def test_the_file_is_read_forward(fake_slide, file_tile_px, max_tiles):
+    """Tiles of the file that are left behind are never come back to."""
+    size_px = (9000, 7000)
+    config = GridConfig(overlap_px=30, max_tiles=max_tiles)
+    grid = tile_slide(fake_slide(size_px=size_px, mpp=0.37), random_mask(size_px, (70, 90)), config)
+    assert len(grid) > 50
+    row = grid.coords[:, 1]
+    assert (np.diff(row // file_tile_px) >= 0).all()
+    assert (np.diff(grid.coords[:, 0])[np.diff(row) == 0] > 0).all()
+
+
+def drawn(fake_slide, **options):
+    size_px = (9000, 7000)
+    mask = random_mask(size_px, (70, 90))
+    return tile_slide(fake_slide(size_px=size_px), mask, GridConfig(**options))
+
+
+@pytest.mark.parametrize("max_tiles", [1, 7, 100])
+def test_so_many_tiles_are_drawn_and_stay_in_order(fake_slide, max_tiles):
+    every, some = drawn(fake_slide), drawn(fake_slide, max_tiles=max_tiles)
+    places = [tuple(c) for c in every.coords.tolist()]
+    rows = [places.index(tuple(c)) for c in some.coords.tolist()]
+    assert len(rows) == max_tiles < len(every)
+    assert rows == sorted(set(rows))
+    assert some.tissue_fraction.tolist() == every.tissue_fraction[rows].tolist()
+    assert some.tissue_polygons == every.tissue_polygons
+
+
+def test_where_there_are_fewer_all_are_kept(fake_slide):
+    every = drawn(fake_slide)
+    for n in (0, len(every), len(every) + 1):
+        assert np.array_equal(drawn(fake_slide, max_tiles=n).coords, every.coords)
+
+
+def test_the_same_seed_draws_the_same_and_fewer_are_among_more(fake_slide):
+    few, again = (drawn(fake_slide, max_tiles=40, tile_seed=5) for _ in range(2))
+    assert np.array_equal(few.coords, again.coords)
+    more = {tuple(c) for c in drawn(fake_slide, max_tiles=90, tile_seed=5).coords.tolist()}
+    assert {tuple(c) for c in few.coords.tolist()} < more
+    assert not np.array_equal(few.coords, drawn(fake_slide, max_tiles=40, tile_seed=6).coords)
+
+
+def test_each_tile_is_as_likely_as_another(fake_slide):
+    every = drawn(fake_slide, tile_px=448)
+    places = {tuple(c): k for k, c in enumerate(every.coords.tolist())}
+    n, k, draws = len(every), len(every) // 3, 400
+    counts = np.zeros(n)
+    for seed in range(draws):
+        some = drawn(fake_slide, tile_px=448, max_tiles=k, tile_seed=seed)
+        counts[[places[tuple(c)] for c in some.coords.tolist()]] += 1
+    spread = np.sqrt(draws * (k / n) * (1 - k / n))
+    assert abs(counts - draws * k / n).max() < 4.5 * spread
+
+
 def test_no_tissue_means_no_tiles(fake_slide):
     mask = TissueMask(np.zeros((70, 100), bool), np.zeros((70, 100, 3), np.uint8), (1000, 700))
     grid = tile_slide(fake_slide(size_px=(1000, 700)), mask, EVERYWHERE)
@@ -220,6 +276,8 @@ def test_fingerprint_changes_with_whatever_changes_the_grid(fake_slide):
         {"overlap_px": 2},
         {"min_tissue": 0.3},
         {"allow_upsampling": True},
+        {"max_tiles": 10},
+        {"max_tiles": 10, "tile_seed": 1},
     ]:
         told.append(grid_fingerprint(slide, GridConfig(**change), TissueConfig()))
     for change in [{"tissue_mpp": 4}, {"min_area_mm2": 1}, {"min_hole_mm2": 1}]:
@@ -238,6 +296,8 @@ def test_fingerprint_changes_with_whatever_changes_the_grid(fake_slide):
         {"overlap_px": 224},
         {"min_tissue": -0.1},
         {"min_tissue": 1.1},
+        {"max_tiles": -1},
+        {"tile_seed": -1},
     ],
 )
 def test_what_makes_no_sense_is_refused(wrong):

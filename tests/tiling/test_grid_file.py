@@ -91,6 +91,8 @@ def test_the_file_holds_what_its_page_says(grid, saved):
             "min_tissue": 0.4,
             "allow_upsampling": False,
             "exact_pixels": False,
+            "max_tiles": 0,
+            "tile_seed": 0,
         },
         "tissue": {"tissue_mpp": 6, "min_area_mm2": 0.05, "min_hole_mm2": 0.02, "background": "auto"},
     }

@@ -23,6 +23,7 @@ from .witness import Witnesses
 class InstanceConfig:
     """How the instance learner is trained; the defaults need no search."""
 
+    members: int = field(default=3, metadata={"help": "models that are fitted apart and then speak as one"})
     hidden: int = field(default=64, metadata={"help": "width of the net's hidden layer"})
     witness_epochs: int = field(default=10, metadata={"help": "epochs of the witnesses, who see bags alone"})
     epochs: int = field(default=15, metadata={"help": "epochs of the net; the last one counts"})
@@ -56,6 +57,7 @@ class InstanceConfig:
 
     def __post_init__(self) -> None:
         for name in (
+            "members",
             "hidden",
             "witness_epochs",
             "epochs",
@@ -90,7 +92,7 @@ class InstanceConfig:
                 raise ConfigError(f"{name} is {getattr(self, name):g}", hint="give 0 to 1")
 
 
-class WitnessedNet(nn.Module):
+class Member(nn.Module):
     """The witnesses, the net that they taught, and its prototypes (T, 128), one a class."""
 
     prototypes: Tensor
@@ -108,12 +110,37 @@ class WitnessedNet(nn.Module):
         return self.net.classifier(embedded), scores
 
 
+class Committee(nn.Module):
+    """Members that differ by their random beginnings."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        super().__init__()
+        self._members = nn.ModuleList(members)
+
+    @property
+    def members(self) -> list[Member]:
+        """Return the members by their type."""
+        return [member for member in self._members if isinstance(member, Member)]
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the margins of each member (M, N, K) and the mean prototype scores (N, T)."""
+        margins, scores = zip(*(member(features) for member in self.members), strict=True)
+        return torch.stack(margins), torch.stack(scores).mean(0)
+
+    def read_bag(self, margins: Tensor) -> Tensor:
+        """Return the mean of what the members make of one bag: (M, N, K) -> (1, K)."""
+        count = torch.tensor([margins.shape[1]])
+        read = [member.net.read_bags(own, count) for member, own in zip(self.members, margins, strict=True)]
+        return torch.stack(read).mean(0)
+
+
 @LEARNERS.register("slidebag")
 class SlidebagLearner(Learner):
     """INS (arXiv 2307.02249) whose pseudo labels begin where linear witnesses of the bag labels agree.
 
     The witnesses learn from the bag term alone. A small net learns the instances from what they agree
     on, by pseudo labels, contrast and prototypes, and how its strongest instances tell the slide.
+    Several such members are fitted apart; a tile's margin is the mean of theirs.
     """
 
     name = "slidebag"
@@ -124,35 +151,48 @@ class SlidebagLearner(Learner):
         generator = torch.Generator().manual_seed(seed)
         self._standardise = Standardiser.of(bags)
         self._balance = Balance.of(labels, len(self.classes.names))
-        self._model = self._new_model(generator)
+        self._committee = self._new_committee(generator)
         packed = PackedBags.of(bags, labels)
         features = self._standardise(packed.features)
-        teaching = Teaching(
-            self._model.net, packed, features, self.config, self.classes, self._balance, generator
-        )
-        teaching.hear(self._model.witnesses, report)
-        teaching.teach(report)
-        self._model.prototypes = teaching.prototypes.vectors
-        self.warnings += teaching.warnings()
+        for number, member in enumerate(self._committee.members):
+            teaching = Teaching(
+                member.net, packed, features, self.config, self.classes, self._balance, generator
+            )
+            teaching.hear(member.witnesses, _of_member(report, number, self.config))
+            teaching.teach(_of_member(report, number, self.config))
+            member.prototypes = teaching.prototypes.vectors
+            self.warnings += [warning for warning in teaching.warnings() if warning not in self.warnings]
 
     @torch.inference_mode()
     def _predict(self, bag: Bag) -> Prediction:
-        parts = [self._standardise(torch.from_numpy(part)) for part in chunks(bag.features)]
-        margins, scores = (torch.cat(each) for each in zip(*map(self._model, parts), strict=True))
-        pooled = self._model.net.read_bags(margins, torch.tensor([len(bag)]))
+        parts = [self._committee(self._standardise(torch.from_numpy(part))) for part in chunks(bag.features)]
+        margins = torch.cat([of_part for of_part, _ in parts], dim=1)
+        pooled = self._committee.read_bag(margins)
         return Prediction(
             bag.id,
             slide_log_probability(pooled, self.classes, self._balance).exp()[0].numpy(),
-            tile_probability(margins).numpy(),
-            scores.argmax(1).to(torch.int16).numpy(),
+            tile_probability(margins.mean(0)).numpy(),
+            torch.cat([scores for _, scores in parts]).argmax(1).to(torch.int16).numpy(),
         )
 
-    def _new_model(self, generator: torch.Generator) -> WitnessedNet:
-        return WitnessedNet(self.dim, self.config.hidden, self.classes.n_positive, generator)
+    def _new_committee(self, generator: torch.Generator) -> Committee:
+        new = (self.dim, self.config.hidden, self.classes.n_positive, generator)
+        return Committee([Member(*new) for _ in range(self.config.members)])
 
     def _state(self) -> dict[str, np.ndarray]:
-        return module_state(self._model, self._standardise, self._balance)
+        return module_state(self._committee, self._standardise, self._balance)
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self._model = self._new_model(torch.Generator())
-        self._standardise, self._balance = restore_module(self._model, state)
+        self._committee = self._new_committee(torch.Generator())
+        self._standardise, self._balance = restore_module(self._committee, state)
+
+
+def _of_member(report: Report, number: int, config: InstanceConfig) -> Report:
+    """Count the epochs on over the members."""
+    of_each = config.witness_epochs + config.epochs
+
+    def tell(figures: Mapping[str, float]) -> None:
+        epoch = {"epoch": number * of_each + figures["epoch"], "epochs": config.members * of_each}
+        report({**figures, **epoch, "member": number})
+
+    return tell

@@ -67,7 +67,7 @@ class Teaching:
                 loss.backward()
                 optimizer.step()
                 losses.append(loss.item())
-            report({"epoch": epoch, "epochs": self._epochs, "bag_loss": float(np.mean(losses))})
+            report({"epoch": epoch, "bag_loss": float(np.mean(losses))})
         witnesses.settle(self.features, self.candidates)
         with torch.no_grad():
             evidence = witnesses.evidence(witnesses(self.features))
@@ -90,8 +90,7 @@ class Teaching:
                 self.copy.follow(self.net)
                 figures.append({f"{k}_loss": v.item() for k, v in losses.items()})
             mean = {k: float(np.mean([f[k] for f in figures])) for k in figures[0]}
-            now = {"epoch": self.config.witness_epochs + epoch, "epochs": self._epochs}
-            report(now | mean | self.guards())
+            report({"epoch": self.config.witness_epochs + epoch} | mean | self.guards())
 
     def _instance_terms(self, neighbours: Tensor) -> dict[str, Tensor]:
         """Section 3 of arXiv 2307.02249: contrast, prototypes and pseudo labels, in its order."""
@@ -132,10 +131,6 @@ class Teaching:
 
     def _optimizer(self, net: torch.nn.Module, rate: float) -> torch.optim.Optimizer:
         return torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=self.config.weight_decay)
-
-    @property
-    def _epochs(self) -> int:
-        return self.config.witness_epochs + self.config.epochs
 
     def guards(self) -> dict[str, float]:
         """Figures in which a collapse shows: the share of positives, certainty, angle of prototypes."""

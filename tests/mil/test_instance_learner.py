@@ -41,13 +41,13 @@ def test_it_does_not_collapse_however_rare_the_positives(share):
 def test_guards_are_reported_every_epoch():
     bags, labels, _ = gaussian_bags(0.3, seed=0, n_bags=8, n_tiles=10)
     told = []
-    config = InstanceConfig(witness_epochs=2, epochs=3, steps_per_epoch=2)
+    config = InstanceConfig(members=2, witness_epochs=2, epochs=3, steps_per_epoch=2)
     SlidebagLearner(config).fit(
         bags, labels, CLASSES, seed=0, report=lambda figures: told.append(dict(figures))
     )
     assert all(figures["bag_loss"] > 0 for figures in told)
     wanted = {"contrast_loss", "pseudo_loss", "share_positive", "mean_confidence", "prototype_angle_deg"}
-    assert [figures.keys() >= wanted for figures in told] == [False] * 2 + [True] * 3
+    assert [figures.keys() >= wanted for figures in told] == 2 * ([False] * 2 + [True] * 3)
 
 
 def test_a_collapse_is_told_with_what_to_change():

@@ -28,7 +28,7 @@ class InstanceConfig:
     witness_epochs: int = field(default=10, metadata={"help": "epochs of the witnesses, who see bags alone"})
     epochs: int = field(default=15, metadata={"help": "epochs of the net; the last one counts"})
     steps_per_epoch: int = field(default=20, metadata={"help": "steps in an epoch"})
-    bags_per_step: int = field(default=32, metadata={"help": "bags of the bag term in a step"})
+    bags_per_step: int = field(default=32, metadata={"help": "bags that the witnesses see in a step"})
     tiles_per_bag: int = field(default=256, metadata={"help": "at most so many tiles of a bag in a step"})
     instances_per_step: int = field(
         default=512, metadata={"help": "instances of the instance losses in a step"}

@@ -59,7 +59,7 @@ class Teaching:
         for epoch in range(self.config.witness_epochs):
             losses = []
             for _ in range(self.config.steps_per_epoch):
-                rows, counts, labels = self._some_bags()
+                rows, counts, labels = self._some_bags(self.config.bags_per_step)
                 loss = witnesses.loss(
                     witnesses(self.features[rows]), counts, labels, self.classes, self.balance
                 )
@@ -113,13 +113,13 @@ class Teaching:
         return {"pseudo": classification_losses(margins, soft).mean(), "contrast": contrast.mean()}
 
     def _bag_term(self) -> Tensor:
-        rows, counts, labels = self._some_bags()
+        # a quarter as many as the witnesses see: a line is soon learned
+        rows, counts, labels = self._some_bags(max(2, self.config.bags_per_step // 4))
         pooled = self.net.read_bags(self.net(self.features[rows]), counts)
         return bag_loss(pooled, labels, self.classes, self.balance)
 
-    def _some_bags(self) -> tuple[Tensor, Tensor, Tensor]:
-        chosen = torch.randperm(len(self.packed.counts), generator=self.generator)
-        chosen = chosen[: self.config.bags_per_step]
+    def _some_bags(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        chosen = torch.randperm(len(self.packed.counts), generator=self.generator)[:n]
         rows, counts = self.packed.rows_of(chosen, self.config.tiles_per_bag, self.generator)
         return rows, counts, self.packed.labels[chosen]
 

@@ -18,8 +18,9 @@ SUBTYPES = Classes(("a", "b"), has_negative=False)
 # the baselines are quick as they are
 QUICK = {
     "slidebag": {
-        "epochs": 12,
-        "warm_up_epochs": 5,
+        "members": 2,
+        "witness_epochs": 8,
+        "epochs": 8,
         "steps_per_epoch": 10,
         "instances_per_step": 64,
         "queue": 128,

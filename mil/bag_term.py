@@ -38,11 +38,26 @@ def noisy_or_pooling(margins: Tensor, counts: Tensor) -> Tensor:
     return -none + torch.log(-torch.expm1(none))  # log((1 - e^none) / e^none)
 
 
+def log_mean_exp_pooling(margins: Tensor, counts: Tensor) -> Tensor:
+    """Return the log of the mean odds of each bag, between mean and maximum: (N, K) -> (B, K)."""
+    highest = max_pooling(margins, counts)
+    odds = _sum((margins - highest[_bag_of(counts)]).exp(), counts) / counts[:, None]
+    return highest + odds.log()
+
+
+def top_pooling(margins: Tensor, counts: Tensor, one_in: int = 20) -> Tensor:
+    """Return the mean of the strongest one in `one_in` of each bag, of one at least: (N, K) -> (B, K)."""
+    bags = margins.split(counts.tolist())
+    return torch.stack([bag.topk(max(1, len(bag) // one_in), dim=0).values.mean(0) for bag in bags])
+
+
 POOLINGS: dict[str, Pooling] = {
     "mean": mean_pooling,
     "max": max_pooling,
     "mix": mix_pooling,
     "noisy_or": noisy_or_pooling,
+    "log_mean_exp": log_mean_exp_pooling,
+    "top": top_pooling,
 }
 
 

@@ -7,105 +7,140 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mil.bag_term import Balance, bag_loss, slide_log_probability, tile_probability
-from mil.learner import LEARNERS, Bag, Classes, Learner, Prediction, Report
+from mil.bag_term import Balance, slide_log_probability, tile_probability
+from mil.learner import LEARNERS, Bag, Learner, Prediction, Report
 from mil.packed import PackedBags, Standardiser, chunks
 from mil.pooling import module_state, restore_module
 from tiling import ConfigError
 
-from .losses import classification_losses
-from .member import Member
-from .network import InstanceNet, MomentumCopy
+from .network import EMBEDDING, InstanceNet
 from .prototypes import Prototypes
-from .pseudo_labels import PseudoLabels, ShareKeeper, candidates_of
-from .queue import KeyQueue
-from .sampler import InstanceSampler
-from .views import near_neighbours, view
-
-_POOLINGS = ("mean", "mix", "noisy_or")  # one member each: they err on different bags
-_EMBEDDING = 128  # width of queries, keys and prototypes, as published
-_PHI = (0.95, 0.80)  # how slowly pseudo labels move, first and last epoch, as published
-_NEIGHBOURS = 4
+from .teaching import Teaching
+from .witness import Witnesses
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceConfig:
-    """How the instance learner is trained; the defaults were fixed beforehand and need no search."""
+    """How the instance learner is trained; the defaults need no search."""
 
-    hidden: int = field(default=64, metadata={"help": "width of each member's hidden layer"})
-    epochs: int = field(default=30, metadata={"help": "epochs; the last one counts, none is selected"})
-    warm_up_epochs: int = field(default=12, metadata={"help": "epochs before pseudo labels are used"})
+    members: int = field(default=3, metadata={"help": "models that are fitted apart and then speak as one"})
+    hidden: int = field(default=64, metadata={"help": "width of the net's hidden layer"})
+    witness_epochs: int = field(default=10, metadata={"help": "epochs of the witnesses, who see bags alone"})
+    epochs: int = field(default=15, metadata={"help": "epochs of the net; the last one counts"})
     steps_per_epoch: int = field(default=20, metadata={"help": "steps in an epoch"})
-    bags_per_step: int = field(default=16, metadata={"help": "bags of the bag term in a step"})
-    tiles_per_bag: int = field(default=2048, metadata={"help": "at most so many tiles of a bag in a step"})
-    instances_per_step: int = field(default=128, metadata={"help": "instances of the contrast in a step"})
+    bags_per_step: int = field(default=32, metadata={"help": "bags that the witnesses see in a step"})
+    tiles_per_bag: int = field(default=256, metadata={"help": "at most so many tiles of a bag in a step"})
+    instances_per_step: int = field(
+        default=512, metadata={"help": "instances of the instance losses in a step"}
+    )
     queue: int = field(default=1024, metadata={"help": "keys that the contrast compares with"})
-    learning_rate: float = field(default=3e-3, metadata={"help": "step size of AdamW"})
+    witness_rate: float = field(default=1e-2, metadata={"help": "step size of the witnesses"})
+    learning_rate: float = field(default=3e-3, metadata={"help": "step size of the net"})
     weight_decay: float = field(default=1e-2, metadata={"help": "pull of the weights to zero"})
+    bag_weight: float = field(default=0.1, metadata={"help": "weight of the net's own bag term"})
     contrast_weight: float = field(default=0.1, metadata={"help": "weight of the contrastive loss"})
-    pseudo_label_weight: float = field(default=0.5, metadata={"help": "weight of the pseudo-label loss"})
+    refine: float = field(default=0.0, metadata={"help": "share of a pseudo label that prototypes may move"})
     temperature: float = field(default=0.07, metadata={"help": "temperature of the contrast"})
     key_momentum: float = field(default=0.99, metadata={"help": "inertia of the net that makes the keys"})
     prototype_momentum: float = field(default=0.99, metadata={"help": "inertia of the prototypes"})
     view_strength: float = field(default=0.5, metadata={"help": "how far a view goes to a near neighbour"})
+    view_dropout: float = field(
+        default=0.2, metadata={"help": "share of the features that a view leaves out"}
+    )
+    false_share: float = field(
+        default=0.02, metadata={"help": "share of known negatives that may look like a first positive"}
+    )
     least_positive: float = field(
-        default=0.03, metadata={"help": "least share of positive tiles in positive bags"}
+        default=0.01, metadata={"help": "least share of positive tiles in a positive bag"}
     )
     most_positive: float = field(default=0.5, metadata={"help": "largest such share"})
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "epochs", "steps_per_epoch", "bags_per_step", "tiles_per_bag", "queue"):
+        for name in (
+            "members",
+            "hidden",
+            "witness_epochs",
+            "epochs",
+            "steps_per_epoch",
+            "bags_per_step",
+            "tiles_per_bag",
+            "queue",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}", hint="give 1 or more")
-        if self.instances_per_step < 2:
-            raise ConfigError(f"instances_per_step is {self.instances_per_step}", hint="give 2 or more")
+        if self.instances_per_step < 4:
+            raise ConfigError(f"instances_per_step is {self.instances_per_step}", hint="give 4 or more")
         if not 0 < self.least_positive <= self.most_positive < 1:
             raise ConfigError(
                 f"positive shares {self.least_positive:g} to {self.most_positive:g}",
                 hint="give 0 < least <= most < 1",
             )
-        if min(self.learning_rate, self.temperature) <= 0:
-            raise ConfigError("learning_rate or temperature is 0 or less", hint="give more than 0")
-        for name in ("warm_up_epochs", "weight_decay", "contrast_weight", "pseudo_label_weight"):
+        if min(self.learning_rate, self.witness_rate, self.temperature) <= 0:
+            raise ConfigError("a learning rate or the temperature is 0 or less", hint="give more than 0")
+        for name in ("weight_decay", "bag_weight", "contrast_weight"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name):g}", hint="give 0 or more")
-        for name in ("key_momentum", "prototype_momentum", "view_strength"):
+        for name in (
+            "key_momentum",
+            "prototype_momentum",
+            "view_strength",
+            "view_dropout",
+            "false_share",
+            "refine",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name):g}", hint="give 0 to 1")
 
 
-class Committee(nn.Module):
-    """The nets of the members, and one prototype (T, 128) a class and member."""
+class Member(nn.Module):
+    """The witnesses, the net that they taught, and its prototypes (T, 128), one a class."""
 
     prototypes: Tensor
 
     def __init__(self, dim: int, hidden: int, n_margins: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.nets = nn.ModuleList(InstanceNet(dim, hidden, n_margins, p, generator) for p in _POOLINGS)
-        self.register_buffer("prototypes", torch.zeros(len(_POOLINGS), n_margins + 1, _EMBEDDING))
+        self.witnesses = Witnesses(dim, n_margins, generator)
+        self.net = InstanceNet(dim, hidden, n_margins, generator)
+        self.register_buffer("prototypes", torch.zeros(n_margins + 1, EMBEDDING))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the margins (N, K) and the prototype scores (N, T) of features (N, D)."""
+        embedded = self.net.embed(features)
+        scores = Prototypes(self.prototypes, 0.0).scores(self.net.project(embedded))
+        return self.net.classifier(embedded), scores
+
+
+class Committee(nn.Module):
+    """Members that differ by their random beginnings."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        super().__init__()
+        self._members = nn.ModuleList(members)
 
     @property
-    def members(self) -> list[InstanceNet]:
-        """Return the nets by their type."""
-        return [net for net in self.nets if isinstance(net, InstanceNet)]
+    def members(self) -> list[Member]:
+        """Return the members by their type."""
+        return [member for member in self._members if isinstance(member, Member)]
 
-    def forward(self, features: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return each member's margins (N, K) and the mean prototype scores (N, T) of features (N, D)."""
-        margins, scores = [], []
-        for net, vectors in zip(self.members, self.prototypes, strict=True):
-            embedded = net.embed(features)
-            margins.append(net.classifier(embedded))
-            scores.append(Prototypes(vectors, 0.0).scores(net.project(embedded)))
-        return margins, torch.stack(scores).mean(0)
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the margins of each member (M, N, K) and the mean prototype scores (N, T)."""
+        margins, scores = zip(*(member(features) for member in self.members), strict=True)
+        return torch.stack(margins), torch.stack(scores).mean(0)
+
+    def read_bag(self, margins: Tensor) -> Tensor:
+        """Return the mean of what the members make of one bag: (M, N, K) -> (1, K)."""
+        count = torch.tensor([margins.shape[1]])
+        read = [member.net.read_bags(own, count) for member, own in zip(self.members, margins, strict=True)]
+        return torch.stack(read).mean(0)
 
 
 @LEARNERS.register("slidebag")
 class SlidebagLearner(Learner):
-    """INS (arXiv 2307.02249) with a bag term, bounds on the share of positives, and a committee.
+    """INS (arXiv 2307.02249) whose pseudo labels begin where linear witnesses of the bag labels agree.
 
-    Three small nets read a bag in three ways (mean, mean and maximum, noisy-or) and share the pseudo
-    labels that their prototypes agree on. A tile's probability comes from the mean of their margins,
-    a slide's from the mean of what each makes of its own.
+    The witnesses learn from the bag term alone. A small net learns the instances from what they agree
+    on, by pseudo labels, contrast and prototypes, and how its strongest instances tell the slide.
+    Several such members are fitted apart; a tile's margin is the mean of theirs.
     """
 
     name = "slidebag"
@@ -118,47 +153,31 @@ class SlidebagLearner(Learner):
         self._balance = Balance.of(labels, len(self.classes.names))
         self._committee = self._new_committee(generator)
         packed = PackedBags.of(bags, labels)
-        for net in self._committee.members:
-            if net.pooling == "noisy_or":  # or else every bag of many tiles begins as surely positive
-                net.classifier.bias.data -= packed.counts.float().mean().log()
         features = self._standardise(packed.features)
-        teaching = _Teaching(
-            self._committee, packed, features, self.config, self.classes, self._balance, generator
-        )
-        optimizer = torch.optim.AdamW(
-            self._committee.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
-        )
-        for epoch in range(self.config.epochs):
-            figures: list[dict[str, float]] = []
-            for _ in range(self.config.steps_per_epoch):
-                losses = {"bag": teaching.bag_term()} | teaching.instance_terms(epoch)
-                weights = {"contrast": self.config.contrast_weight, "pseudo": self.config.pseudo_label_weight}
-                optimizer.zero_grad()
-                torch.stack([weights.get(k, 1.0) * v for k, v in losses.items()]).sum().backward()
-                optimizer.step()
-                teaching.follow()
-                figures.append({f"{k}_loss": v.item() for k, v in losses.items()})
-            mean = {k: float(np.mean([f[k] for f in figures])) for k in figures[0]}
-            report({"epoch": epoch, "epochs": self.config.epochs} | mean | teaching.guards())
-        self._committee.prototypes = torch.stack([m.prototypes.vectors for m in teaching.members])
-        self.warnings += teaching.warnings()
+        for number, member in enumerate(self._committee.members):
+            teaching = Teaching(
+                member.net, packed, features, self.config, self.classes, self._balance, generator
+            )
+            teaching.hear(member.witnesses, _of_member(report, number, self.config))
+            teaching.teach(_of_member(report, number, self.config))
+            member.prototypes = teaching.prototypes.vectors
+            self.warnings += [warning for warning in teaching.warnings() if warning not in self.warnings]
 
     @torch.inference_mode()
     def _predict(self, bag: Bag) -> Prediction:
         parts = [self._committee(self._standardise(torch.from_numpy(part))) for part in chunks(bag.features)]
-        margins = [torch.cat(of_member) for of_member in zip(*(p[0] for p in parts), strict=True)]
-        count = torch.tensor([len(bag)])
-        read = [net.read_bags(m, count) for net, m in zip(self._committee.members, margins, strict=True)]
-        pooled = torch.stack(read).mean(0)
+        margins = torch.cat([of_part for of_part, _ in parts], dim=1)
+        pooled = self._committee.read_bag(margins)
         return Prediction(
             bag.id,
             slide_log_probability(pooled, self.classes, self._balance).exp()[0].numpy(),
-            tile_probability(torch.stack(margins).mean(0)).numpy(),
-            torch.cat([p[1] for p in parts]).argmax(1).to(torch.int16).numpy(),
+            tile_probability(margins.mean(0)).numpy(),
+            torch.cat([scores for _, scores in parts]).argmax(1).to(torch.int16).numpy(),
         )
 
     def _new_committee(self, generator: torch.Generator) -> Committee:
-        return Committee(self.dim, self.config.hidden, self.classes.n_positive, generator)
+        new = (self.dim, self.config.hidden, self.classes.n_positive, generator)
+        return Committee([Member(*new) for _ in range(self.config.members)])
 
     def _state(self) -> dict[str, np.ndarray]:
         return module_state(self._committee, self._standardise, self._balance)
@@ -168,109 +187,12 @@ class SlidebagLearner(Learner):
         self._standardise, self._balance = restore_module(self._committee, state)
 
 
-class _Teaching:
-    """What exists only while the committee is taught: packed bags, members, pseudo labels."""
+def _of_member(report: Report, number: int, config: InstanceConfig) -> Report:
+    """Count the epochs on over the members."""
+    of_each = config.witness_epochs + config.epochs
 
-    def __init__(
-        self,
-        committee: Committee,
-        packed: PackedBags,
-        features: Tensor,
-        config: InstanceConfig,
-        classes: Classes,
-        balance: Balance,
-        generator: torch.Generator,
-    ) -> None:
-        self.packed, self.features = packed, features
-        self.config, self.classes, self.balance = config, classes, balance
-        self.generator = generator
-        self.bag_candidates = candidates_of(packed.labels, self.classes)
-        self.pseudo_labels = PseudoLabels(self.bag_candidates[packed.bag_of])
-        self.keeper = self._new_keeper()
-        self.sampler = InstanceSampler(packed, generator)
-        self.neighbours = near_neighbours(self.features, packed.labels[packed.bag_of], _NEIGHBOURS, generator)
-        n_classes = self.bag_candidates.shape[1]
-        self.members = [
-            Member(
-                net,
-                MomentumCopy(net, self.config.key_momentum),
-                KeyQueue(self.config.queue, _EMBEDDING, generator),
-                Prototypes(
-                    torch.randn(n_classes, _EMBEDDING, generator=generator), self.config.prototype_momentum
-                ),
-                self._new_keeper(),
-            )
-            for net in committee.members
-        ]
+    def tell(figures: Mapping[str, float]) -> None:
+        epoch = {"epoch": number * of_each + figures["epoch"], "epochs": config.members * of_each}
+        report({**figures, **epoch, "member": number})
 
-    def _new_keeper(self) -> ShareKeeper:
-        return ShareKeeper(self.config.least_positive, self.config.most_positive)
-
-    def bag_term(self) -> Tensor:
-        """The log loss of some bags' labels, summed over members; it is what keeps the whole honest."""
-        chosen = torch.randperm(len(self.packed.counts), generator=self.generator)[
-            : self.config.bags_per_step
-        ]
-        rows, counts = self.packed.rows_of(chosen, self.config.tiles_per_bag, self.generator)
-        features, labels = self.features[rows], self.packed.labels[chosen]
-        pooled = [m.net.read_bags(m.net(features), counts) for m in self.members]
-        return torch.stack([bag_loss(p, labels, self.classes, self.balance) for p in pooled]).sum()
-
-    def instance_terms(self, epoch: int) -> dict[str, Tensor]:
-        """The contrast and, after the warm-up, the pseudo-label loss, on instances from across all bags."""
-        warm_up = self.config.warm_up_epochs
-        rows, bags = self.sampler.draw(self.config.instances_per_step)
-        candidates = self.bag_candidates[bags]
-        told = [
-            m.contrast(
-                self._view(rows), self._view(rows), candidates,
-                temperature=self.config.temperature, is_warm_up=epoch < warm_up,
-            )
-            for m in self.members
-        ]  # fmt: skip
-        pseudo = torch.zeros(())
-        if epoch >= warm_up:
-            soft = self.pseudo_labels.soft[rows]
-            pseudo = torch.stack([classification_losses(c.margins, soft).mean() for c in told]).sum()
-            agreed = torch.stack([c.evidence for c in told]).mean(0)
-            part = (epoch - warm_up) / max(1, self.config.epochs - warm_up)
-            phi = _PHI[0] + (_PHI[1] - _PHI[0]) * part
-            self.pseudo_labels.update(rows, self.keeper.choose(agreed, candidates), phi)
-        return {"contrast": torch.stack([c.loss for c in told]).sum(), "pseudo": pseudo}
-
-    def _view(self, rows: Tensor) -> Tensor:
-        picked = torch.randint(_NEIGHBOURS, (len(rows),), generator=self.generator)
-        other = self.features[self.neighbours[rows, picked]]
-        return view(self.features[rows], other, self.config.view_strength, self.generator)
-
-    def follow(self) -> None:
-        """Let every member's copy follow its net."""
-        for member in self.members:
-            member.copy.follow(member.net)
-
-    def guards(self) -> dict[str, float]:
-        """Figures in which a collapse shows: the share of positives, certainty, angle of prototypes."""
-        in_positive = self.bag_candidates[self.packed.bag_of][:, 1:].any(1)
-        soft = self.pseudo_labels.soft[in_positive]
-        return {
-            "share_positive": float((soft[:, 1:] > 0.5).any(1).float().mean()),
-            "mean_confidence": float(soft.max(1).values.mean()),
-            "prototype_angle_deg": min(m.prototypes.angle_deg() for m in self.members),
-        }
-
-    def warnings(self) -> list[str]:
-        """What a user must change, if anything."""
-        found = self.guards()
-        warnings = []
-        if self.config.epochs > self.config.warm_up_epochs and not 0.001 < found["share_positive"] < 0.95:
-            warnings.append(
-                f"pseudo labels collapsed: {found['share_positive']:.1%} of the tiles of positive slides are "
-                "called positive; raise least_positive (none) or lower most_positive (all), or train "
-                "for more epochs"
-            )
-        if found["prototype_angle_deg"] < 5:
-            warnings.append(
-                f"prototypes collapsed: only {found['prototype_angle_deg']:.1f} degrees apart; "
-                "lower prototype_momentum or raise contrast_weight"
-            )
-        return warnings
+    return tell

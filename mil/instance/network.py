@@ -1,4 +1,4 @@
-"""One member of the committee: trunk, instance classifier, projector, and how the bag reads the margins."""
+"""The net: trunk, instance classifier, projector, and how a bag is read from the strongest margins."""
 
 import copy
 
@@ -6,25 +6,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mil.bag_term import POOLINGS
+from mil.bag_term import top_pooling
 from mil.small_net import SmallNet, linear
+
+_STRONGEST_ONE_IN = 100  # tiles tell the slide: tumour of one percent must not drown
+EMBEDDING = 128  # width of queries, keys and prototypes, as published
 
 
 class InstanceNet(SmallNet):
     """A small net with a projector, whose bag margin is an increasing line of the pooled margins.
 
-    The line (`gain`, `offset`) lets the margins be log odds of tiles while their mean, which is far
-    lower where few tiles are positive, still becomes the log odds of the slide.
+    The line (`gain`, `offset`) lets the margins be log odds of tiles while the strongest ones, pooled,
+    still become the log odds of the slide.
     """
 
-    def __init__(
-        self, dim: int, hidden: int, n_margins: int, pooling: str, generator: torch.Generator
-    ) -> None:
+    def __init__(self, dim: int, hidden: int, n_margins: int, generator: torch.Generator) -> None:
         super().__init__(dim, hidden, n_margins, generator)
-        self.projector = linear(hidden, 128, generator)
+        self.projector = linear(hidden, EMBEDDING, generator)
         self.log_gain = nn.Parameter(torch.zeros(()))
         self.offset = nn.Parameter(torch.zeros(n_margins))
-        self.pooling = pooling
 
     def project(self, embedded: Tensor) -> Tensor:
         """Return unit vectors: (N, hidden) -> (N, 128)."""
@@ -32,7 +32,7 @@ class InstanceNet(SmallNet):
 
     def read_bags(self, margins: Tensor, counts: Tensor) -> Tensor:
         """Return the margins of bags: (N, K) in runs of `counts` (B,) -> (B, K)."""
-        return POOLINGS[self.pooling](margins, counts) * self.log_gain.exp() + self.offset
+        return top_pooling(margins, counts, _STRONGEST_ONE_IN) * self.log_gain.exp() + self.offset
 
 
 class MomentumCopy:

@@ -24,6 +24,26 @@ class PseudoLabels:
     def __init__(self, candidates: Tensor) -> None:
         self.soft = candidates / candidates.sum(1, keepdim=True)
 
+    def begin(self, evidence: Tensor, counts: Tensor, keeper: "ShareKeeper", false_share: float) -> None:
+        """Set the labels of all instances (N,), bag after bag of `counts` (B,), by evidence (N, T - 1).
+
+        An instance is of a class where its evidence is rarer than `false_share` among those that cannot
+        be of it; of each bag that may be, within the keeper's bounds.
+        """
+        may = self.soft > 0
+        chosen = torch.zeros(len(evidence), dtype=torch.int64)
+        for c in range(1, may.shape[1]):
+            known = evidence[~may[:, c], c - 1]
+            line = known.sort().values[int((1 - false_share) * (len(known) - 1))]
+            start = 0
+            for count in counts.tolist():
+                if may[start, c]:
+                    own = evidence[start : start + count, c - 1]
+                    n = keeper.clamp(int((own > line).sum()), count)
+                    chosen[start + own.topk(n).indices] = c
+                start += count
+        self.soft = torch.nn.functional.one_hot(chosen, may.shape[1]).float()
+
     def update(self, rows: Tensor, chosen: Tensor, phi: float) -> None:
         """Move the labels of `rows` (B,) towards the `chosen` classes (B,): s <- phi s + (1 - phi) onehot."""
         # a class that is certain stays exactly so: phi * 1 + (1 - phi) may round to less
@@ -44,6 +64,11 @@ class ShareKeeper:
         self.bounds = (1 - most, 1 - least)
         self._memory = memory
         self._seen: dict[int, Tensor] = {}
+
+    def clamp(self, n_positive: int, n: int) -> int:
+        """Return how many of `n` instances of one bag are positive where evidence says `n_positive`."""
+        low, high = 1 - self.bounds[1], 1 - self.bounds[0]
+        return max(1, min(max(n_positive, round(low * n)), round(high * n)))
 
     def choose(self, evidence: Tensor, candidates: Tensor) -> Tensor:
         """Return the class of each instance, int64 (B,), one of its candidates (B, T).

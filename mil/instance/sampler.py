@@ -9,7 +9,8 @@ from mil.packed import PackedBags
 class InstanceSampler:
     """Draws rows of packed bags: a class first, a bag of it, an instance of that, each evenly.
 
-    So a batch mixes bags, and neither a common class nor a huge slide crowds out the others.
+    So a batch mixes bags, and neither a common class nor a huge slide crowds out the others; rare
+    positives are drawn more often than they are.
     """
 
     def __init__(self, packed: PackedBags, generator: torch.Generator) -> None:
@@ -17,14 +18,20 @@ class InstanceSampler:
         present, members = packed.labels.unique(return_inverse=True, sorted=True)
         self._bags_by_class = [torch.nonzero(members == k)[:, 0] for k in range(len(present))]
 
-    def draw(self, n: int) -> tuple[Tensor, Tensor]:
-        """Return `n` rows and their bags, both int64 (n,)."""
+    def draw(self, n: int, soft: Tensor) -> Tensor:
+        """Return `n` rows, int64 (n,): a quarter of those that `soft` (N, T) calls positive, if any are."""
+        positive = torch.nonzero(soft.argmax(1) > 0)[:, 0]
+        n_positive = n // 4 if len(positive) else 0
+        picked = torch.randint(max(1, len(positive)), (n_positive,), generator=self._generator)
+        rows = torch.cat([positive[picked], self._evenly(n - n_positive)])
+        return rows[torch.randperm(n, generator=self._generator)]  # prototypes follow batch order
+
+    def _evenly(self, n: int) -> Tensor:
         bags = []
         for k, members in enumerate(self._bags_by_class):
             share = (n + k) // len(self._bags_by_class)
             bags.append(members[torch.randint(len(members), (share,), generator=self._generator)])
         bag = torch.cat(bags)
-        bag = bag[torch.randperm(len(bag), generator=self._generator)]  # prototypes follow batch order
         within = torch.rand(len(bag), generator=self._generator) * self._packed.counts[bag]
         last = self._packed.counts[bag] - 1
-        return self._packed.starts[bag] + torch.minimum(within.long(), last), bag
+        return self._packed.starts[bag] + torch.minimum(within.long(), last)

@@ -28,10 +28,14 @@ def near_neighbours(features: Tensor, groups: Tensor, k: int, generator: torch.G
     return neighbours
 
 
-def view(features: Tensor, neighbours: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+def view(
+    features: Tensor, neighbours: Tensor, strength: float, dropout: float, generator: torch.Generator
+) -> Tensor:
     """Return one view: features (B, D) drawn a random part of the way to a neighbour (B, D) each.
 
-    The part is even in 0 to `strength`.
+    The part is even in 0 to `strength`; a share `dropout` of the numbers is left out, the rest scaled up.
     """
     part = strength * torch.rand(len(features), 1, generator=generator)
-    return features + part * (neighbours - features)
+    mixed = features + part * (neighbours - features)
+    kept = torch.rand(mixed.shape, generator=generator) >= dropout
+    return mixed * kept / max(1 - dropout, 1e-6)

@@ -1,6 +1,7 @@
 """Batches, views, the queue and the momentum copy."""
 
 import numpy as np
+import pytest
 import torch
 
 from mil.instance.network import InstanceNet, MomentumCopy
@@ -20,19 +21,29 @@ def packed(sizes=(5, 400, 20, 3), labels=(0, 1, 0, 0)):
     return PackedBags.of(bags, labels)
 
 
+def undecided(bags):
+    return torch.tensor([[1.0, 0.0]]).expand(len(bags.features), 2)
+
+
 def test_batches_mix_bags_and_balance_classes():
     bags = packed()
-    rows, bag = InstanceSampler(bags, generator()).draw(256)
-    assert torch.equal(bags.bag_of[rows], bag)
-    counts = torch.bincount(bag, minlength=4)
+    rows = InstanceSampler(bags, generator()).draw(256, undecided(bags))
+    counts = torch.bincount(bags.bag_of[rows], minlength=4)
     assert bool((counts > 20).all())
     assert counts[1] == 128
 
 
+def test_a_quarter_of_a_batch_is_called_positive_however_few_are():
+    bags = packed()
+    soft = undecided(bags).clone()
+    soft[[17, 300]] = torch.tensor([0.4, 0.6])
+    rows = InstanceSampler(bags, generator()).draw(256, soft)
+    assert 64 <= int(torch.isin(rows, torch.tensor([17, 300])).sum()) < 70
+
+
 def test_batches_follow_the_seed():
-    first, _ = InstanceSampler(packed(), generator(1)).draw(64)
-    again, _ = InstanceSampler(packed(), generator(1)).draw(64)
-    other, _ = InstanceSampler(packed(), generator(2)).draw(64)
+    bags = packed()
+    first, again, other = (InstanceSampler(bags, generator(s)).draw(64, undecided(bags)) for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -56,9 +67,16 @@ def test_an_instance_that_is_alone_is_its_own_neighbour():
 
 def test_views_lie_between_the_instance_and_its_neighbour_and_differ():
     features, neighbours, draw = torch.zeros(50, 3), torch.ones(50, 3), generator()
-    first, second = (view(features, neighbours, 0.5, draw) for _ in range(2))
+    first, second = (view(features, neighbours, 0.5, 0.0, draw) for _ in range(2))
     assert bool(((first >= 0) & (first <= 0.5)).all())
     assert not torch.equal(first, second)
+
+
+def test_views_leave_out_features_and_keep_their_mean():
+    features = torch.ones(400, 50)
+    found = view(features, features, 0.5, 0.2, generator())
+    assert set(found.unique().tolist()) == {0.0, 1.25}
+    assert float(found.mean()) == pytest.approx(1, abs=0.02)
 
 
 def test_queue_has_unit_rows_from_the_start_and_forgets_the_oldest():
@@ -71,7 +89,7 @@ def test_queue_has_unit_rows_from_the_start_and_forgets_the_oldest():
 
 
 def test_the_momentum_copy_follows_and_has_no_gradient():
-    net = InstanceNet(3, 8, 1, "mix", generator())
+    net = InstanceNet(3, 8, 1, generator())
     copy = MomentumCopy(net, momentum=0.9)
     before = copy.net.trunk.weight.clone()
     with torch.no_grad():

@@ -56,3 +56,31 @@ def test_within_the_bounds_evidence_decides():
     candidates = candidates_of(torch.ones(4, dtype=torch.int64), BINARY)
     chosen = ShareKeeper(0.05, 0.9).choose(torch.tensor([[-1.0], [0.1], [-0.1], [2.0]]), candidates)
     assert chosen.tolist() == [0, 1, 0, 1]
+
+
+def test_labels_begin_where_evidence_is_rare_among_known_negatives():
+    draw = torch.Generator().manual_seed(0)
+    counts, bag_labels = torch.tensor([400, 400, 400, 400]), torch.tensor([0, 1, 0, 1])
+    candidates = candidates_of(bag_labels, BINARY).repeat_interleave(400, 0)
+    truth = torch.zeros(1600, dtype=torch.bool)
+    truth[400:440] = truth[1200:1204] = True
+    evidence = torch.randn(1600, 1, generator=draw) + 6 * truth[:, None]
+    labels = PseudoLabels(candidates)
+    labels.begin(evidence, counts, ShareKeeper(0.005, 0.05), 0.01)
+    positive = labels.soft[:, 1] == 1
+    assert bool(truth[400:800][positive[400:800]].all())
+    assert positive.view(4, 400).sum(1).tolist()[0::2] == [0, 0]
+    assert int(positive[400:800].sum()) == 20  # the most that may be
+    assert bool((positive[1200:1204]).all())
+    assert int(positive[1200:].sum()) <= 4 + 12
+    torch.testing.assert_close(labels.soft.sum(1), torch.ones(1600))
+
+
+def test_a_positive_bag_has_a_positive_instance_whatever_the_evidence():
+    counts = torch.tensor([3, 1, 2])
+    candidates = candidates_of(torch.tensor([0, 1, 1]), BINARY).repeat_interleave(counts, 0)
+    labels = PseudoLabels(candidates)
+    labels.begin(
+        torch.tensor([[9.0], [8.0], [7.0], [-5.0], [-9.0], [-8.0]]), counts, ShareKeeper(0.01, 0.5), 0.01
+    )
+    assert labels.soft[:, 1].tolist() == [0, 0, 0, 1, 0, 1]

@@ -13,6 +13,7 @@ from .tiff_index import NotIndexable, TiledLevel, index_tiles
 from .tile_cache import SCALES, Place, TileCache, UndecodableTile
 
 _VENDORS = ("aperio", "generic-tiff", "philips")  # whose levels are plain images of tiles
+_LARGE_PX = 512
 _TILES_AT_A_TIME = 256  # so many are decoded before regions are put together and the cache is trimmed
 
 
@@ -163,7 +164,10 @@ class JpegTiffSlide(OpenSlideSlide):
     def _level_and_scale(self, mpp: float) -> tuple[int, int]:
         wanted = max(mpp / self.mpp, 1.0) * 1.01
         level = max(i for i, d in enumerate(self.downsamples) if d <= wanted)
-        return level, max(s for s in SCALES if self.downsamples[level] * s <= wanted)
+        size = self.level_sizes_px[level]
+        # the last scaled pixel may hang over the border: in a small picture that would be felt
+        fits = [s for s in SCALES if all(side % s == 0 or side // s >= _LARGE_PX for side in size)]
+        return level, max(s for s in fits if self.downsamples[level] * s <= wanted or s == 1)
 
     def close(self) -> None:
         """Let go of the file."""

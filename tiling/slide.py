@@ -154,7 +154,7 @@ class Slide(ABC):
         width, height = self.level_sizes_px[level]
         if shrink == 1 or min(width, height) < shrink:
             return self.read(0, 0, level, (width, height))
-        out = np.empty((-(-height // shrink), -(-width // shrink), 3), np.uint8)
+        out = np.empty((round(height / shrink), round(width / shrink), 3), np.uint8)
         rows, columns = (
             _edges(n, side, _BLOCK_PX // shrink)
             for n, side in zip(out.shape[:2], (height, width), strict=True)

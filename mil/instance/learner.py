@@ -103,11 +103,16 @@ class Member(nn.Module):
         self.net = InstanceNet(dim, hidden, n_margins, generator)
         self.register_buffer("prototypes", torch.zeros(n_margins + 1, EMBEDDING))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the margins (N, K) and the prototype scores (N, T) of features (N, D)."""
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return margins (1, N, K), prototype scores (1, N, T), the witnesses' margins (W, N, K)."""
         embedded = self.net.embed(features)
         scores = Prototypes(self.prototypes, 0.0).scores(self.net.project(embedded))
-        return self.net.classifier(embedded), scores
+        return self.net.classifier(embedded)[None], scores[None], self.witnesses(features)
+
+    def read_bag(self, margins: Tensor, witnessed: Tensor) -> Tensor:
+        """Return what net and witnesses together make of one bag: (N, K) and (W, N, K) -> (1, K)."""
+        count = torch.tensor([len(margins)])
+        return (self.net.read_bags(margins, count) + self.witnesses.read_bags(witnessed, count)) / 2
 
 
 class Committee(nn.Module):
@@ -122,16 +127,15 @@ class Committee(nn.Module):
         """Return the members by their type."""
         return [member for member in self._members if isinstance(member, Member)]
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the margins of each member (M, N, K) and the mean prototype scores (N, T)."""
-        margins, scores = zip(*(member(features) for member in self.members), strict=True)
-        return torch.stack(margins), torch.stack(scores).mean(0)
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return, member after member, margins (M, N, K), scores (M, N, T), witnesses' (M W, N, K)."""
+        margins, scores, witnessed = zip(*(member(features) for member in self.members), strict=True)
+        return torch.cat(margins), torch.cat(scores), torch.cat(witnessed)
 
-    def read_bag(self, margins: Tensor) -> Tensor:
-        """Return the mean of what the members make of one bag: (M, N, K) -> (1, K)."""
-        count = torch.tensor([margins.shape[1]])
-        read = [member.net.read_bags(own, count) for member, own in zip(self.members, margins, strict=True)]
-        return torch.stack(read).mean(0)
+    def read_bag(self, margins: Tensor, witnessed: Tensor) -> Tensor:
+        """Return the mean of what the members make of one bag: (M, N, K) and (M W, N, K) -> (1, K)."""
+        parts = zip(self.members, margins, witnessed.chunk(len(margins)), strict=True)
+        return torch.stack([member.read_bag(own, heard) for member, own, heard in parts]).mean(0)
 
 
 @LEARNERS.register("slidebag")
@@ -140,7 +144,8 @@ class SlidebagLearner(Learner):
 
     The witnesses learn from the bag term alone. A small net learns the instances from what they agree
     on, by pseudo labels, contrast and prototypes, and how its strongest instances tell the slide.
-    Several such members are fitted apart; a tile's margin is the mean of theirs.
+    Several such members are fitted apart; a tile's margin is the mean of theirs, a slide's the mean of
+    what their nets and witnesses make of it.
     """
 
     name = "slidebag"
@@ -166,13 +171,13 @@ class SlidebagLearner(Learner):
     @torch.inference_mode()
     def _predict(self, bag: Bag) -> Prediction:
         parts = [self._committee(self._standardise(torch.from_numpy(part))) for part in chunks(bag.features)]
-        margins = torch.cat([of_part for of_part, _ in parts], dim=1)
-        pooled = self._committee.read_bag(margins)
+        margins, scores, witnessed = (torch.cat(each, dim=1) for each in zip(*parts, strict=True))
+        pooled = self._committee.read_bag(margins, witnessed)
         return Prediction(
             bag.id,
             slide_log_probability(pooled, self.classes, self._balance).exp()[0].numpy(),
             tile_probability(margins.mean(0)).numpy(),
-            torch.cat([scores for _, scores in parts]).argmax(1).to(torch.int16).numpy(),
+            scores.mean(0).argmax(1).to(torch.int16).numpy(),
         )
 
     def _new_committee(self, generator: torch.Generator) -> Committee:

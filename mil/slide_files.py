@@ -10,7 +10,7 @@ from .dicom_series import series_of
 from .slide_table import CohortError
 
 SUFFIXES = frozenset(
-    ".svs .tif .tiff .ndpi .vms .vmu .scn .mrxs .svslide .bif .dcm .czi".split()  # noqa: SIM905
+    ".svs .tif .tiff .btf .ptif .ndpi .vms .vmu .scn .mrxs .svslide .bif .dcm .czi .zarr".split()  # noqa: SIM905
 )
 
 
@@ -35,7 +35,7 @@ def find_slides(folder: Path) -> dict[str, Path]:
     Raises:
         CohortError: there is no such folder, it cannot be read, or it holds no slides.
     """
-    if folder.is_file():
+    if folder.is_file() or folder.suffix.lower() == ".zarr":
         return {folder.stem: folder}
     if not folder.is_dir():
         raise CohortError(f"{folder}: no such folder", hint="name the folder that holds the slides")
@@ -76,7 +76,7 @@ def _content(path: Path) -> _Folder:
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if not _is_folder(entry):
+        if not _is_folder(entry) or Path(entry).suffix.lower() == ".zarr":  # that folder is one slide
             content.files.append(Path(entry))
         elif entry.is_symlink():
             content.links.append(Path(entry))

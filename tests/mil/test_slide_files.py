@@ -219,3 +219,11 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path):
             find_slides(tmp_path)
     finally:
         (tmp_path / "a").chmod(0o755)
+
+
+def test_an_ome_zarr_folder_is_one_slide(tmp_path):
+    for name in ("a/0/c/0/0", "a.zarr/0/c/0/0", "a.zarr/0"):
+        (tmp_path / "slides" / name).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "slides/a.zarr/0/c/0/0/x.tif").write_bytes(b"")
+    assert find_slides(tmp_path / "slides") == {"a": tmp_path / "slides" / "a.zarr"}
+    assert find_slides(tmp_path / "slides" / "a.zarr") == {"a": tmp_path / "slides" / "a.zarr"}

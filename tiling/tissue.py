@@ -5,6 +5,7 @@ from math import ceil
 
 import cv2
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 from skimage.filters import threshold_otsu
 
 from .background import balance, brightness, find_padding, tell_background
@@ -19,6 +20,11 @@ from .slide import Slide
 
 BACKGROUNDS = ("auto", "bright", "dark")
 _SATURATION = (0.027, 0.12)  # where the threshold may lie: paler is glass, stronger is surely stain
+_HUMP, _HUMP_SHARE, _HUMP_SIGMA = (
+    2.0,
+    0.05,
+    2.0,
+)  # a second hump: twice its valley, with so much of the picture
 _GLASS_TAIL = 0.02  # of its most frequent saturation, how much glass is left where stain begins
 _MARGIN = 3 / 255  # between the most coloured glass and the palest stain
 _PALE = 0.2  # of Otsu's threshold: halfway to the strong stains, it would lose the pale ones
@@ -144,8 +150,25 @@ def _stain_threshold(saturation: np.ndarray, among: np.ndarray) -> float:
     otsu = float(threshold_otsu(hist=(counts, np.arange(256)))) / 255
     peak = int(counts[:40].argmax())
     tail = np.flatnonzero(counts[peak:] < _GLASS_TAIL * counts[peak])
-    glass = (peak + (tail[0] if len(tail) else 256)) / 255
+    glass = min(peak + (tail[0] if len(tail) else 256), _valley(counts, peak)) / 255
     return float(np.clip(max(glass + _MARGIN, _PALE * otsu), *_SATURATION))
+
+
+def _valley(counts: np.ndarray, peak: int) -> int:
+    """Where the glass ends and a second hump begins, 256 if there is none.
+
+    In a small or mostly covered picture the soft edges of tissue keep the glass's tail from ending.
+    """
+    smooth = gaussian_filter1d(counts, _HUMP_SIGMA)
+    highest_later = np.maximum.accumulate(smooth[::-1])[::-1]
+    later = counts[::-1].cumsum()[::-1]
+    is_valley = (highest_later > _HUMP * smooth) & (later > _HUMP_SHARE * counts.sum())
+    found = np.flatnonzero(is_valley[peak + 1 :])
+    if not len(found):
+        return 256
+    first = peak + 1 + int(found[0])
+    top = first + int(smooth[first:].argmax())
+    return first + int(smooth[first : top + 1].argmin())
 
 
 def _shining(thumbnail: np.ndarray, mpp: float) -> np.ndarray:

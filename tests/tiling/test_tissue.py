@@ -217,3 +217,13 @@ class TestRealSlides:
         share = share.reshape(truth.shape[0], 25, truth.shape[1], 25).mean(axis=(1, 3))
         assert (share[truth == 254] > 0.1).mean() > 0.98
         assert (share[truth > 0] > 0.1).mean() > 0.85
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pale_small_slides_keep_their_tissue(tmp_path, seed):
+    drawn = render_phantom(PhantomConfig(size_px=(1000, 800), seed=seed))
+    pale = 255 - (255 - drawn.pixels.astype(float)) * 0.4
+    write_slide(tmp_path / "a.svs", pale.astype(np.uint8), mpp=0.5)
+    with open_slide(tmp_path / "a.svs") as slide:
+        share = segment_tissue(slide).mask.mean()
+    assert 0.85 * drawn.tissue.mean() < share < 1.45 * drawn.tissue.mean()  # its border is soft at 8 µm/px

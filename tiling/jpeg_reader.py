@@ -149,7 +149,7 @@ class JpegTiffSlide(OpenSlideSlide):
         """Return the whole slide as fine as `mpp` or finer, (H, W, 3) uint8, decoded no finer than needed."""
         level, scale = self._level_and_scale(mpp)
         width, height = (max(1, -(-side // scale)) for side in self.level_sizes_px[level])
-        out = np.empty((height, width, 3), np.uint8)
+        out = self._empty_thumbnail(width, height)
         rows = self._levels[level].tile_px[1] // scale
         for y in range(0, height, rows):
             part = out[y : y + rows]

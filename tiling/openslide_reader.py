@@ -9,6 +9,7 @@ from PIL import Image
 
 from .errors import SlideError
 from .slide import READERS, Slide
+from .tiff_index import absurd_tiles
 
 _UM_PER_UNIT = {"inch": 25400.0, "centimeter": 10000.0}
 _MAX_ANISOTROPY = 0.02
@@ -25,13 +26,25 @@ class OpenSlideSlide(Slide):
         super().__init__(path, id=id, mpp=mpp, fallback_mpp=fallback_mpp)
         self._is_closed = False
         self._handle = self._open()
-        self.level_sizes_px = self._handle.level_dimensions
-        self._downsamples = tuple(float(d) for d in self._handle.level_downsamples)
-        self.properties = dict(self._handle.properties)
+        try:
+            self.level_sizes_px = self._handle.level_dimensions
+            self._downsamples = tuple(float(d) for d in self._handle.level_downsamples)
+            self.properties = dict(self._handle.properties)
+        except (openslide.OpenSlideError, KeyError, UnicodeDecodeError) as error:
+            self.close()
+            raise SlideError(
+                f"{self.id}: its properties cannot be read ({error!r})",
+                hint="copy the file again from its source; its header is damaged",
+            ) from error
         background = self.properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF")
         self._background = tuple(bytes.fromhex(background))
 
     def _open(self) -> openslide.OpenSlide:
+        if absurd := absurd_tiles(self.path):
+            raise SlideError(
+                f"{self.id}: states {absurd}",
+                hint="copy the file again from its source; its header is damaged",
+            )
         try:
             return openslide.OpenSlide(self.path)
         except openslide.OpenSlideError as error:

@@ -16,6 +16,8 @@ from .registry import Registry
 
 PLAUSIBLE_MPP = (0.05, 20.0)  # an electron microscope begins below, a flatbed scanner above
 _WAYS_OUT = "set it in the file's own metadata, in the column 'mpp' of the slide table, or with --mpp"
+_MOST_SIDE_PX = 4_000_000  # a metre at 0.25 µm/px: a damaged header, or a hostile one
+_MOST_THUMBNAIL_PX = 200_000_000
 _BLOCK_PX = 4096  # blocks that a level without smaller ones is read in
 _PROBE_BYTES = 65536  # head and tail that go into a slide's identity
 
@@ -153,8 +155,9 @@ class Slide(ABC):
         shrink = int(wanted / self.downsamples[level])
         width, height = self.level_sizes_px[level]
         if shrink == 1 or min(width, height) < shrink:
+            self._empty_thumbnail(width, height)
             return self.read(0, 0, level, (width, height))
-        out = np.empty((round(height / shrink), round(width / shrink), 3), np.uint8)
+        out = self._empty_thumbnail(round(width / shrink), round(height / shrink))
         rows, columns = (
             _edges(n, side, _BLOCK_PX // shrink)
             for n, side in zip(out.shape[:2], (height, width), strict=True)
@@ -166,6 +169,14 @@ class Slide(ABC):
                 size = (right - left, bottom - top)
                 out[top:bottom, left:right] = cv2.resize(block, size, interpolation=cv2.INTER_AREA)
         return out
+
+    def _empty_thumbnail(self, width: int, height: int) -> np.ndarray:
+        if width * height > _MOST_THUMBNAIL_PX:
+            raise SlideError(
+                f"{self.id}: a thumbnail would be {width} × {height} px; no level is small enough",
+                hint="ask for a coarser one (--tissue-mpp), or correct the slide's resolution",
+            )
+        return np.empty((height, width, 3), np.uint8)
 
     @abstractmethod
     def _read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> np.ndarray: ...
@@ -233,7 +244,18 @@ def open_slide(
             problems.append(problem)
         else:
             slide.passed_over = tuple(passed_over)
+            _refuse_absurd_size(slide)
             return slide
     if problems:
         raise problems[0]
     raise SlideError(f"{path}: no reader takes it", hint="; ".join(passed_over) or "give a slide file")
+
+
+def _refuse_absurd_size(slide: Slide) -> None:
+    if not all(1 <= side <= _MOST_SIDE_PX for size in slide.level_sizes_px for side in size):
+        slide.close()
+        width, height = slide.size_px
+        raise SlideError(
+            f"{slide.id}: states {width} × {height} px, wanted 1 to {_MOST_SIDE_PX} a side",
+            hint="copy the file again from its source; its header is damaged",
+        )

@@ -7,6 +7,7 @@ import numpy as np
 import tifffile
 
 _TILE_SIDES_PX = range(16, 4097)
+_MOST_TILE_PX, _MOST_SAMPLES = 1 << 26, 64
 _MAX_TILES = 1 << 24  # a slide of a million pixels a side in tiles of 256
 _MAX_TILE_BYTES = 1 << 26
 _PHOTOMETRIC_TRANSFORM = {tifffile.PHOTOMETRIC.RGB: 0, tifffile.PHOTOMETRIC.YCBCR: 1}
@@ -51,6 +52,22 @@ def index_tiles(path: Path) -> list[TiledLevel]:
             return [_level(page, path.stat().st_size) for page in pages if _is_jpeg_tiled(page)]
     except (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
         raise NotIndexable(f"tifffile cannot list its tiles ({error})") from error
+
+
+def absurd_tiles(path: Path) -> str:
+    """Return what is absurd in the tiles that a TIFF states, "" if nothing is or it is no TIFF.
+
+    To be asked before a library takes memory for such a tile: some end the process where they get none.
+    """
+    try:
+        with tifffile.TiffFile(path) as file:
+            for page in file.pages:
+                width, height, samples = page.tilewidth, page.tilelength, page.samplesperpixel
+                if page.is_tiled and (width * height > _MOST_TILE_PX or samples > _MOST_SAMPLES):
+                    return f"tiles of {width} × {height} px, {samples} samples each"
+    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, TypeError, OverflowError):
+        return ""  # the reader will say what is wrong
+    return ""
 
 
 def _is_jpeg_tiled(page: tifffile.TiffPage) -> bool:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from .errors import SlideError
 from .slide import READERS, Slide, Unsuited
+from .tiff_index import DAMAGED
 
 _UM_PER_UNIT = {"µm": 1.0, "um": 1.0, "micrometer": 1.0, "nm": 1e-3, "nanometer": 1e-3, "mm": 1e3,
                 "millimeter": 1e3, "cm": 1e4, "centimeter": 1e4}  # fmt: skip
@@ -98,18 +99,27 @@ class OmeTiffSlide(ArraySlide):
     def _open_arrays(self) -> None:
         try:
             self._file = tifffile.TiffFile(self.path)
-        except (tifffile.TiffFileError, ValueError, OSError) as error:
+            is_ome = self._file.is_ome
+        except DAMAGED as error:
             raise Unsuited(f"{self.id}: tifffile does not open it ({error})") from error
-        if not self._file.is_ome:
+        if not is_ome:
             self._file.close()
             raise Unsuited(f"{self.id}: is no OME-TIFF")
-        series = self._file.series[0]
-        self._axes = series.axes.replace("C", "S")
+        try:
+            series = self._file.series[0]
+            self._axes = series.axes.replace("C", "S")
+            stores = [zarr.open(level.aszarr(), mode="r") for level in series.levels]
+            self._arrays = [s if isinstance(s, zarr.Array) else s["0"] for s in stores]
+            self._stated = self._resolutions(self._file.ome_metadata or "")
+        except (*DAMAGED, ElementTree.ParseError, zarr.errors.BaseZarrError) as error:
+            self._file.close()
+            raise SlideError(
+                f"{self.id}: its OME header cannot be read ({error})",
+                hint="copy the file again from its source; its header is damaged",
+            ) from error
         if sorted(self._axes) not in (sorted("YXS"), sorted("YX")):
+            self._file.close()
             raise SlideError(f"{self.id}: its first image has the axes {series.axes}", hint=_WAY_OUT)
-        stores = [zarr.open(level.aszarr(), mode="r") for level in series.levels]
-        self._arrays = [s if isinstance(s, zarr.Array) else s["0"] for s in stores]
-        self._stated = self._resolutions(self._file.ome_metadata or "")
 
     def _resolutions(self, text: str) -> list[tuple[float, str]]:
         pixels = next((e for e in ElementTree.fromstring(text).iter() if e.tag.endswith("Pixels")), None)

@@ -1,5 +1,6 @@
 """Where the compressed tiles of a JPEG-tiled TIFF lie, so that they can be decoded without a TIFF library."""
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,13 @@ _MOST_TILE_PX, _MOST_SAMPLES = 1 << 26, 64
 _MAX_TILES = 1 << 24  # a slide of a million pixels a side in tiles of 256
 _MAX_TILE_BYTES = 1 << 26
 _PHOTOMETRIC_TRANSFORM = {tifffile.PHOTOMETRIC.RGB: 0, tifffile.PHOTOMETRIC.YCBCR: 1}
+
+
+# what tifffile raises on damaged headers
+DAMAGED = (
+    tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, TypeError, OverflowError,
+    ZeroDivisionError, struct.error,
+)  # fmt: skip
 
 
 class NotIndexable(Exception):
@@ -50,7 +58,7 @@ def index_tiles(path: Path) -> list[TiledLevel]:
         with tifffile.TiffFile(path) as file:
             pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage)]
             return [_level(page, path.stat().st_size) for page in pages if _is_jpeg_tiled(page)]
-    except (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
+    except DAMAGED as error:
         raise NotIndexable(f"tifffile cannot list its tiles ({error})") from error
 
 
@@ -65,7 +73,7 @@ def absurd_tiles(path: Path) -> str:
                 width, height, samples = page.tilewidth, page.tilelength, page.samplesperpixel
                 if page.is_tiled and (width * height > _MOST_TILE_PX or samples > _MOST_SAMPLES):
                     return f"tiles of {width} × {height} px, {samples} samples each"
-    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, TypeError, OverflowError):
+    except DAMAGED:
         return ""  # the reader will say what is wrong
     return ""
 

@@ -56,8 +56,7 @@ def index_tiles(path: Path) -> list[TiledLevel]:
     """
     try:
         with tifffile.TiffFile(path) as file:
-            pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage)]
-            return [_level(page, path.stat().st_size) for page in pages if _is_jpeg_tiled(page)]
+            return [_level(page, path.stat().st_size) for page in _pages(file) if _is_jpeg_tiled(page)]
     except DAMAGED as error:
         raise NotIndexable(f"tifffile cannot list its tiles ({error})") from error
 
@@ -69,13 +68,17 @@ def absurd_tiles(path: Path) -> str:
     """
     try:
         with tifffile.TiffFile(path) as file:
-            for page in file.pages:
+            for page in _pages(file):
                 width, height, samples = page.tilewidth, page.tilelength, page.samplesperpixel
                 if page.is_tiled and (width * height > _MOST_TILE_PX or samples > _MOST_SAMPLES):
                     return f"tiles of {width} × {height} px, {samples} samples each"
     except DAMAGED:
         return ""  # the reader will say what is wrong
     return ""
+
+
+def _pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
+    return [page for page in file.pages if isinstance(page, tifffile.TiffPage)]
 
 
 def _is_jpeg_tiled(page: tifffile.TiffPage) -> bool:

@@ -14,7 +14,7 @@ from .tile_cache import SCALES, Place, TileCache, UndecodableTile
 
 _VENDORS = ("aperio", "generic-tiff", "philips")  # whose levels are plain images of tiles
 _LARGE_PX = 512
-_TILES_AT_A_TIME = 256  # so many are decoded before regions are put together and the cache is trimmed
+_BYTES_AT_A_TIME = 48 << 20  # so much is decoded before regions are put together and the cache is trimmed
 
 
 @READERS.register("jpeg-tiff")
@@ -82,7 +82,9 @@ class JpegTiffSlide(OpenSlideSlide):
         starts = np.rint(corners / (self.downsamples[level] * scale)).astype(np.int64).tolist()
         plans = [list(_pieces(self._levels[level], level, s, out.shape[1:3], scale)) for s in starts]
         failed = np.zeros(len(corners), bool)
-        for first, last in self._portions(plans):
+        width, height = self._levels[level].tile_px
+        most = max(1, _BYTES_AT_A_TIME * scale**2 // (width * height * 3))
+        for first, last in _portions(plans, most):
             rows = range(first, last)
             whole = [row for row in rows if self._is_one_tile(plans[row], out)]
             done = self._tiles.decode_all([(plans[row][0][0], out[row]) for row in whole])
@@ -104,19 +106,9 @@ class JpegTiffSlide(OpenSlideSlide):
             return None
         return self._tiles.stream(level, int(row), int(column))
 
-    def _portions(self, plans: list[list["_Piece"]]) -> Iterator[tuple[int, int]]:
-        """Runs of regions whose tiles together stay within bounds."""
-        first, count = 0, 0
-        for row, plan in enumerate(plans):
-            if count and count + len(plan) > _TILES_AT_A_TIME:
-                yield first, row
-                first, count = row, 0
-            count += len(plan)
-        yield first, len(plans)
-
     def _is_one_tile(self, plan: list["_Piece"], out: np.ndarray) -> bool:
         """Such a region is decoded right where it is wanted."""
-        if len(plan) != 1 or self._tiles.has(plan[0][0]) or not out[0].flags.c_contiguous:
+        if len(plan) != 1 or self._tiles.get(plan[0][0]) is not None or not out[0].flags.c_contiguous:
             return False
         (level, _, _, scale), to, source = plan[0]
         size = tuple(side // scale for side in self._levels[level].tile_px[::-1])
@@ -177,6 +169,17 @@ class JpegTiffSlide(OpenSlideSlide):
 
 
 _Piece = tuple[Place, tuple[slice, slice], tuple[slice, slice]]  # a tile, where it goes, what of it
+
+
+def _portions(plans: list[list[_Piece]], most: int) -> Iterator[tuple[int, int]]:
+    """Runs of regions that touch at most `most` tiles together, or one region alone that touches more."""
+    first, count = 0, 0
+    for row, plan in enumerate(plans):
+        if count and count + len(plan) > most:
+            yield first, row
+            first, count = row, 0
+        count += len(plan)
+    yield first, len(plans)
 
 
 def _pieces(

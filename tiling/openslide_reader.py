@@ -24,6 +24,11 @@ class OpenSlideSlide(Slide):
 
     def __init__(self, path: Path, *, id: str, mpp: float | None, fallback_mpp: float | None) -> None:
         super().__init__(path, id=id, mpp=mpp, fallback_mpp=fallback_mpp)
+        if absurd := absurd_tiles(self.path):
+            raise SlideError(
+                f"{self.id}: states {absurd}",
+                hint="copy the file again from its source; its header is damaged",
+            )
         self._is_closed = False
         self._handle = self._open()
         try:
@@ -40,11 +45,6 @@ class OpenSlideSlide(Slide):
         self._background = tuple(bytes.fromhex(background))
 
     def _open(self) -> openslide.OpenSlide:
-        if absurd := absurd_tiles(self.path):
-            raise SlideError(
-                f"{self.id}: states {absurd}",
-                hint="copy the file again from its source; its header is damaged",
-            )
         try:
             return openslide.OpenSlide(self.path)
         except openslide.OpenSlideError as error:

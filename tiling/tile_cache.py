@@ -86,6 +86,8 @@ class TileCache:
             if is_whole:
                 self._tiles[place] = buffer
                 self._bytes += buffer.nbytes
+            else:
+                self._spare.setdefault(buffer.shape, []).append(buffer)
 
     def get(self, place: Place) -> np.ndarray | None:
         """Return a tile that was loaded, None if it could not be decoded."""
@@ -103,10 +105,6 @@ class TileCache:
         self._file.close()
         self._tiles.clear()
         self._spare.clear()
-
-    def has(self, place: Place) -> bool:
-        """Whether a tile is loaded."""
-        return place in self._tiles
 
     def decode_all(self, jobs: Sequence[Job]) -> list[bool]:
         """Decode tiles into arrays, on all cores that this process may use; return which could be."""

@@ -1,5 +1,6 @@
 """The instance learner (arXiv 2307.02249): losses, prototypes, queue, pseudo labels, learner."""
 
-from .learner import InstanceConfig, SlidebagLearner
+from .config import InstanceConfig
+from .learner import SlidebagLearner
 
 __all__ = ["InstanceConfig", "SlidebagLearner"]

@@ -1,7 +1,6 @@
 """The learner `slidebag`: instance-level contrast, prototypes and pseudo labels from slide labels alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,85 +10,12 @@ from mil.bag_term import Balance, slide_log_probability, tile_probability
 from mil.learner import LEARNERS, Bag, Learner, Prediction, Report
 from mil.packed import PackedBags, Standardiser, chunks
 from mil.pooling import module_state, restore_module
-from tiling import ConfigError
 
+from .config import InstanceConfig
 from .network import EMBEDDING, InstanceNet
 from .prototypes import Prototypes
 from .teaching import Teaching
 from .witness import Witnesses
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstanceConfig:
-    """How the instance learner is trained; the defaults need no search."""
-
-    members: int = field(default=3, metadata={"help": "models that are fitted apart and then speak as one"})
-    hidden: int = field(default=64, metadata={"help": "width of the net's hidden layer"})
-    witness_epochs: int = field(default=10, metadata={"help": "epochs of the witnesses, who see bags alone"})
-    epochs: int = field(default=15, metadata={"help": "epochs of the net; the last one counts"})
-    steps_per_epoch: int = field(default=20, metadata={"help": "steps in an epoch"})
-    bags_per_step: int = field(default=32, metadata={"help": "bags that the witnesses see in a step"})
-    tiles_per_bag: int = field(default=256, metadata={"help": "at most so many tiles of a bag in a step"})
-    instances_per_step: int = field(
-        default=512, metadata={"help": "instances of the instance losses in a step"}
-    )
-    queue: int = field(default=1024, metadata={"help": "keys that the contrast compares with"})
-    witness_rate: float = field(default=1e-2, metadata={"help": "step size of the witnesses"})
-    learning_rate: float = field(default=3e-3, metadata={"help": "step size of the net"})
-    weight_decay: float = field(default=1e-2, metadata={"help": "pull of the weights to zero"})
-    bag_weight: float = field(default=0.1, metadata={"help": "weight of the net's own bag term"})
-    contrast_weight: float = field(default=0.1, metadata={"help": "weight of the contrastive loss"})
-    refine: float = field(default=0.0, metadata={"help": "share of a pseudo label that prototypes may move"})
-    temperature: float = field(default=0.07, metadata={"help": "temperature of the contrast"})
-    key_momentum: float = field(default=0.99, metadata={"help": "inertia of the net that makes the keys"})
-    prototype_momentum: float = field(default=0.99, metadata={"help": "inertia of the prototypes"})
-    view_strength: float = field(default=0.5, metadata={"help": "how far a view goes to a near neighbour"})
-    view_dropout: float = field(
-        default=0.2, metadata={"help": "share of the features that a view leaves out"}
-    )
-    false_share: float = field(
-        default=0.02, metadata={"help": "share of known negatives that may look like a first positive"}
-    )
-    least_positive: float = field(
-        default=0.01, metadata={"help": "least share of positive tiles in a positive bag"}
-    )
-    most_positive: float = field(default=0.5, metadata={"help": "largest such share"})
-
-    def __post_init__(self) -> None:
-        for name in (
-            "members",
-            "hidden",
-            "witness_epochs",
-            "epochs",
-            "steps_per_epoch",
-            "bags_per_step",
-            "tiles_per_bag",
-            "queue",
-        ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}", hint="give 1 or more")
-        if self.instances_per_step < 4:
-            raise ConfigError(f"instances_per_step is {self.instances_per_step}", hint="give 4 or more")
-        if not 0 < self.least_positive <= self.most_positive < 1:
-            raise ConfigError(
-                f"positive shares {self.least_positive:g} to {self.most_positive:g}",
-                hint="give 0 < least <= most < 1",
-            )
-        if min(self.learning_rate, self.witness_rate, self.temperature) <= 0:
-            raise ConfigError("a learning rate or the temperature is 0 or less", hint="give more than 0")
-        for name in ("weight_decay", "bag_weight", "contrast_weight"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name):g}", hint="give 0 or more")
-        for name in (
-            "key_momentum",
-            "prototype_momentum",
-            "view_strength",
-            "view_dropout",
-            "false_share",
-            "refine",
-        ):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name):g}", hint="give 0 to 1")
 
 
 class Member(nn.Module):

@@ -61,14 +61,13 @@ class ShareKeeper:
     """
 
     def __init__(self, least: float, most: float, memory: int = 4096) -> None:
-        self.bounds = (1 - most, 1 - least)
+        self._least, self._most = least, most
         self._memory = memory
         self._seen: dict[int, Tensor] = {}
 
     def clamp(self, n_positive: int, n: int) -> int:
         """Return how many of `n` instances of one bag are positive where evidence says `n_positive`."""
-        low, high = 1 - self.bounds[1], 1 - self.bounds[0]
-        return max(1, min(max(n_positive, round(low * n)), round(high * n)))
+        return max(1, min(max(n_positive, round(self._least * n)), round(self._most * n)))
 
     def choose(self, evidence: Tensor, candidates: Tensor) -> Tensor:
         """Return the class of each instance, int64 (B,), one of its candidates (B, T).
@@ -86,5 +85,5 @@ class ShareKeeper:
     def _threshold(self, c: int, evidence: Tensor) -> Tensor:
         seen = torch.cat([self._seen.get(c, evidence[:0]), evidence])[-self._memory :]
         self._seen[c] = seen
-        low, high = torch.quantile(seen, torch.tensor(self.bounds))
+        low, high = torch.quantile(seen, torch.tensor([1 - self._most, 1 - self._least]))
         return torch.zeros(()).clamp(low, high)

@@ -1,7 +1,5 @@
 """How the net is taught: the witnesses first, then contrast, prototypes and pseudo labels."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +8,7 @@ from mil.bag_term import Balance, bag_loss
 from mil.learner import Classes, Report
 from mil.packed import PackedBags
 
+from .config import InstanceConfig
 from .losses import classification_losses, contrastive_losses
 from .network import EMBEDDING, InstanceNet, MomentumCopy
 from .prototypes import Prototypes
@@ -18,9 +17,6 @@ from .queue import KeyQueue
 from .sampler import InstanceSampler
 from .views import near_neighbours, view
 from .witness import Witnesses
-
-if TYPE_CHECKING:
-    from .learner import InstanceConfig
 
 _NEIGHBOURS = 4
 
@@ -33,7 +29,7 @@ class Teaching:
         net: InstanceNet,
         packed: PackedBags,
         features: Tensor,
-        config: "InstanceConfig",
+        config: InstanceConfig,
         classes: Classes,
         balance: Balance,
         generator: torch.Generator,

@@ -1,7 +1,7 @@
 """Patches to vectors: encoders, extraction and feature bags."""
 
 from . import stain_stats, timm_encoder  # noqa: F401  being imported files their encoders in the registry
-from .bag import BagConfig, FeatureBag, bag_fingerprint, extract_features, load_features
+from .bag import BagConfig, FeatureBag, bag_fingerprint, extract_features, load_bag_configs, load_features
 from .encoder import (
     ENCODERS,
     PRECISIONS,
@@ -28,6 +28,7 @@ __all__ = [
     "bag_fingerprint",
     "extract_features",
     "find_encoder",
+    "load_bag_configs",
     "load_encoder",
     "load_features",
     "load_patches",

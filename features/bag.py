@@ -1,7 +1,8 @@
 """Feature bags: one HDF5 file a slide, one row a tile, in the grid's order (docs/formats.md)."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -117,9 +118,13 @@ def extract_features(
             "encoder_fingerprint": encoder.fingerprint,
             "dim": encoder.card.dim,
             "dtype": config.dtype,
-            "precision": encoder_config.precision,
+            "precision": encoder.precision,
+            "engine": encoder.engine,
             "n_unreadable": int(unreadable.sum()),
-            "config": {"encoder": asdict(encoder_config), "bag": asdict(config)},
+            "config": {
+                "encoder": asdict(encoder_config) | {"precision": encoder.precision},
+                "bag": asdict(config),
+            },
             "fingerprint": bag_fingerprint(grid.fingerprint, encoder, config),
             "reader": slide.reader,
         }
@@ -140,6 +145,26 @@ def _encode(
             hint="use --dtype float32, or another --precision",
         )
     return features
+
+
+def load_bag_configs(path: Path) -> tuple[EncoderConfig, BagConfig]:
+    """Return how a bag was made; where the precision was chosen, the one that was.
+
+    The weights are known by the encoder's fingerprint, not by where they once lay: the path is left out.
+
+    Raises:
+        FormatError: the file is absent, damaged, or of another kind or version.
+    """
+    with open_checked(path, "features") as file:
+        told = read_header(file)["config"]
+    return EncoderConfig(**_known(EncoderConfig, told["encoder"])), BagConfig(
+        **_known(BagConfig, told["bag"])
+    )
+
+
+def _known(config: type, told: dict[str, Any]) -> dict[str, Any]:
+    names = {f.name for f in fields(config)} - {"weights"}
+    return {name: value for name, value in told.items() if name in names}
 
 
 def load_features(path: Path) -> FeatureBag:

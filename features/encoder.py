@@ -9,7 +9,8 @@ import numpy as np
 
 from tiling import ConfigError, Registry
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
+ENGINES = ("auto", "torch", "openvino")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +24,16 @@ class EncoderCard:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     px_multiple: int | None = None  # patches of any multiple fit; None: of `input_px` only
+    pooling: str = ""  # what its authors take for the patch's vector, such as "class token"
+    token_dim: int | None = None  # of the vector of each token; None: it has no tokens on a raster
     licence: str
     source: str
+    access: str = ""  # where to ask for the weights of a gated model; empty: they are free to fetch
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether its authors must be asked for the weights."""
+        return bool(self.access)
 
     def check_patch(self, tile_px: int, tile_mpp: float) -> None:
         """Raise ConfigError if patches of this size or resolution are not what the encoder wants."""
@@ -53,12 +62,21 @@ class EncoderConfig:
         default=None, metadata={"help": "local .safetensors or .pth file instead of the hub's weights"}
     )
     precision: str = field(
-        default="float32", metadata={"help": "arithmetic of the encoder: float32 or bfloat16"}
+        default="auto",
+        metadata={"help": f"arithmetic: {', '.join(PRECISIONS)}; auto is the fastest faithful one there is"},
+    )
+    engine: str = field(default="auto", metadata={"help": f"what computes a network: {', '.join(ENGINES)}"})
+    token_side: int = field(
+        default=0, metadata={"help": "keep so many by so many token vectors of each tile too; 0 is none"}
     )
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision is {self.precision!r}", hint=f"choose from {', '.join(PRECISIONS)}")
+        if self.engine not in ENGINES:
+            raise ConfigError(f"engine is {self.engine!r}", hint=f"choose from {', '.join(ENGINES)}")
+        if self.token_side < 0:
+            raise ConfigError(f"token_side is {self.token_side}", hint="give 1 or more, or 0 for none")
         if self.weights is not None and not Path(self.weights).is_file():
             raise ConfigError(f"weights {self.weights}: no such file", hint="check --weights")
 
@@ -68,10 +86,23 @@ class Encoder(ABC):
 
     card: EncoderCard
     fingerprint: str  # changes with the weights and whatever else changes a vector
+    precision: str = "float32"  # what is computed in, whatever was asked for
+    engine: str = "numpy"  # what computes
+    batch: int = 64  # patches at a time that suit it
 
     @abstractmethod
     def encode(self, patches: np.ndarray) -> np.ndarray:
         """Return float32 (n, dim) for uint8 patches (n, H, W, 3); each row depends on its patch alone."""
+
+    def encode_tokens(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `encode` does and the patches' tokens, float32 (n, side, side, token_dim).
+
+        Raises:
+            ConfigError: the encoder has none, or was loaded with `token_side` 0.
+        """
+        raise ConfigError(
+            f"encoder {self.card.name} gives no tokens", hint="leave out --token-side, or use a transformer"
+        )
 
 
 @dataclass(frozen=True)

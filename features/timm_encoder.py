@@ -1,54 +1,23 @@
 """Every vision transformer and CNN of timm by name; DINO, DINOv2 and DINOv3 first among them."""
 
-import hashlib
 import sys
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import timm
 import torch
 from huggingface_hub.errors import HfHubHTTPError
 from timm.data import resolve_model_data_config  # pyright: ignore[reportPrivateImportUsage]
 from timm.models import is_model_in_modules
 
-from tiling import ConfigError, SlidebagError, fingerprint
+from tiling import ConfigError, SlidebagError
 
 from .encoder import ENCODERS, PREFIXES, Encoder, EncoderCard, EncoderConfig, EncoderEntry
+from .neural_encoder import NeuralEncoder
 from .weights import load_weights
 
 _FLEXIBLE = ("vision_transformer", "eva")  # families whose position embedding fits itself to the patch
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class TimmEncoder(Encoder):
-    """A timm model without its classifier: the pooled vector that its authors prescribe."""
-
-    def __init__(self, card: EncoderCard, model: torch.nn.Module, *, precision: str, device: str) -> None:
-        self.card = card
-        self._device, self._precision = torch.device(device), precision
-        self._model = model.eval().requires_grad_(requires_grad=False).to(self._device)
-        self._mean = torch.tensor(card.mean, device=self._device).view(3, 1, 1)
-        self._std = torch.tensor(card.std, device=self._device).view(3, 1, 1)
-        self.fingerprint = fingerprint(card.name, card.mean, card.std, _digest(model), precision)
-
-    @torch.inference_mode()
-    def encode(self, patches: np.ndarray) -> np.ndarray:
-        """Return float32 (n, dim) for uint8 patches (n, H, W, 3)."""
-        if not len(patches):
-            return np.zeros((0, self.card.dim), np.float32)
-        images = torch.from_numpy(patches).to(self._device).permute(0, 3, 1, 2)  # uint8 (n, 3, H, W)
-        images = (images.float() / 255 - self._mean) / self._std
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
-            return self._model(images).float().cpu().numpy()
-
-
-def _digest(model: torch.nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def timm_entry(timm_name: str) -> EncoderEntry:
@@ -94,10 +63,9 @@ def _patch_px(model: torch.nn.Module) -> int:
     return int(embed.patch_size[0]) if embed is not None else 1
 
 
-def _loader(timm_name: str) -> Callable[[EncoderCard, EncoderConfig, str], TimmEncoder]:
-    def load(card: EncoderCard, config: EncoderConfig, device: str) -> TimmEncoder:
-        model = build_model(timm_name, card, config)
-        return TimmEncoder(card, model, precision=config.precision, device=device)
+def _loader(timm_name: str) -> Callable[[EncoderCard, EncoderConfig, str], Encoder]:
+    def load(card: EncoderCard, config: EncoderConfig, device: str) -> Encoder:
+        return NeuralEncoder(card, build_model(timm_name, card, config), config, device=device)
 
     return load
 

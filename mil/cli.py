@@ -26,7 +26,7 @@ from .prepare import extract as extract_run
 from .prepare import tile as tile_cohort
 from .qc import qc as qc_run
 from .run_folder import Run
-from .train import TrainConfig, preparation_of
+from .train import TrainConfig
 from .train import train as train_run
 
 app = typer.Typer(
@@ -111,7 +111,7 @@ def train(
 ) -> None:
     """Learn from the slides' labels by folds; predict every slide by a model that has not seen it."""
     folder = Run(run)
-    done = train_run(folder, encoder, train_config, preparation_of(folder, encoder), _pairs(settings))
+    done = train_run(folder, encoder, train_config, _pairs(settings))
     show.training(done)
     show.figures(evaluate_run(folder))
 

@@ -10,7 +10,7 @@ from .batch import Outcome
 from .cohort import Cohort
 from .evaluate import Evaluation, evaluate
 from .heatmaps import HeatmapConfig, heatmap
-from .prepare import ExtractConfig, Preparation, extract, tile
+from .prepare import ExtractConfig, extract, tile
 from .run_folder import Run
 from .train import TrainConfig, Training, train
 
@@ -57,8 +57,7 @@ def run_all(
     labelled.folds(plan.train.folds, plan.train.seed)
     tiled = tile(cohort, run, plan.grid, plan.tissue, mpp=mpp, regions=regions)
     extracted = extract(run, plan.encoder, plan.extract)
-    preparation = Preparation(plan.grid, plan.tissue, plan.encoder, plan.extract.dtype)
-    training = train(run, plan.encoder.encoder, plan.train, preparation, settings)
+    training = train(run, plan.encoder.encoder, plan.train, settings)
     evaluation = evaluate(run, truth)
     painted = heatmap(run, plan.overlay, plan.heatmap)
     return Finished((tiled, extracted, painted), training, evaluation)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from features import load_bag_configs
 from tiling import ConfigError, fingerprint, load_grid, replacing
 
 from .bags import LoadedBag, load_bags
@@ -70,7 +71,6 @@ def train(
     run: Run,
     encoder: str,
     config: TrainConfig,
-    preparation: Preparation,
     settings: dict[str, str] | None = None,
 ) -> Training:
     """Fit a learner on a run's labelled slides, fold by fold and then on all, and predict each slide.
@@ -87,7 +87,7 @@ def train(
     classes = labelled.classes(config.negative)
     folds = labelled.folds(config.folds, config.seed)
     bags = load_bags(run, encoder, labelled.slides)
-    job = _Job(run, config, preparation, settings or {}, classes, labelled, bags)
+    job = _Job(run, config, preparation_of(run, encoder), settings or {}, classes, labelled, bags)
     folder = run.model_folder(config.learner)
     is_kept = all(stored_recipe_fingerprint(job.folder(fold)) == job.fingerprint(fold) for fold in folds)
     fitted = [job.fit_or_load(fold) for fold in folds]
@@ -226,22 +226,16 @@ class _Job:
 
 
 def preparation_of(run: Run, encoder: str) -> Preparation:
-    """Return how the bags of a run were made, as its grids and run.json tell."""
-    import json
+    """Return how the bags of a run were made, as its grids and bags tell.
 
-    from features import EncoderConfig
-
+    Raises:
+        ConfigError: no slide of the run has features.
+    """
     slides = run.cohort("extracted", NO_TISSUE).slides
     if not slides:
         raise ConfigError(
             f"{run.root}: no slide has features", hint=f"run `slidebag extract {run.root}` first"
         )
     grid = load_grid(run.grid_path(slides[0].slide_id))
-    told = json.loads((run.root / "run.json").read_text())["steps"]["extract"]
-    precision = told["encoder"]["precision"]
-    return Preparation(
-        grid.config,
-        grid.tissue_config,
-        EncoderConfig(encoder=encoder, precision=precision),
-        told["extract"]["dtype"],
-    )
+    encoder_config, bag = load_bag_configs(run.features_path(encoder, slides[0].slide_id))
+    return Preparation(grid.config, grid.tissue_config, encoder_config, bag.dtype)

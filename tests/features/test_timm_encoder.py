@@ -201,7 +201,10 @@ def test_unknown_names_are_refused_with_what_there_is(name, told):
         find_encoder(name)
 
 
-@pytest.mark.parametrize("wrong", [{"precision": "float16"}, {"weights": "no/such/file.pth"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"precision": "float8"}, {"weights": "no/such/file.pth"}, {"engine": "steam"}, {"token_side": -1}],
+)
 def test_a_config_that_cannot_be_is_refused(wrong):
     with pytest.raises(ConfigError, match=str(next(iter(wrong.values())))):
         EncoderConfig(**wrong)

@@ -1,0 +1,56 @@
+"""An encoder that is a network: its card, its weights' digest, and the engine that runs it."""
+
+import hashlib
+
+import numpy as np
+import torch
+
+from tiling import fingerprint
+
+from .encoder import Encoder, EncoderCard, EncoderConfig
+from .engine import start_engine
+
+
+class NeuralEncoder(Encoder):
+    """A torch network on an engine.
+
+    `network` maps float32 images (n, 3, H, W), normalised by the card, to features (n, dim), or to the
+    tuple of them and tokens (n, side, side, token_dim) where `config.token_side` asks for tokens.
+    """
+
+    def __init__(
+        self, card: EncoderCard, network: torch.nn.Module, config: EncoderConfig, *, device: str
+    ) -> None:
+        self.card = card
+        self._token_side = config.token_side
+        digest = _digest(network)  # before an engine moves or changes the weights
+        self._engine = start_engine(network, card, config, device)
+        self.precision, self.engine, self.batch = (
+            self._engine.precision, self._engine.name, self._engine.batch,
+        )  # fmt: skip
+        # engines and devices agree within their precision; what is left is no other encoder
+        self.fingerprint = fingerprint(card.name, card.mean, card.std, digest, self.precision)
+
+    def encode(self, patches: np.ndarray) -> np.ndarray:
+        """Return float32 (n, dim) for uint8 patches (n, H, W, 3)."""
+        if not len(patches):
+            return np.zeros((0, self.card.dim), np.float32)
+        return self._engine.run(patches)[0]
+
+    def encode_tokens(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return float32 features (n, dim) and tokens (n, side, side, token_dim)."""
+        if not self._token_side or self.card.token_dim is None:
+            return super().encode_tokens(patches)
+        side = self._token_side
+        if not len(patches):
+            return self.encode(patches), np.zeros((0, side, side, self.card.token_dim), np.float32)
+        features, tokens = self._engine.run(patches)
+        return features, tokens
+
+
+def _digest(network: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,7 +1,8 @@
 """Patches to vectors: encoders, extraction and feature bags."""
 
 from . import stain_stats, timm_encoder  # noqa: F401  being imported files their encoders in the registry
-from .bag import BagConfig, FeatureBag, bag_fingerprint, extract_features, load_bag_configs, load_features
+from .bag import BagConfig, FeatureBag, bag_fingerprint, load_bag_configs, load_features
+from .devices import find_devices
 from .encoder import (
     ENCODERS,
     PRECISIONS,
@@ -13,6 +14,8 @@ from .encoder import (
     find_encoder,
     load_encoder,
 )
+from .extraction import extract_cohort, extract_features
+from .slide_in_work import Extracted, ExtractJob
 from .stored_patches import load_patches
 
 __all__ = [
@@ -24,9 +27,13 @@ __all__ = [
     "EncoderCard",
     "EncoderConfig",
     "EncoderEntry",
+    "ExtractJob",
+    "Extracted",
     "FeatureBag",
     "bag_fingerprint",
+    "extract_cohort",
     "extract_features",
+    "find_devices",
     "find_encoder",
     "load_bag_configs",
     "load_encoder",

@@ -1,32 +1,21 @@
 """Feature bags: one HDF5 file a slide, one row a tile, in the grid's order (docs/formats.md)."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from tiling import (
     ConfigError,
     FormatError,
-    Slide,
-    SlidebagError,
-    SlideError,
-    TileGrid,
     fingerprint,
-    grid_attributes,
     open_checked,
     read_array,
     read_header,
-    read_patches,
-    replacing,
-    write_coords,
-    write_header,
 )
 
 from .encoder import Encoder, EncoderConfig
-from .stored_patches import PatchStore
 
 DTYPES = ("float16", "float32")
 
@@ -36,14 +25,16 @@ class BagConfig:
     """How feature bags are stored and filled."""
 
     dtype: str = field(default="float16", metadata={"help": "stored numbers: float16 or float32"})
-    batch: int = field(default=64, metadata={"help": "patches encoded at a time"})
+    batch: int = field(default=0, metadata={"help": "patches encoded at a time; 0 is what suits the encoder"})
     save_patches: bool = field(default=False, metadata={"help": "keep the patches in the bags, as JPEG"})
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ConfigError(f"dtype is {self.dtype!r}", hint=f"choose from {', '.join(DTYPES)}")
-        if self.batch < 1:
-            raise ConfigError(f"batch is {self.batch}", hint="give 1 or more")
+        if self.batch < 0:
+            raise ConfigError(
+                f"batch is {self.batch}", hint="give 1 or more, or 0 for what suits the encoder"
+            )
 
 
 @dataclass(frozen=True)
@@ -72,79 +63,9 @@ class FeatureBag:
 
 def bag_fingerprint(grid_fingerprint: str, encoder: Encoder, config: BagConfig) -> str:
     """Return the fingerprint that the feature bag of a grid will have."""
-    kept = ("patches",) if config.save_patches else ()
+    kept = ["patches"] if config.save_patches else []
+    kept += [f"tokens {encoder.config.token_side}"] if encoder.config.token_side else []
     return fingerprint(grid_fingerprint, encoder.fingerprint, config.dtype, *kept)
-
-
-def extract_features(
-    slide: Slide,
-    grid: TileGrid,
-    encoder: Encoder,
-    path: Path,
-    *,
-    encoder_config: EncoderConfig,
-    config: BagConfig,
-) -> int:
-    """Encode all tiles of a grid into a feature bag at `path`; return how many were unreadable.
-
-    Features go to disk batch by batch, so memory does not grow with the slide; the file takes its
-    place only when whole.
-
-    Raises:
-        ConfigError: the grid's patches are not what the encoder wants.
-        SlideError: no tile of the slide could be read.
-        SlidebagError: the encoder yields NaN or infinity.
-    """
-    encoder.card.check_patch(grid.config.tile_px, grid.config.tile_mpp)
-    unreadable = np.zeros(len(grid), bool)
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        rows = file.create_dataset("features", (len(grid), encoder.card.dim), dtype=config.dtype)
-        store = PatchStore(file, slide, grid) if config.save_patches else None
-        for patches in read_patches(slide, grid, batch=config.batch):
-            here = slice(patches.start, patches.start + len(patches))
-            unreadable[here] = patches.unreadable
-            rows[here] = _encode(encoder, patches.pixels, patches.unreadable, config.dtype, grid.slide_id)
-            if store:
-                store.add(patches)
-        if len(grid) and unreadable.all():
-            raise SlideError(
-                f"{grid.slide_id}: none of its {len(grid)} tiles can be read",
-                hint="copy the file again from its source; it is damaged or cut short",
-            )
-        file["unreadable"] = unreadable
-        write_coords(file, grid)
-        attributes = grid_attributes(grid) | {
-            "encoder": encoder.card.name,
-            "encoder_fingerprint": encoder.fingerprint,
-            "dim": encoder.card.dim,
-            "dtype": config.dtype,
-            "precision": encoder.precision,
-            "engine": encoder.engine,
-            "n_unreadable": int(unreadable.sum()),
-            "config": {
-                "encoder": asdict(encoder_config) | {"precision": encoder.precision},
-                "bag": asdict(config),
-            },
-            "fingerprint": bag_fingerprint(grid.fingerprint, encoder, config),
-            "reader": slide.reader,
-        }
-        write_header(file, "features", attributes)
-    return int(unreadable.sum())
-
-
-def _encode(
-    encoder: Encoder, pixels: np.ndarray, unreadable: np.ndarray, dtype: str, slide_id: str
-) -> np.ndarray:
-    features = np.zeros((len(pixels), encoder.card.dim), dtype)
-    # out of float16's range becomes infinity here and is refused below
-    with np.errstate(over="ignore"):
-        features[~unreadable] = encoder.encode(pixels[~unreadable])
-    if not np.isfinite(features).all():
-        raise SlidebagError(
-            f"{slide_id}: encoder {encoder.card.name} yields NaN or infinity in {dtype}",
-            hint="use --dtype float32, or another --precision",
-        )
-    return features
 
 
 def load_bag_configs(path: Path) -> tuple[EncoderConfig, BagConfig]:

@@ -86,6 +86,7 @@ class Encoder(ABC):
 
     card: EncoderCard
     fingerprint: str  # changes with the weights and whatever else changes a vector
+    config: EncoderConfig = EncoderConfig()  # what it was loaded by
     precision: str = "float32"  # what is computed in, whatever was asked for
     engine: str = "numpy"  # what computes
     batch: int = 64  # patches at a time that suit it
@@ -138,4 +139,6 @@ def load_encoder(config: EncoderConfig, *, device: str = "cpu") -> Encoder:
         SlidebagError: the weights cannot be had.
     """
     entry = find_encoder(config.encoder)
-    return entry.load(entry.card, config, device)
+    encoder = entry.load(entry.card, config, device)
+    encoder.config = config
+    return encoder

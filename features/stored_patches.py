@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import simplejpeg
 
@@ -13,32 +12,27 @@ from tiling import FormatError, Patches, Slide, TileGrid, open_checked
 _QUALITY = 90
 
 
-class PatchStore:
-    """The dataset `patches` of an open feature bag, filled batch by batch; unreadable tiles stay empty."""
+def compress(slide: Slide, grid: TileGrid, patches: Patches) -> list[bytes]:
+    """Return a JPEG of each patch, empty where it is unreadable.
 
-    def __init__(self, file: h5py.File, slide: Slide, grid: TileGrid) -> None:
-        self._slide, self._grid = slide, grid
-        self._rows = file.create_dataset("patches", (len(grid),), h5py.vlen_dtype(np.uint8))
+    Where a patch is just one of the slide's own compressed tiles, it is that tile, not coded again.
+    """
+    streams = []
+    for row, (pixels, is_lost) in enumerate(
+        zip(patches.pixels, patches.unreadable, strict=True), patches.start
+    ):
+        stream = b"" if is_lost else _own_bytes(slide, grid, row)
+        if stream is None:
+            stream = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), _QUALITY, colorsubsampling="420")
+        streams.append(stream)
+    return streams
 
-    def add(self, patches: Patches) -> None:
-        """Store a batch: the slide's own compressed tiles where they are just the patches, else recoded."""
-        for k, (pixels, is_lost) in enumerate(zip(patches.pixels, patches.unreadable, strict=True)):
-            if is_lost:
-                continue
-            row = patches.start + k
-            stream = self._own_bytes(row)
-            if stream is None:
-                stream = simplejpeg.encode_jpeg(
-                    np.ascontiguousarray(pixels), _QUALITY, colorsubsampling="420"
-                )
-            self._rows[row] = np.frombuffer(stream, np.uint8)
 
-    def _own_bytes(self, row: int) -> bytes | None:
-        grid = self._grid
-        if grid.read_px != grid.config.tile_px:
-            return None
-        x, y = grid.coords[row].tolist()
-        return self._slide.compressed_tile(x, y, grid.level, grid.read_px)
+def _own_bytes(slide: Slide, grid: TileGrid, row: int) -> bytes | None:
+    if grid.read_px != grid.config.tile_px:
+        return None
+    x, y = grid.coords[row].tolist()
+    return slide.compressed_tile(x, y, grid.level, grid.read_px)
 
 
 def load_patches(path: Path, rows: Sequence[int]) -> np.ndarray:

@@ -5,11 +5,12 @@ from .cohort import Cohort, CohortSlide, Failure, Fold
 from .demo import demo
 from .evaluate import Evaluation, evaluate
 from .exchange import export_run, import_coords
+from .extract import ExtractConfig, extract
 from .heatmaps import HeatmapConfig, heatmap
 from .learner import LEARNERS, Bag, Classes, Learner, Prediction, load_learner
 from .pipeline import Finished, Plan, run_all
 from .predict import predict
-from .prepare import ExtractConfig, Preparation, extract, tile
+from .prepare import Preparation, tile
 from .qc import qc
 from .run_folder import Run
 from .scores import Scores, load_scores, save_scores

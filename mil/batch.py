@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tiling import SlidebagError, sweep
@@ -11,6 +11,7 @@ from .cohort import CohortSlide, Failure
 from .progress import progress
 from .run_folder import Run
 
+Result = tuple[CohortSlide, str | Exception]  # a slide with its status, or with what went wrong
 DONE, KEPT, NO_TISSUE, FAILED = "done", "kept", "no tissue", "failed"
 
 
@@ -40,20 +41,32 @@ def each_slide(
 
     Failures go into failures.csv, also when the batch is interrupted.
     """
+
+    def results() -> Iterator[Result]:
+        with progress(step, len(slides)) as advance:
+            for slide in slides:
+                result: str | Exception
+                try:
+                    result = work(slide)
+                except Exception as error:  # noqa: BLE001  whatever it is, it is this slide's
+                    result = error
+                yield slide, result
+                advance(slide.slide_id)
+
+    return gather(run, step, results())
+
+
+def gather(run: Run, step: str, results: Iterator[Result]) -> Outcome:
+    """Take the results of slides as they come; failures go into failures.csv, also when interrupted."""
     sweep(run.root)
     started = time.monotonic()
     statuses: list[tuple[str, str]] = []
     failures: list[Failure] = []
     try:
-        with progress(step, len(slides)) as advance:
-            for slide in slides:
-                try:
-                    status = work(slide)
-                except Exception as error:  # noqa: BLE001  the one place where a slide's failure is caught
-                    failures.append(_failure(slide, step, error))
-                    status = FAILED
-                statuses.append((slide.slide_id, status))
-                advance(slide.slide_id)
+        for slide, result in results:
+            if isinstance(result, Exception):
+                failures.append(_failure(slide, step, result))
+            statuses.append((slide.slide_id, FAILED if isinstance(result, Exception) else result))
     finally:
         run.record_failures(step, failures)
     return Outcome(step, tuple(statuses), tuple(failures), time.monotonic() - started)

@@ -16,13 +16,13 @@ from .demo import demo as run_demo
 from .doctor import examine
 from .evaluate import evaluate as evaluate_run
 from .exchange import export_run, import_coords
+from .extract import ExtractConfig
+from .extract import extract as extract_run
 from .heatmaps import HeatmapConfig
 from .heatmaps import heatmap as paint_run
-from .options import configured
+from .options import Several, configured
 from .pipeline import Plan, run_all
 from .predict import predict as predict_slides
-from .prepare import ExtractConfig
-from .prepare import extract as extract_run
 from .prepare import tile as tile_cohort
 from .qc import qc as qc_run
 from .run_folder import Run
@@ -95,10 +95,10 @@ def qc(run: RunFolder) -> None:
 
 
 @app.command()
-@configured(encoder=EncoderConfig, extract_config=ExtractConfig)
-def extract(run: RunFolder, encoder: EncoderConfig, extract_config: ExtractConfig) -> None:
-    """Encode the tiles of each slide into a bag of features."""
-    show.finish(Run(run), extract_run(Run(run), encoder, extract_config))
+@configured(encoders=Several(EncoderConfig, by=("encoder", "weights")), extract_config=ExtractConfig)
+def extract(run: RunFolder, encoders: tuple[EncoderConfig, ...], extract_config: ExtractConfig) -> None:
+    """Encode the tiles of each slide into a bag of features; several encoders in one pass."""
+    show.finish(Run(run), extract_run(Run(run), encoders, extract_config))
 
 
 @app.command()
@@ -126,8 +126,8 @@ def predict(
         str | None, typer.Option("--weights", help="local weights of the model's encoder")
     ] = None,
     mpp: Mpp = None,
-    batch: Annotated[int, typer.Option("--batch", help="patches encoded at a time")] = 64,
-    device: Annotated[str, typer.Option("--device", help="where the encoder runs")] = "cpu",
+    batch: Annotated[int, typer.Option("--batch", help="patches encoded at a time; 0 is what suits")] = 0,
+    device: Annotated[str, typer.Option("--device", help="where the encoder runs; as for extract")] = "auto",
 ) -> None:
     """Apply a saved model to new slides: tiles, features, predictions and scores."""
     folder, cohort = Run.create(run), Cohort.from_folder(slides, table)

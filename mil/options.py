@@ -6,8 +6,8 @@ import json
 import tomllib
 import types
 import typing
-from collections.abc import Callable
-from dataclasses import MISSING, asdict, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,32 @@ import typer
 from tiling import ConfigError
 
 
-def configured(**classes: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+@dataclass(frozen=True)
+class Several:
+    """A config class of which the options in `by` may be repeated; a command gets a tuple of configs."""
+
+    config: type
+    by: tuple[str, ...]
+
+    def build(self, told: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return a config for each repetition; what is given once holds for all.
+
+        Raises:
+            ConfigError: the options in `by` are not given equally often.
+        """
+        given = {name: told[name] for name in self.by if told.get(name)}
+        lists = {name: [v] if isinstance(v, str) else list(v) for name, v in given.items()}
+        if len({len(values) for values in lists.values()}) > 1:
+            counts = ", ".join(f"--{name} {len(values)} times" for name, values in lists.items())
+            raise ConfigError(f"{counts}", hint='give each for every one of them; "" where there is none')
+        rest = {name: value for name, value in told.items() if name not in self.by}
+        rows = zip(*lists.values(), strict=True) if lists else [()]
+        return tuple(
+            self.config(**rest, **{k: v for k, v in zip(lists, row, strict=True) if v}) for row in rows
+        )
+
+
+def configured(**classes: "type | Several") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command the options of some config dataclasses, one parameter name each.
 
     The command gets `--config FILE` (TOML, the same keys; flags override) and `--print-config` with them.
@@ -30,15 +55,19 @@ def configured(**classes: type) -> Callable[[Callable[..., Any]], Callable[..., 
             told = _read_toml(config, classes) if config else {}
             built = {}
             for name, cls in classes.items():
-                flags = {f.name: given.pop(f.name) for f in fields(cls)}
+                flags = {f.name: given.pop(f.name) for f in fields(_plain(cls))}
                 in_file = {k: v for k, v in told.items() if k in flags}
-                built[name] = cls(**(in_file | {k: v for k, v in flags.items() if v is not None}))
+                asked = in_file | {k: v for k, v in flags.items() if v is not None}
+                built[name] = cls.build(asked) if isinstance(cls, Several) else cls(**asked)
             if print_config:
-                typer.echo(json.dumps({k: v for c in built.values() for k, v in asdict(c).items()}, indent=2))
+                typer.echo(json.dumps(_shown_config(built.values()), indent=2))
                 raise typer.Exit(0)
             return command(**given, **built)
 
-        parameters = [*own, *(_parameter(f) for cls in classes.values() for f in _shown(cls)), *_EXTRA]
+        shown = [
+            _parameter(field, _repeated(cls)) for cls in classes.values() for field in _shown(_plain(cls))
+        ]
+        parameters = [*own, *shown, *_EXTRA]
         run.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         del run.__wrapped__  # typer would look through to the command's own signature
@@ -47,12 +76,31 @@ def configured(**classes: type) -> Callable[[Callable[..., Any]], Callable[..., 
     return decorate
 
 
+def _plain(cls: type | Several) -> type:
+    return cls.config if isinstance(cls, Several) else cls
+
+
+def _repeated(cls: type | Several) -> tuple[str, ...]:
+    return cls.by if isinstance(cls, Several) else ()
+
+
+def _shown_config(built: Iterable[Any]) -> dict[str, Any]:
+    """Options by name; where a config is there several times, lists of what differs."""
+    told: dict[str, Any] = {}
+    for each in built:
+        parts = [asdict(c) for c in each] if isinstance(each, tuple) else [asdict(each)]
+        for name in parts[0]:
+            values = [part[name] for part in parts]
+            told[name] = values[0] if all(v == values[0] for v in values) else values
+    return told
+
+
 def _shown(cls: type) -> list[tuple[Any, Any]]:
     hints = typing.get_type_hints(cls)
     return [(f, hints[f.name]) for f in fields(cls)]
 
 
-def _parameter(shown: tuple[Any, Any]) -> inspect.Parameter:
+def _parameter(shown: tuple[Any, Any], repeated: tuple[str, ...]) -> inspect.Parameter:
     field, hint = shown
     plain = (
         next(t for t in typing.get_args(hint) if t is not types.NoneType) if typing.get_args(hint) else hint
@@ -63,6 +111,8 @@ def _parameter(shown: tuple[Any, Any]) -> inspect.Parameter:
     told = field.metadata.get("help", "")
     if default not in (None, "", MISSING) and plain is not bool:
         told += f" [default: {default}]"
+    if field.name in repeated:
+        plain, told = list[plain], f"{told}; may be repeated"
     option = typer.Option(flag, help=told.replace("[", r"\["), show_default=False)
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[plain | None, option]
@@ -87,14 +137,14 @@ _EXTRA = (
 )
 
 
-def _read_toml(path: Path, classes: dict[str, type]) -> dict[str, Any]:
+def _read_toml(path: Path, classes: Mapping[str, type | Several]) -> dict[str, Any]:
     try:
         told = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(
             f"{path}: cannot be read ({error})", hint="give a TOML file with key = value lines"
         ) from error
-    known = {f.name for cls in classes.values() for f in fields(cls)}
+    known = {f.name for cls in classes.values() for f in fields(_plain(cls))}
     for key in told.keys() - known:
         raise ConfigError(f"{path}: unknown option {key!r}", hint=f"choose from {', '.join(sorted(known))}")
     return told

@@ -9,8 +9,9 @@ from tiling import GridConfig, OverlayConfig, TissueConfig
 from .batch import Outcome
 from .cohort import Cohort
 from .evaluate import Evaluation, evaluate
+from .extract import ExtractConfig, extract
 from .heatmaps import HeatmapConfig, heatmap
-from .prepare import ExtractConfig, extract, tile
+from .prepare import tile
 from .run_folder import Run
 from .train import TrainConfig, Training, train
 

@@ -4,15 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from features import load_encoder
+from features import find_devices, load_encoder
 from tiling import SlidebagError
 
 from .bags import load_bag
 from .batch import DONE, KEPT, NO_TISSUE, Outcome, each_slide
 from .cohort import Cohort, CohortSlide
+from .extract import ExtractConfig, extract
 from .learner import load_learner
 from .predictions import Fitted, prediction_row, write_predictions, write_scores
-from .prepare import ExtractConfig, extract, tile
+from .prepare import tile
 from .recipe import Recipe
 from .run_folder import Run
 
@@ -24,8 +25,8 @@ def predict(
     *,
     weights: str | None = None,
     mpp: float | None = None,
-    batch: int = 64,
-    device: str = "cpu",
+    batch: int = 0,
+    device: str = "auto",
 ) -> list[Outcome]:
     """Tile, extract and predict slides exactly as the model's own training slides were.
 
@@ -37,7 +38,7 @@ def predict(
     fitted = Fitted(load_learner(model), recipe)
     how = recipe.preparation
     encoder = replace(how.encoder, weights=weights)
-    found = load_encoder(encoder, device=device).fingerprint
+    found = load_encoder(encoder, device=find_devices(device)[0]).fingerprint
     if found != recipe.encoder_fingerprint:
         raise SlidebagError(
             f"{model}: trained on encoder {encoder.encoder} {recipe.encoder_fingerprint}, found {found}",

@@ -1,19 +1,11 @@
-"""From slide files to feature bags: the verbs `tile` and `extract`, resumed by fingerprint."""
+"""From slide files to grids: the verb `tile`, resumed by fingerprint."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from features import (
-    BagConfig,
-    Encoder,
-    EncoderConfig,
-    bag_fingerprint,
-    extract_features,
-    find_encoder,
-    load_encoder,
-)
+from features import EncoderConfig
 from tiling import (
     ConfigError,
     FormatError,
@@ -42,13 +34,6 @@ from .qc import qc
 from .run_folder import Run
 
 _LEAST_THUMBNAIL_PX = 512
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractConfig(BagConfig):
-    """How feature bags are stored and with what they are computed."""
-
-    device: str = field(default="cpu", metadata={"help": "where the encoder runs: cpu, cuda, cuda:1, mps"})
 
 
 @dataclass(frozen=True)
@@ -150,40 +135,6 @@ def open_cohort_slide(slide: CohortSlide, mpp: float | None = None) -> Slide:
             hint="bring that file back, or remove the link",
         )
     return open_slide(slide.path, id=slide.slide_id, mpp=slide.mpp, fallback_mpp=mpp)
-
-
-def extract(run: Run, encoder: EncoderConfig, config: ExtractConfig) -> Outcome:
-    """Encode every tiled slide of a run into a feature bag; whole bags made in the same way are kept.
-
-    Raises:
-        ConfigError: no such encoder, or a grid of the run does not fit it.
-        SlidebagError: the encoder's weights cannot be had.
-    """
-    cohort = run.cohort("tiled", NO_TISSUE, "extracted", "not extracted")
-    for slide in cohort.slides[:1]:  # a misfit is told before the weights are loaded
-        told = load_grid(run.grid_path(slide.slide_id)).config
-        find_encoder(encoder.encoder).card.check_patch(told.tile_px, told.tile_mpp)
-    loaded = load_encoder(encoder, device=config.device)
-
-    def work(slide: CohortSlide) -> str:
-        return _extract_one(run, slide, loaded, encoder, config)
-
-    outcome = each_slide(run, "extract", cohort.slides, work)
-    tell_slides(run, outcome, "extracted", {})
-    run.note("extract", {"encoder": asdict(encoder), "extract": asdict(config), **summary(outcome)})
-    return outcome
-
-
-def _extract_one(
-    run: Run, slide: CohortSlide, loaded: Encoder, encoder: EncoderConfig, config: ExtractConfig
-) -> str:
-    grid = load_grid(run.grid_path(slide.slide_id))
-    path = run.features_path(encoder.encoder, slide.slide_id)
-    if stored_fingerprint(path) == bag_fingerprint(grid.fingerprint, loaded, config):
-        return KEPT if len(grid) else NO_TISSUE
-    with open_slide(slide.path, id=slide.slide_id, mpp=grid.mpp) as opened:
-        extract_features(opened, grid, loaded, path, encoder_config=encoder, config=config)
-    return DONE if len(grid) else NO_TISSUE
 
 
 def tell_slides(run: Run, outcome: Outcome, done: str, n_tiles: dict[str, int]) -> None:

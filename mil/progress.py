@@ -12,21 +12,21 @@ _LINE_EVERY_S = 30.0
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Yield a function to call with the name of each finished piece of `total`."""
+def progress(title: str, total: int, *, unit: str = "slides") -> Iterator[Callable[..., None]]:
+    """Yield a function to call with a name whenever a piece of `total`, or a number of them, is done."""
     if sys.stderr.isatty():
         with _bar() as bar:
             task = bar.add_task(title, total=total, rate="", name="")
             started = time.monotonic()
 
-            def advance(name: str) -> None:
-                bar.advance(task)
+            def advance(name: str, n: int = 1) -> None:
+                bar.advance(task, n)
                 rate = bar.tasks[0].completed / max(time.monotonic() - started, 1e-9)
-                bar.update(task, rate=f"{rate:.2g}/s", name=name)
+                bar.update(task, rate=f"{rate:.3g} {unit}/s", name=name)
 
             yield advance
     else:
-        yield _Lines(title, total)
+        yield _Lines(title, total, unit)
 
 
 def _bar() -> Progress:
@@ -38,17 +38,18 @@ def _bar() -> Progress:
 
 
 class _Lines:
-    def __init__(self, title: str, total: int) -> None:
-        self._title, self._total, self._done = title, total, 0
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self._title, self._total, self._unit, self._done = title, total, unit, 0
         self._started = self._told = time.monotonic()
 
-    def __call__(self, name: str) -> None:
-        self._done += 1
+    def __call__(self, name: str, n: int = 1) -> None:
+        self._done += n
         now = time.monotonic()
         if now - self._told < _LINE_EVERY_S:
             return
         self._told = now
         rate = self._done / (now - self._started)
         left_s = (self._total - self._done) / rate
-        line = f"{self._title}: {self._done}/{self._total}, {rate:.2g}/s, {left_s:.0f} s left, {name}"
+        line = f"{self._title}: {self._done}/{self._total} {self._unit}, {rate:.3g}/s, {left_s:.0f} s left"
+        line += f", {name}" if name else ""
         print(line, file=sys.stderr, flush=True)

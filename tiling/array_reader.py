@@ -165,9 +165,8 @@ class OmeZarrSlide(ArraySlide):
         um = _UM_PER_UNIT.get(image["axes"][-1].get("unit", ""), 0.0)
         self._stated = [(scale[-1] * um, "OME-Zarr scale")] if scale and um else []
 
-    @property
-    def fingerprint(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Identity of the folder: its metadata, and name, size and time of change of each file."""
+    def identify(self) -> str:
+        """Return the identity of the folder as it is now: name, size and time of change of each file."""
         digest = hashlib.sha256()
         for file in sorted(p for p in self.path.rglob("*") if p.is_file()):
             stat = file.stat()

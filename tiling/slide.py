@@ -100,7 +100,11 @@ class Slide(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identity of the file: its size, time of change, and a hash of its head and tail."""
+        """Identity of the file when it was first asked for: see `identify`."""
+        return self.identify()
+
+    def identify(self) -> str:
+        """Return the identity of the file as it is now: its size, time of change, a hash of head and tail."""
         stat = self.path.stat()
         digest = hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns}".encode())
         with self.path.open("rb") as file:

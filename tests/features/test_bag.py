@@ -69,7 +69,7 @@ def path(tmp_path):
 
 def extract(slide, grid, path, encoder=None, **options):
     encoder = encoder or MeanColour()
-    return extract_features(slide, grid, encoder, path, encoder_config=CONFIG, config=BagConfig(**options))
+    return extract_features(slide, grid, encoder, path, config=BagConfig(**options))
 
 
 def break_at(monkeypatch, slide, places, error=SlideError):
@@ -137,7 +137,7 @@ def test_the_file_holds_what_its_page_says(slide, grid, path):
         "fingerprint": bag_fingerprint(grid.fingerprint, encoder, BagConfig()),
     }
     assert {name: told[name] for name in expected} == expected
-    assert json.loads(told["config"])["encoder"]["encoder"] == CONFIG.encoder
+    assert json.loads(told["config"])["encoder"]["encoder"] == "mean-colour"
     assert {"slidebag_version", "created"} <= set(told)
 
 

@@ -12,7 +12,7 @@ def extracted(phantom, path, *, save_patches=True, **config):
         grid = tile_slide(slide, mask, GridConfig(**{"min_tissue": 0, **config}))
         encoder = EncoderConfig(encoder="stain-stats")
         config = BagConfig(save_patches=save_patches)
-        extract_features(slide, grid, load_encoder(encoder), path, encoder_config=encoder, config=config)
+        extract_features(slide, grid, load_encoder(encoder), path, config=config)
         return grid, np.concatenate([p.pixels for p in read_patches(slide, grid)])
 
 

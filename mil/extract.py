@@ -1,0 +1,120 @@
+"""From grids to feature bags: the verb `extract`, resumed by fingerprint, one pass for several encoders."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+from features import (
+    BagConfig,
+    Encoder,
+    EncoderConfig,
+    ExtractJob,
+    bag_fingerprint,
+    extract_cohort,
+    find_devices,
+    find_encoder,
+    load_encoder,
+)
+from tiling import ConfigError, Slide, TileGrid, load_grid, open_slide, stored_fingerprint
+
+from .batch import DONE, KEPT, NO_TISSUE, Outcome, Result, gather
+from .cohort import CohortSlide
+from .prepare import summary, tell_slides
+from .progress import progress
+from .run_folder import Run
+
+_READERS_A_GPU = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig(BagConfig):
+    """How feature bags are stored and with what they are computed."""
+
+    device: str = field(
+        default="auto",
+        metadata={"help": "where encoders run: cpu, cuda, mps, cuda:0,cuda:1; auto is every GPU, else cpu"},
+    )
+    readers: int = field(default=0, metadata={"help": "slides read at a time; 0 is what suits the device"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.readers < 0:
+            raise ConfigError(f"readers is {self.readers}", hint="give 1 or more, or 0 for what suits")
+
+
+def extract(
+    run: Run,
+    encoders: EncoderConfig | Sequence[EncoderConfig],
+    config: ExtractConfig,
+) -> Outcome:
+    """Encode every tiled slide of a run into a feature bag; whole bags made in the same way are kept.
+
+    Several encoders take the patches of one pass: each slide is read and decoded once.
+
+    Raises:
+        ConfigError: no such encoder or device, or a grid of the run does not fit it.
+        SlidebagError: the encoder's weights cannot be had.
+    """
+    encoders = [encoders] if isinstance(encoders, EncoderConfig) else list(encoders)
+    cohort = run.cohort("tiled", NO_TISSUE, "extracted", "not extracted")
+    for slide in cohort.slides[:1]:  # a misfit is told before the weights are loaded
+        told = load_grid(run.grid_path(slide.slide_id)).config
+        for each in encoders:
+            find_encoder(each.encoder).card.check_patch(told.tile_px, told.tile_mpp)
+    devices = find_devices(config.device)
+    loaded = [[load_encoder(each, device=device) for each in encoders] for device in devices]
+    for encoder in loaded[0]:
+        how = f"{encoder.precision} by {encoder.engine} on {', '.join(devices)}"
+        print(f"extract: {encoder.card.name} in {how}", file=sys.stderr)
+    is_gpu = devices[0] != "cpu"
+    n_readers = config.readers or (_READERS_A_GPU * len(devices) if is_gpu else 1)
+    results = _Extraction(run, loaded, config).results(cohort.slides, n_readers)
+    outcome = gather(run, "extract", results)
+    tell_slides(run, outcome, "extracted", {})
+    told = {"encoders": [asdict(e) for e in encoders], "extract": asdict(config)}
+    run.note("extract", told | summary(outcome))
+    return outcome
+
+
+@dataclass(frozen=True)
+class _Extraction:
+    run: Run
+    workers: list[list[Encoder]]
+    config: ExtractConfig
+
+    def results(self, slides: Sequence[CohortSlide], n_readers: int) -> Iterator[Result]:
+        """What became of each slide: first those that are kept, then the others as they are done."""
+        n_tiles = {row["slide_id"]: int(row["n_tiles"] or 0) for row in self.run.slides().to_dict("records")}
+        jobs, by_id = [], {}
+        for slide in slides:
+            job = self._job(slide)
+            if job.bags:
+                jobs.append(job)
+                by_id[slide.slide_id] = slide
+            else:
+                yield slide, KEPT if n_tiles[slide.slide_id] else NO_TISSUE
+        with progress("extract", sum(n_tiles[i] for i in by_id), unit="tiles") as advance:
+            done = extract_cohort(
+                jobs, self.workers, self.config, n_readers=n_readers, report=lambda n: advance("", n)
+            )
+            for slide in done:
+                status = DONE if slide.n_tiles else NO_TISSUE
+                yield by_id[slide.slide_id], slide.error if slide.error is not None else status
+
+    def _job(self, slide: CohortSlide) -> ExtractJob:
+        grid_path = self.run.grid_path(slide.slide_id)
+        grid_fingerprint = stored_fingerprint(grid_path) or ""
+        missing = {}
+        for number, encoder in enumerate(self.workers[0]):
+            path = self.run.features_path(encoder.card.name, slide.slide_id)
+            if stored_fingerprint(path) != bag_fingerprint(grid_fingerprint, encoder, self.config):
+                missing[number] = path
+
+        @contextmanager
+        def opened() -> Iterator[tuple[Slide, TileGrid]]:
+            grid = load_grid(grid_path)
+            with open_slide(slide.path, id=slide.slide_id, mpp=grid.mpp) as found:
+                yield found, grid
+
+        return ExtractJob(slide.slide_id, opened, missing)

@@ -13,12 +13,16 @@ class Stopped(Exception):
 
 
 class Channel(Generic[T]):
-    """Items from some threads to others, at most `size` of them waiting; iterating takes them to the end."""
+    """Items from some threads to others, at most `size` of them waiting; iterating takes them to the end.
+
+    Takers that may have to put items back settle each they are through with, and ask for `more` at the end.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._items: deque[T] = deque()
         self._changed = Condition()
+        self._n_taken = 0
         self._has_ended = self._is_stopped = False
 
     def put(self, item: T) -> None:
@@ -34,7 +38,20 @@ class Channel(Generic[T]):
         """Hand over an item that was taken before; it does not wait, so that a taker may do it."""
         with self._changed:
             self._items.appendleft(item)
+            self._n_taken -= 1
             self._changed.notify_all()
+
+    def settle(self, n: int) -> None:
+        """Say that `n` items that were taken will not be put back."""
+        with self._changed:
+            self._n_taken -= n
+            self._changed.notify_all()
+
+    def more(self) -> bool:
+        """Wait until there is something again, put back by another taker, or until all is settled."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_stopped or self._items or not self._n_taken)
+            return bool(self._items)
 
     def end(self) -> None:
         """Say that nothing more will be put."""
@@ -62,5 +79,6 @@ class Channel(Generic[T]):
                 if not self._items:
                     return
                 item = self._items.popleft()
+                self._n_taken += 1
                 self._changed.notify_all()
             yield item

@@ -19,6 +19,7 @@ class Worker:
 
     def __init__(self, encoders: Sequence[Encoder], config: BagConfig, batch: int) -> None:
         self._encoders, self._dtype, self._batch = encoders, config.dtype, batch
+        self._parts: list[Chunk] = []  # of a batch that waits to be filled up
 
     def work(self, chunks: Channel[Chunk], done: Channel[Rows | Ended]) -> None:
         """Encode until the chunks end.
@@ -27,34 +28,44 @@ class Worker:
             Exception: the encoders yield nothing any more, whatever they are given; the chunks at hand
                 are back on their channel.
         """
-        for group in self._groups(chunks):
-            wanted = [chunk for chunk in group if not chunk.slide.has_failed]
-            try:
-                found = self._encode(wanted)
-            except Exception as error:  # noqa: BLE001  an encoder may raise anything, for one slide's pixels or for all
-                self._prove_alive(wanted, chunks, error)
-                found = [each for chunk in wanted for each in self._encode_alone(chunk)]
-            for each in found:
-                done.put(each)
+        is_more = True
+        while is_more:
+            for group in self._groups(chunks):
+                self._work_on(group, chunks, done)
+                chunks.settle(len(group))
+            is_more = chunks.more()
+
+    def _work_on(self, group: list[Chunk], chunks: Channel[Chunk], done: Channel[Rows | Ended]) -> None:
+        wanted = [chunk for chunk in group if not chunk.slide.has_failed]
+        try:
+            found = self._encode(wanted)
+        except Exception as error:  # noqa: BLE001  an encoder may raise anything, for one slide or for all
+            self._prove_alive(group, chunks, error)
+            found = [each for chunk in wanted for each in self._encode_alone(chunk)]
+        for each in found:
+            done.put(each)
 
     def _groups(self, chunks: Channel[Chunk]) -> Iterator[list[Chunk]]:
         """Full batches as they come; parts of one wait to be filled up, but not for long."""
-        parts: list[Chunk] = []
         waited = 0
         for chunk in chunks:
             if len(chunk) >= self._batch:
                 yield [chunk]
-                waited += bool(parts)
-            elif sum(map(len, parts)) + len(chunk) > self._batch:
-                yield parts
-                parts, waited = [chunk], 0
+                waited += bool(self._parts)
             else:
-                parts.append(chunk)
+                if sum(map(len, self._parts)) + len(chunk) > self._batch:
+                    yield self._take_parts()
+                    waited = 0
+                self._parts.append(chunk)
             if waited == _PATIENCE:
-                yield parts
-                parts, waited = [], 0
-        if parts:
-            yield parts
+                yield self._take_parts()
+                waited = 0
+        if self._parts:
+            yield self._take_parts()
+
+    def _take_parts(self) -> list[Chunk]:
+        parts, self._parts = self._parts, []
+        return parts
 
     def _encode(self, group: list[Chunk]) -> list[Rows | Ended]:
         """Encode some chunks together."""
@@ -114,7 +125,7 @@ class Worker:
             for encoder in self._encoders:
                 encoder.encode(blank)
         except Exception:  # noqa: BLE001  the first one tells more
-            for chunk in group:
+            for chunk in (*group, *self._parts):
                 chunks.put_back(chunk)
             raise error from None
 

@@ -65,6 +65,7 @@ def bag_fingerprint(grid_fingerprint: str, encoder: Encoder, config: BagConfig) 
     """Return the fingerprint that the feature bag of a grid will have."""
     kept = ["patches"] if config.save_patches else []
     kept += [f"tokens {encoder.config.token_side}"] if encoder.config.token_side else []
+    kept += [f"stain {encoder.config.stain}"] if encoder.config.stain != "none" else []
     return fingerprint(grid_fingerprint, encoder.fingerprint, config.dtype, *kept)
 
 

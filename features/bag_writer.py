@@ -1,6 +1,7 @@
 """A feature bag being written: rows come in parts, and the file takes its place only when whole."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -19,9 +20,15 @@ class BagWriter:
     """The bag of one grid by one encoder; it ends by `finish`, or by `abort`, which leaves nothing of it."""
 
     def __init__(
-        self, path: Path, grid: TileGrid, encoder: Encoder, config: BagConfig, *, reader: str
+        self,
+        path: Path,
+        grid: TileGrid,
+        encoder: Encoder,
+        config: BagConfig,
+        origin: Mapping[str, Any],
     ) -> None:
-        self._grid, self._encoder, self._config, self._reader = grid, encoder, config, reader
+        self._grid, self._encoder, self._config = grid, encoder, config
+        self._origin = origin  # attributes that tell how the pixels were come by
         self._unreadable = np.zeros(len(grid), bool)
         with ExitStack() as stack:
             temporary = stack.enter_context(replacing(path))
@@ -80,18 +87,21 @@ class BagWriter:
     def _attributes(self) -> dict[str, Any]:
         encoder, config = self._encoder, self._config
         chosen = {"encoder": encoder.card.name, "precision": encoder.precision}
-        return grid_attributes(self._grid) | {
-            "encoder": encoder.card.name,
-            "encoder_fingerprint": encoder.fingerprint,
-            "dim": encoder.card.dim,
-            "dtype": config.dtype,
-            "precision": encoder.precision,
-            "engine": encoder.engine,
-            "n_unreadable": int(self._unreadable.sum()),
-            "config": {"encoder": asdict(encoder.config) | chosen, "bag": asdict(config)},
-            "fingerprint": bag_fingerprint(self._grid.fingerprint, encoder, config),
-            "reader": self._reader,
-        }
+        return (
+            dict(self._origin)
+            | grid_attributes(self._grid)
+            | {
+                "encoder": encoder.card.name,
+                "encoder_fingerprint": encoder.fingerprint,
+                "dim": encoder.card.dim,
+                "dtype": config.dtype,
+                "precision": encoder.precision,
+                "engine": encoder.engine,
+                "n_unreadable": int(self._unreadable.sum()),
+                "config": {"encoder": asdict(encoder.config) | chosen, "bag": asdict(config)},
+                "fingerprint": bag_fingerprint(self._grid.fingerprint, encoder, config),
+            }
+        )
 
     def abort(self) -> None:
         """Leave nothing behind, whatever has been written."""

@@ -10,6 +10,7 @@ import numpy as np
 from tiling import ConfigError, Registry
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
+STAINS = ("none", "macenko", "reinhard")
 ENGINES = ("auto", "torch", "openvino")
 
 
@@ -66,6 +67,10 @@ class EncoderConfig:
         metadata={"help": f"arithmetic: {', '.join(PRECISIONS)}; auto is the fastest faithful one there is"},
     )
     engine: str = field(default="auto", metadata={"help": f"what computes a network: {', '.join(ENGINES)}"})
+    stain: str = field(
+        default="none",
+        metadata={"help": f"bring slides to a fixed colour target: {', '.join(STAINS)}"},
+    )
     token_side: int = field(
         default=0, metadata={"help": "keep so many by so many token vectors of each tile too; 0 is none"}
     )
@@ -75,6 +80,8 @@ class EncoderConfig:
             raise ConfigError(f"precision is {self.precision!r}", hint=f"choose from {', '.join(PRECISIONS)}")
         if self.engine not in ENGINES:
             raise ConfigError(f"engine is {self.engine!r}", hint=f"choose from {', '.join(ENGINES)}")
+        if self.stain not in STAINS:
+            raise ConfigError(f"stain is {self.stain!r}", hint=f"choose from {', '.join(STAINS)}")
         if self.token_side < 0:
             raise ConfigError(f"token_side is {self.token_side}", hint="give 1 or more, or 0 for none")
         if self.weights is not None and not Path(self.weights).is_file():

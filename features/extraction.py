@@ -5,16 +5,16 @@ from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock, Thread
 
-from tiling import Slide, SlideError, TileGrid, read_patches
+from tiling import ConfigError, Slide, TileGrid
 
 from .bag import BagConfig
 from .channel import Channel, Stopped
 from .encoder import Encoder
 from .encoding import Worker
 from .slide_in_work import Chunk, Ended, Extracted, ExtractJob, Rows, SlideInWork
-from .stored_patches import compress
+from .slide_reading import read_chunks, refuse_other_file
+from .stain import fit_stain
 
-_CHUNK_BYTES = 64 << 20  # of pixels that pass from hand to hand at once
 _WAITING = 3  # chunks that wait for an encoder
 _WAITING_ROWS = 32
 
@@ -90,6 +90,12 @@ class _Work:
         config: BagConfig,
         report: Callable[[int], None],
     ) -> None:
+        stains = sorted({encoder.config.stain for encoder in workers[0]})
+        if len(stains) > 1:
+            raise ConfigError(
+                f"encoders of one pass ask for different stains: {', '.join(stains)}",
+                hint="extract with one --stain at a time",
+            )
         self._jobs, self._config, self._report = iter(jobs), config, report
         self._encoders = workers[0]  # as good as any for what is told of them
         self._batch = config.batch or min(encoder.batch for encoder in self._encoders)
@@ -122,17 +128,16 @@ class _Work:
         """Send the patches of a slide on their way; return what went wrong."""
         try:
             with slide.job.open() as (opened, grid):
-                slide.begin(opened, grid, self._encoders, self._config)
-                _refuse_other_file(opened, grid)
-                bytes_a_patch = grid.config.tile_px**2 * 3
-                for patches in read_patches(
-                    opened, grid, batch=max(1, min(self._batch, _CHUNK_BYTES // bytes_a_patch))
+                refuse_other_file(opened, grid)
+                stain = fit_stain(opened, grid, self._encoders[0].config.stain)
+                slide.begin(opened, grid, self._encoders, self._config, stain)
+                for chunk in read_chunks(
+                    slide, opened, grid, stain=stain, config=self._config, batch=self._batch
                 ):
                     if slide.has_failed:
                         return None
-                    streams = compress(opened, grid, patches) if self._config.save_patches else []
-                    self._chunks.put(Chunk(slide, patches, streams))
-                _refuse_other_file(opened, grid)
+                    self._chunks.put(chunk)
+                refuse_other_file(opened, grid)
         except Stopped:
             raise
         except Exception as error:  # noqa: BLE001  whatever it is, it is this slide's
@@ -210,14 +215,3 @@ class _Shift:
         if error is not None:
             self._work.stop()
         return True
-
-
-def _refuse_other_file(slide: Slide, grid: TileGrid) -> None:
-    """A slide that is replaced, or goes away while it is read, gives no bag."""
-    if not slide.path.exists():
-        raise SlideError(f"{slide.id}: {slide.path} is gone", hint="bring the file back, and run this again")
-    if slide.identify() != grid.slide_fingerprint:
-        raise SlideError(
-            f"{slide.id}: {slide.path} is not the file that was tiled, or it was changed since",
-            hint="run `slidebag tile` again",
-        )

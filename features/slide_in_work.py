@@ -12,6 +12,7 @@ from tiling import Patches, Slide, TileGrid
 from .bag import BagConfig
 from .bag_writer import BagWriter
 from .encoder import Encoder
+from .stain import StainNormaliser
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,14 @@ class SlideInWork:
         self._writers: dict[int, BagWriter] = {}
         self._is_read, self._n_missing, self._n_tiles = False, 0, 0
 
-    def begin(self, slide: Slide, grid: TileGrid, encoders: Sequence[Encoder], config: BagConfig) -> None:
+    def begin(
+        self,
+        slide: Slide,
+        grid: TileGrid,
+        encoders: Sequence[Encoder],
+        config: BagConfig,
+        stain: StainNormaliser | None,
+    ) -> None:
         """Open a bag for each encoder that is asked for.
 
         Raises:
@@ -56,7 +64,8 @@ class SlideInWork:
             encoders[number].card.check_patch(grid.config.tile_px, grid.config.tile_mpp)
         self._n_missing = self._n_tiles = len(grid)
         for number, path in self.job.bags.items():
-            self._writers[number] = BagWriter(path, grid, encoders[number], config, reader=slide.reader)
+            origin = {"reader": slide.reader} | ({"stain_numbers": stain.numbers} if stain else {})
+            self._writers[number] = BagWriter(path, grid, encoders[number], config, origin)
 
     def write(self, rows: "Rows") -> None:
         """Put some rows into the bags."""

@@ -7,6 +7,7 @@ from . import (  # noqa: F401  being imported files their formats in the registr
     exchange_trident,
 )
 from .array_reader import ArraySlide, OmeTiffSlide, OmeZarrSlide, PictureSlide
+from .background import glass_colour
 from .contact_sheet import CARD_PICTURE_PX, CARDS_A_SHEET, Card, contact_sheet
 from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, SlideError
 from .exchange import COORDS_FORMATS, CoordsFormat, Layout, export_grid, import_grid
@@ -83,6 +84,7 @@ __all__ = [
     "find_regions",
     "fingerprint",
     "geojson_fingerprint",
+    "glass_colour",
     "grid_attributes",
     "grid_fingerprint",
     "import_grid",

@@ -1,0 +1,143 @@
+"""Stain normalisation: a slide's colours brought to those of a fixed target, by one map for the whole slide.
+
+Estimated patch by patch, blank patches would become colourful and a tumour's many nuclei pale; so the
+stains are estimated once, from a seeded sample of the slide's tiles, and a few numbers are kept.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from tiling import Slide, SlideError, TileGrid, glass_colour, read_patches
+
+from .recolour import density, recolour
+
+_SAMPLE_TILES = 48
+_GLASS_MPP = 16.0  # the slide is looked at so coarsely to see the colour of its glass
+_SAMPLE_STEP_PX = 3  # every ninth pixel tells the colours
+_STAINED = 0.15  # optical density, natural logarithm, of each channel of a pixel that counts
+_LEAST_PIXELS = 2000
+_LEAST_DEGREES = 8.0  # between two stains; those of the target lie 27 degrees apart
+_FULLY = 8.0  # a pixel an eighth darker than white is stained
+_DARK = 2.0  # median optical density above which nobody stained it: fluorescence, or a black border
+
+# Haematoxylin and eosin in their columns, and the 99th percentile of their concentrations: the reference
+# that goes with Macenko's method (doi:10.1109/ISBI.2009.5193250), as torchstain has it
+_MACENKO_STAINS = np.array([[0.5626, 0.2159], [0.7201, 0.8012], [0.4062, 0.5581]])
+_MACENKO_MOST = np.array([1.9705, 1.0308])
+# CIELAB mean and spread of four real H&E slides brought to that reference, by bench/stain.py
+_REINHARD_MEAN = np.array([58.0, 24.0, -13.0])
+_REINHARD_SPREAD = np.array([13.0, 5.0, 5.0])
+_MOST_STRETCH = 1.5  # of a slide's spread: more would make colours that no stain has
+
+
+class StainNormaliser(ABC):
+    """A map of colours that belongs to one slide; `numbers` are all it consists of."""
+
+    numbers: tuple[float, ...]
+
+    def __call__(self, patches: np.ndarray) -> np.ndarray:
+        """Return uint8 patches (n, H, W, 3) in the target's colours; each depends on itself alone."""
+        out = np.empty_like(patches)
+        for patch, into in zip(patches, out, strict=True):
+            into[:] = self._map(patch)
+        return out
+
+    @abstractmethod
+    def _map(self, patch: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Macenko(StainNormaliser):
+    """Stains unmixed as the slide has them and mixed anew as the target has them (Macenko 2009)."""
+
+    numbers: tuple[float, ...]  # the glass, RGB, and the 3 x 3 map of optical densities, row by row
+
+    def _map(self, patch: np.ndarray) -> np.ndarray:
+        return recolour(patch, np.array(self.numbers[3:]).reshape(3, 3), self.numbers[:3])
+
+
+@dataclass(frozen=True)
+class Reinhard(StainNormaliser):
+    """Mean and spread in CIELAB brought to the target's (Reinhard 2001), the less the paler a pixel is."""
+
+    numbers: tuple[float, ...]  # RGB of the glass, then the slide's means and spreads: L, a, b; L, a, b
+
+    def _map(self, patch: np.ndarray) -> np.ndarray:
+        glass, (mean, spread) = self.numbers[:3], np.array(self.numbers[3:]).reshape(2, 3)
+        stretch = np.minimum(_REINHARD_SPREAD / spread, _MOST_STRETCH)
+        shift = np.column_stack([np.diag(stretch), _REINHARD_MEAN - stretch * mean]).astype(np.float32)
+        balanced = cv2.LUT(patch, _whitened(glass))
+        lab = cv2.cvtColor(balanced, cv2.COLOR_RGB2LAB)
+        # what is not stained stays as it is, and there is no step between both
+        pale = cv2.cvtColor(balanced, cv2.COLOR_RGB2GRAY)
+        stained = cv2.threshold((1 - pale) * _FULLY, 1, 0, cv2.THRESH_TRUNC)[1][..., None]
+        mixed = cv2.cvtColor(lab + stained * (cv2.transform(lab, shift) - lab), cv2.COLOR_LAB2RGB)
+        return cv2.convertScaleAbs(np.maximum(mixed, 0), alpha=255)
+
+
+def _whitened(glass: tuple[float, ...]) -> np.ndarray:
+    """Grey levels as shares of the glass, float32 (1, 256, 3), which makes the glass white."""
+    levels = np.arange(256)[:, None] / np.array(glass)
+    return np.minimum(levels, 1).astype(np.float32).reshape(1, 256, 3)
+
+
+def fit_stain(slide: Slide, grid: TileGrid, stain: str) -> StainNormaliser | None:
+    """Return the map from a slide's colours to the target's, None where `stain` is "none".
+
+    Raises:
+        SlideError: the slide is dark, has too little stained tissue, or a single stain.
+    """
+    if stain == "none" or not len(grid):
+        return None
+    pixels, glass = _stained_pixels(slide, grid)
+    return _macenko(pixels, glass, slide.id) if stain == "macenko" else _reinhard(pixels, glass)
+
+
+def _stained_pixels(slide: Slide, grid: TileGrid) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Stained pixels (N, 3) of a sample of the grid's tiles, the same for the same grid; and the glass."""
+    draw = np.random.default_rng(int(grid.slide_fingerprint[:8], 16))
+    rows = np.sort(draw.permutation(len(grid))[:_SAMPLE_TILES])
+    some = replace(grid, coords=grid.coords[rows], tissue_fraction=grid.tissue_fraction[rows])
+    step = _SAMPLE_STEP_PX
+    seen = [p.pixels[~p.unreadable][:, ::step, ::step].reshape(-1, 3) for p in read_patches(slide, some)]
+    pixels = np.concatenate(seen)
+    glass = tuple(glass_colour(slide.thumbnail(_GLASS_MPP)).tolist())  # tiles may hold none
+    densities = density(pixels, glass)
+    if len(pixels) and np.median(densities) > _DARK:
+        raise SlideError(
+            f"{slide.id}: is dark, its stain cannot be normalised",
+            hint="leave fluorescence slides out, or extract with --stain none",
+        )
+    pixels = pixels[(densities > _STAINED).all(axis=1)]
+    if len(pixels) < _LEAST_PIXELS:
+        raise SlideError(
+            f"{slide.id}: {len(pixels)} stained pixels in {len(rows)} tiles, wanted {_LEAST_PIXELS} "
+            "to estimate its stain from",
+            hint="leave the slide out, or extract with --stain none",
+        )
+    return pixels, glass
+
+
+def _macenko(pixels: np.ndarray, glass: tuple[float, ...], slide_id: str) -> Macenko:
+    from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
+
+    found: Any = NumpyMacenkoNormalizer()
+    found.fit(pixels, Io=np.array(glass) + 1, beta=_STAINED)
+    stains, most = found.HERef, found.maxCRef
+    between = float(np.degrees(np.arccos(np.clip(stains[:, 0] @ stains[:, 1], -1, 1))))
+    if not np.isfinite(between) or between < _LEAST_DEGREES or (most <= 0).any():
+        raise SlideError(
+            f"{slide_id}: its stains lie {between:.0f} degrees apart, too close to be told from each other",
+            hint="a single stain cannot be normalised by macenko: use --stain reinhard or none",
+        )
+    matrix = _MACENKO_STAINS @ np.diag(_MACENKO_MOST / most) @ np.linalg.pinv(stains)
+    return Macenko((*glass, *matrix.ravel().tolist()))
+
+
+def _reinhard(pixels: np.ndarray, glass: tuple[float, ...]) -> Reinhard:
+    lab = cv2.cvtColor(cv2.LUT(pixels[None], _whitened(glass)), cv2.COLOR_RGB2LAB)[0]
+    return Reinhard((*glass, *lab.mean(axis=0).tolist(), *np.maximum(lab.std(axis=0), 1.0).tolist()))

@@ -7,7 +7,6 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import openslide
-import torch
 
 from features import ENCODERS
 from tiling import READERS
@@ -49,6 +48,8 @@ def _package(name: str) -> Finding:
 
 
 def _devices() -> list[Finding]:
+    import torch  # slow to import, and the command line imports this module
+
     found = [Finding("devices", "cpu", f"{torch.get_num_threads()} threads")]
     for k in range(torch.cuda.device_count()):
         gigabytes = torch.cuda.get_device_properties(k).total_memory / 2**30

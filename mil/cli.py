@@ -97,8 +97,8 @@ def qc(run: RunFolder) -> None:
 
 @app.command()
 def regrid(
-    run: RunFolder,
-    out: Annotated[Path, typer.Argument(help="the new run folder, of the same tiles at that resolution")],
+    run: Annotated[Path, typer.Argument(help="the run folder whose tiles are wanted at another resolution")],
+    out: Annotated[Path, typer.Argument(help="the new run folder, where results go")],
     tile_mpp: Annotated[float, typer.Option("--tile-mpp", help="resolution of the patches in µm/px")],
     tile_px: Annotated[
         int | None, typer.Option("--tile-px", help="tile side in pixels, if not that of the run")

@@ -30,7 +30,8 @@ class Finding:
 def examine() -> list[Finding]:
     """Return what was found, the good and the bad."""
     return [
-        Finding("system", "python", f"{platform.python_version()} on {platform.platform()}"),
+        Finding("system", "python", platform.python_version()),
+        Finding("system", platform.system(), f"{platform.release()}, {platform.machine()}"),
         *(_package(name) for name in PACKAGES),
         *_devices(),
         Finding("readers", ", ".join(READERS), f"OpenSlide {openslide.__library_version__}"),

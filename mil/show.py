@@ -152,7 +152,8 @@ def slide(opened: Slide) -> bool:
         rows.append(("extent", f"{width * found.mpp / 1000:.3g} × {height * found.mpp / 1000:.3g} mm"))
         rows.append(("resolution", f"{found.mpp:.6g} µm/px, from {found.source}"))
     except ResolutionError as problem:
-        rows += [("resolution", _without_id(problem.message, opened)), ("", problem.hint)]
+        why = _without_id(problem.message, opened).removeprefix("resolution ")
+        rows += [("resolution", why), ("", problem.hint)]
         usable = False
     for number, ((w, h), d) in enumerate(zip(opened.level_sizes_px, opened.downsamples, strict=True)):
         rows.append(("" if number else "levels", f"{w} × {h} px, 1/{d:.4g}{_tiles(opened, number)}"))

@@ -279,9 +279,8 @@ class TestRealSlides:
                     slide.read(0, 0, 0, (16, 16))
 
 
-BOUNDS = {
-    f"openslide.bounds-{side}": str(n) for side, n in zip(("x", "y", "width", "height"), (40, 30, 8, 9))
-}
+SHOWN = {"x": 40, "y": 30, "width": 8, "height": 9}
+BOUNDS = {f"openslide.bounds-{name}": str(value) for name, value in SHOWN.items()}
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,16 @@ def progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
             def advance(name: str) -> None:
                 bar.advance(task)
                 rate = bar.tasks[0].completed / max(time.monotonic() - started, 1e-9)
-                bar.update(task, rate=f"{rate:.2g}/s", name=name)
+                bar.update(task, rate=f"{_plain(rate)}/s", name=name)
 
             yield advance
     else:
         yield _Lines(title, total)
+
+
+def _plain(rate: float) -> str:
+    """Two digits, and no power of ten."""
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def _bar() -> Progress:
@@ -50,5 +55,5 @@ class _Lines:
         self._told = now
         rate = self._done / (now - self._started)
         left_s = (self._total - self._done) / rate
-        line = f"{self._title}: {self._done}/{self._total}, {rate:.2g}/s, {left_s:.0f} s left, {name}"
+        line = f"{self._title}: {self._done}/{self._total}, {_plain(rate)}/s, {left_s:.0f} s left, {name}"
         print(line, file=sys.stderr, flush=True)

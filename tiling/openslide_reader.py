@@ -61,7 +61,7 @@ class OpenSlideSlide(Slide):
 
     @property
     def shown_from_px(self) -> tuple[int, int]:
-        """(x, y) at level 0 of the scanned area, to which QuPath cuts MIRAX, Leica and Ventana slides."""
+        """(x, y) at level 0 of the scanned area, to which QuPath cuts MIRAX, Leica and some other slides."""
         try:
             x, y, _, _ = (int(self.properties[name]) for name in _BOUNDS)
         except (KeyError, ValueError):  # QuPath shows the whole plane then

@@ -1,6 +1,5 @@
 """Bags to predictions: cohorts, learners, evaluation, runs and the command line."""
 
-from . import instance, pooling  # noqa: F401  being imported files its learners in the registry
 from .cohort import Cohort, CohortSlide, Failure, Fold
 from .demo import demo
 from .evaluate import Evaluation, evaluate
@@ -12,6 +11,7 @@ from .pipeline import Finished, Plan, run_all
 from .predict import predict
 from .prepare import Preparation, tile
 from .qc import qc
+from .regrid import regrid_run
 from .run_folder import Run
 from .scores import Scores, load_scores, save_scores
 from .slide_table import CohortError
@@ -48,8 +48,13 @@ __all__ = [
     "load_scores",
     "predict",
     "qc",
+    "regrid_run",
     "run_all",
     "save_scores",
     "tile",
     "train",
 ]
+
+# what needs torch is imported with the first learner that is asked for
+LEARNERS.expect("mil.pooling", "mean", "max", "mix")
+LEARNERS.expect("mil.instance.learner", "slidebag")

@@ -25,6 +25,7 @@ from .pipeline import Plan, run_all
 from .predict import predict as predict_slides
 from .prepare import tile as tile_cohort
 from .qc import qc as qc_run
+from .regrid import regrid_run
 from .run_folder import Run
 from .train import TrainConfig
 from .train import train as train_run
@@ -95,6 +96,22 @@ def qc(run: RunFolder) -> None:
 
 
 @app.command()
+def regrid(
+    run: Annotated[Path, typer.Argument(help="the run folder whose tiles are wanted at another resolution")],
+    out: Annotated[Path, typer.Argument(help="the new run folder, where results go")],
+    tile_mpp: Annotated[float, typer.Option("--tile-mpp", help="resolution of the patches in µm/px")],
+    tile_px: Annotated[
+        int | None, typer.Option("--tile-px", help="tile side in pixels, if not that of the run")
+    ] = None,
+) -> None:
+    """Make a run of the tiles of another one at another resolution: the same centres, row for row."""
+    folder = Run.create(out)
+    outcome = regrid_run(Run(run), folder, tile_mpp=tile_mpp, tile_px=tile_px)
+    show.quality(folder)
+    show.finish(folder, outcome)
+
+
+@app.command()
 @configured(encoders=Several(EncoderConfig, by=("encoder", "weights")), extract_config=ExtractConfig)
 def extract(run: RunFolder, encoders: tuple[EncoderConfig, ...], extract_config: ExtractConfig) -> None:
     """Encode the tiles of each slide into a bag of features; several encoders in one pass."""
@@ -126,12 +143,16 @@ def predict(
         str | None, typer.Option("--weights", help="local weights of the model's encoder")
     ] = None,
     mpp: Mpp = None,
+    regions: Regions = None,
     batch: Annotated[int, typer.Option("--batch", help="patches encoded at a time; 0 is what suits")] = 0,
     device: Annotated[str, typer.Option("--device", help="where the encoder runs; as for extract")] = "auto",
 ) -> None:
     """Apply a saved model to new slides: tiles, features, predictions and scores."""
     folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
-    outcomes = predict_slides(model, cohort, folder, weights=weights, mpp=mpp, batch=batch, device=device)
+    outcomes = predict_slides(
+        model, cohort, folder,
+        weights=weights, mpp=mpp, regions=regions, extract_config=ExtractConfig(batch=batch, device=device),
+    )  # fmt: skip
     show.predictions(folder)
     show.finish(folder, *outcomes)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from .learner import Classes
 from .slide_files import find_slides
@@ -173,6 +172,8 @@ class Cohort:
                     f"label {label!r} has {n_patients} patients, {n_folds} folds were asked for",
                     hint="ask for 3 or more --folds, and no more than each label has patients",
                 )
+        from sklearn.model_selection import StratifiedGroupKFold  # takes longer than most verbs
+
         splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
         parts = [tuple(test.tolist()) for _, test in splitter.split(labels, labels, patients)]
         folds = []

@@ -7,7 +7,6 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import openslide
-import torch
 
 from features import ENCODERS
 from tiling import READERS
@@ -31,7 +30,8 @@ class Finding:
 def examine() -> list[Finding]:
     """Return what was found, the good and the bad."""
     return [
-        Finding("system", "python", f"{platform.python_version()} on {platform.platform()}"),
+        Finding("system", "python", platform.python_version()),
+        Finding("system", platform.system(), f"{platform.release()}, {platform.machine()}"),
         *(_package(name) for name in PACKAGES),
         *_devices(),
         Finding("readers", ", ".join(READERS), f"OpenSlide {openslide.__library_version__}"),
@@ -49,6 +49,8 @@ def _package(name: str) -> Finding:
 
 
 def _devices() -> list[Finding]:
+    import torch  # slow to import, and the command line imports this module
+
     found = [Finding("devices", "cpu", f"{torch.get_num_threads()} threads")]
     for k in range(torch.cuda.device_count()):
         gigabytes = torch.cuda.get_device_properties(k).total_memory / 2**30

@@ -68,9 +68,11 @@ def _write_one(
     is_new = _write_overlays(slide, row, scores, grid, overlay, folder, expected)
     geojson = folder / "tiles.geojson"
     if config.geojson and geojson_fingerprint(geojson) != expected:
-        write_geojson(
-            geojson, grid, scores.probability, scores.classes, fingerprint=expected, threshold=threshold
-        )
+        with open_slide(slide.path, id=slide.slide_id, mpp=grid.mpp) as opened:
+            write_geojson(
+                geojson, grid, scores.probability, scores.classes,
+                fingerprint=expected, threshold=threshold, shown_from_px=opened.shown_from_px,
+            )  # fmt: skip
         is_new = True
     return DONE if is_new else KEPT
 

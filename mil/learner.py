@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
@@ -279,6 +278,8 @@ def _check_features(bag: Bag, dim: int, why: str) -> None:
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Fit on one thread: the steps are small, threads that wait for each other cost more."""
+    import torch  # slow to import, and needed by no verb but `train`
+
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

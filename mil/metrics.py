@@ -7,7 +7,6 @@ nowhere else in mil.
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 
 def slide_auc(probability: np.ndarray, labels: np.ndarray) -> float:
@@ -28,6 +27,8 @@ def instance_auc(score: np.ndarray, truth: np.ndarray) -> float:
     truth = np.asarray(truth, bool)
     if truth.all() or not truth.any():
         return float("nan")
+    from sklearn.metrics import roc_auc_score  # slow to import
+
     return float(roc_auc_score(truth, score))
 
 
@@ -36,6 +37,8 @@ def instance_ap(score: np.ndarray, truth: np.ndarray) -> float:
     truth = np.asarray(truth, bool)
     if truth.all() or not truth.any():
         return float("nan")
+    from sklearn.metrics import average_precision_score  # slow to import
+
     return float(average_precision_score(truth, score))
 
 

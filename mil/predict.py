@@ -25,27 +25,30 @@ def predict(
     *,
     weights: str | None = None,
     mpp: float | None = None,
-    batch: int = 0,
-    device: str = "auto",
+    regions: Path | None = None,
+    extract_config: ExtractConfig | None = None,
 ) -> list[Outcome]:
     """Tile, extract and predict slides exactly as the model's own training slides were.
+
+    `mpp` and `regions` are those of `tile`. Of `extract_config` the dtype is not heeded: it is the model's.
 
     Raises:
         FormatError: there is no whole model in `model`.
         SlidebagError: the encoder or its weights are not those that the model was trained on.
     """
+    config = extract_config or ExtractConfig()
     recipe = Recipe.load(model)
     fitted = Fitted(load_learner(model), recipe)
     how = recipe.preparation
     encoder = replace(how.encoder, weights=weights)
-    found = load_encoder(encoder, device=find_devices(device)[0]).fingerprint
+    found = load_encoder(encoder, device=find_devices(config.device)[0]).fingerprint
     if found != recipe.encoder_fingerprint:
         raise SlidebagError(
             f"{model}: trained on encoder {encoder.encoder} {recipe.encoder_fingerprint}, found {found}",
             hint="give the weights it was trained on with --weights",
         )
-    tiled = tile(cohort, run, how.grid, how.tissue, mpp=mpp)
-    extracted = extract(run, encoder, ExtractConfig(dtype=how.dtype, batch=batch, device=device))
+    tiled = tile(cohort, run, how.grid, how.tissue, mpp=mpp, regions=regions)
+    extracted = extract(run, encoder, replace(config, dtype=how.dtype))
     rows: list[dict[str, Any]] = []
 
     def work(slide: CohortSlide) -> str:

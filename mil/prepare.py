@@ -76,7 +76,7 @@ def tile(
             is_kept = stored_fingerprint(path) == grid_fingerprint(opened, grid, tissue, origin=origin)
             if not is_kept:
                 found = segment_tissue(opened, tissue)
-                mask = keep_regions(found, inside) if inside else found
+                mask = keep_regions(found, inside, shown_from_px=opened.shown_from_px) if inside else found
                 cut = tile_slide(opened, mask, grid, tissue, origin=origin)
                 save_grid(
                     cut, path,

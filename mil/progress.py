@@ -22,11 +22,16 @@ def progress(title: str, total: int, *, unit: str = "slides") -> Iterator[Callab
             def advance(name: str, n: int = 1) -> None:
                 bar.advance(task, n)
                 rate = bar.tasks[0].completed / max(time.monotonic() - started, 1e-9)
-                bar.update(task, rate=f"{rate:.3g} {unit}/s", name=name)
+                bar.update(task, rate=f"{_plain(rate)} {unit}/s", name=name)
 
             yield advance
     else:
         yield _Lines(title, total, unit)
+
+
+def _plain(rate: float) -> str:
+    """Two digits, and no power of ten."""
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def _bar() -> Progress:
@@ -50,6 +55,6 @@ class _Lines:
         self._told = now
         rate = self._done / (now - self._started)
         left_s = (self._total - self._done) / rate
-        line = f"{self._title}: {self._done}/{self._total} {self._unit}, {rate:.3g}/s, {left_s:.0f} s left"
-        line += f", {name}" if name else ""
+        done = f"{self._done}/{self._total} {self._unit}, {_plain(rate)}/s, {left_s:.0f} s left"
+        line = f"{self._title}: {done}, {name}".removesuffix(", ")
         print(line, file=sys.stderr, flush=True)

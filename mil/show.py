@@ -46,7 +46,9 @@ def error(text: str) -> None:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(
+        title=Text(title), title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold"
+    )
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
@@ -62,7 +64,7 @@ def finish(run: Run, *outcomes: Outcome) -> None:
         return
     failed = run.read_table("failures.csv")
     steps = {o.step for o in outcomes}
-    steps |= {"cohort", "qc"} if steps & {"tile", "import"} else set()
+    steps |= {"cohort", "qc"} if steps & {"tile", "import", "regrid"} else set()
     failed = failed.loc[failed["step"].isin(list(steps))]
     if not len(failed):
         return
@@ -140,24 +142,39 @@ def encoders(cards: Sequence[EncoderCard]) -> None:
 
 def slide(opened: Slide) -> bool:
     """Print what a slide file is; return whether it can be used as it is."""
-    table = _table(str(opened.path), "", "")
+    table = Table(title=Text(str(opened.path)), title_justify="left", box=None, show_header=False,
+                  padding=(0, 2, 0, 0))  # fmt: skip
     width, height = opened.size_px
-    table.add_row("size", f"{width} × {height} px")
-    levels = ", ".join(
-        f"{w} × {h} (1/{d:.4g})" for (w, h), d in zip(opened.level_sizes_px, opened.downsamples, strict=True)
-    )
-    table.add_row("levels", levels)
-    table.add_row("reader", "\n".join([opened.reader, *(f"not {why}" for why in opened.passed_over)]))
+    rows = [("size", f"{width} × {height} px")]
     usable = True
     try:
         found = opened.resolution
-        table.add_row("resolution", f"{found.mpp:.6g} µm/px, from {found.source}")
-        table.add_row("extent", f"{width * found.mpp / 1000:.2f} × {height * found.mpp / 1000:.2f} mm")
+        rows.append(("extent", f"{width * found.mpp / 1000:.3g} × {height * found.mpp / 1000:.3g} mm"))
+        rows.append(("resolution", f"{found.mpp:.6g} µm/px, from {found.source}"))
     except ResolutionError as problem:
-        table.add_row("resolution", Text(str(problem)))
+        why = _without_id(problem.message, opened).removeprefix("resolution ")
+        rows += [("resolution", why), ("", problem.hint)]
         usable = False
-    _console().print(table)
+    for number, ((w, h), d) in enumerate(zip(opened.level_sizes_px, opened.downsamples, strict=True)):
+        rows.append(("" if number else "levels", f"{w} × {h} px, 1/{d:.4g}{_tiles(opened, number)}"))
+    if opened.shown_from_px != (0, 0):
+        rows.append(("in QuPath", "from ({}, {}) on".format(*opened.shown_from_px)))
+    rows.append(("reader", opened.reader))
+    rows += [("", f"not {_without_id(why, opened)}") for why in opened.passed_over]
+    for name, told in rows:
+        table.add_row(Text(name), Text(told))
+    _console().print(table, "")
     return usable
+
+
+def _without_id(text: str, opened: Slide) -> str:
+    """A message without the slide's name, which stands above."""
+    return text.replace(f"{opened.id}: ", "", 1)
+
+
+def _tiles(opened: Slide, level: int) -> str:
+    sides = [opened.properties.get(f"openslide.level[{level}].tile-{side}") for side in ("width", "height")]
+    return f", in tiles of {sides[0]} × {sides[1]}" if all(sides) else ""
 
 
 def findings(found: Sequence[Finding]) -> None:

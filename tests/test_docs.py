@@ -59,6 +59,7 @@ def beside_slides(labelled_cohort, tmp_path, monkeypatch) -> None:
     shutil.copytree(labelled_cohort, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     for registry in (ENCODERS, LEARNERS):  # what a page registers is gone after it
+        assert [registry[name] for name in registry]  # what is expected is there before it
         monkeypatch.setattr(registry, "_items", dict(registry._items))
 
 

@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +37,13 @@ def write_geojson(
     *,
     fingerprint: str,
     threshold: float | None = None,
+    shown_from_px: tuple[int, int] = (0, 0),
 ) -> None:
     """Write the tiles of one slide, and its tissue, as a GeoJSON FeatureCollection for QuPath.
 
-    Each tile is its exact square in level-0 pixels, cut at the slide's border, with a measurement
-    "p(<class>)" per class. A tile of which any probability is NaN (it was not read) is left out. The
-    order is the grid's, and a tile keeps its id from run to run.
+    Each tile is its exact square in level-0 pixels from `shown_from_px` on, cut at the slide's border,
+    with a measurement "p(<class>)" per class. A tile of which any probability is NaN (it was not read) is
+    left out. The order is the grid's, and a tile keeps its id from run to run.
 
     Args:
         path: the file; it takes its place only when it is whole.
@@ -51,6 +53,7 @@ def write_geojson(
         fingerprint: kept in the file for `geojson_fingerprint`.
         threshold: a tile is of the likeliest class but the first if that has at least this
             probability, else of the first; if not given, of the likeliest class.
+        shown_from_px: (x, y) at level 0 that QuPath counts from, the slide's `shown_from_px`.
 
     Raises:
         ValueError: `probability` is not (N, C) or holds an infinity, or C is less than 2.
@@ -67,7 +70,7 @@ def write_geojson(
         slide = json.dumps(grid.slide_id)
         file.write(f'{_HEAD}{json.dumps(fingerprint)}, "slide_id": {slide}, "features": [')
         between = "\n"
-        for features in _features(grid, probability, class_names, threshold):
+        for features in _features(_moved(grid, shown_from_px), probability, class_names, threshold):
             file.write(between + ",\n".join(features))
             between = ",\n"
         file.write("\n]}\n")
@@ -87,6 +90,22 @@ def geojson_fingerprint(path: Path) -> str | None:
     except ValueError:
         return None
     return found if isinstance(found, str) else None
+
+
+def _moved(grid: TileGrid, origin_px: tuple[int, int]) -> TileGrid:
+    """The grid with its places counted from `origin_px`."""
+    if origin_px == (0, 0):
+        return grid
+    x0, y0 = origin_px
+    polygons = grid.tissue_polygons.get("coordinates", ())
+    moved = [[[[x - x0, y - y0] for x, y in ring] for ring in polygon] for polygon in polygons]
+    width, height = grid.size_level0_px
+    return replace(
+        grid,
+        coords=grid.coords - origin_px,
+        size_level0_px=(width - x0, height - y0),
+        tissue_polygons={**grid.tissue_polygons, "coordinates": moved},
+    )
 
 
 def _features(

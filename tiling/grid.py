@@ -1,7 +1,7 @@
 """The grid: the ordered tiles of one slide and how to read them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.ndimage import map_coordinates
@@ -105,6 +105,8 @@ def grid_fingerprint(
 def _fingerprint(
     slide_fingerprint: str, mpp: float, config: GridConfig, tissue_config: TissueConfig, origin: str
 ) -> str:
+    if not config.max_tiles:
+        config = replace(config, tile_seed=0)  # without a draw its seed changes nothing
     # grids that need no origin are called as they were before there was one
     return fingerprint(slide_fingerprint, mpp, config, tissue_config, *filter(None, [origin]))
 

@@ -87,6 +87,7 @@ class JpegTiffSlide(OpenSlideSlide):
         for first, last in _portions(plans, most):
             rows = range(first, last)
             whole = [row for row in rows if self._is_one_tile(plans[row], out)]
+            whole.sort(key=lambda row: plans[row][0][0])  # other tools' tiles come in any order
             done = self._tiles.decode_all([(plans[row][0][0], out[row]) for row in whole])
             direct = {row for row, is_done in zip(whole, done, strict=True) if is_done}
             rest = [row for row in rows if row not in direct]

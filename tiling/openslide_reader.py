@@ -13,6 +13,7 @@ from .tiff_index import absurd_tiles
 
 _UM_PER_UNIT = {"inch": 25400.0, "centimeter": 10000.0}
 _MAX_ANISOTROPY = 0.02
+_BOUNDS = tuple(f"openslide.bounds-{side}" for side in ("x", "y", "width", "height"))
 
 
 @READERS.register("openslide")
@@ -57,6 +58,15 @@ class OpenSlideSlide(Slide):
     def downsamples(self) -> tuple[float, ...]:
         """Level-0 pixels per pixel of each level, as OpenSlide places them; 1.0 first."""
         return self._downsamples
+
+    @property
+    def shown_from_px(self) -> tuple[int, int]:
+        """(x, y) at level 0 of the scanned area, to which QuPath cuts MIRAX, Leica and some other slides."""
+        try:
+            x, y, _, _ = (int(self.properties[name]) for name in _BOUNDS)
+        except (KeyError, ValueError):  # QuPath shows the whole plane then
+            return 0, 0
+        return x, y
 
     def _read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> np.ndarray:
         try:

@@ -60,12 +60,14 @@ def find_regions(folder: Path, slide_id: str) -> Regions | None:
     return Regions(slide_id, paths, digest.hexdigest()[:12])
 
 
-def keep_regions(mask: TissueMask, regions: Regions) -> TissueMask:
+def keep_regions(
+    mask: TissueMask, regions: Regions, *, shown_from_px: tuple[int, int] = (0, 0)
+) -> TissueMask:
     """Return the tissue that lies inside included regions (anywhere if none is) and outside excluded ones.
 
-    A mask pixel lies where its centre does. A GeoJSON holds polygons in level-0 pixels; those classified
-    as "Ignore*", "Exclude...", "Artifact..." exclude, all others include. A PNG spans the whole slide at
-    any scale; 128 or more is inside.
+    A mask pixel lies where its centre does. A GeoJSON holds polygons in level-0 pixels that QuPath
+    counts from the slide's `shown_from_px`; those classified as "Ignore*", "Exclude...", "Artifact..."
+    exclude, all others include. A PNG spans the whole slide at any scale; 128 or more is inside.
 
     Raises:
         FormatError: a file is damaged, holds no region, or lies outside the slide.
@@ -78,7 +80,7 @@ def keep_regions(mask: TissueMask, regions: Regions) -> TissueMask:
             is_excluding = path.name.endswith(".exclude.png")
             parts = [(is_excluding, _png_mask(path, mask))]
         else:
-            parts = _drawn(path, mask)
+            parts = _drawn(path, mask, shown_from_px)
         for is_excluding, inside in parts:
             has_included |= not is_excluding
             target = excluded if is_excluding else included
@@ -112,7 +114,7 @@ def _png_mask(path: Path, mask: TissueMask) -> np.ndarray:
     return cv2.resize(inside, mask.mask.shape[::-1], interpolation=way) >= 0.5
 
 
-def _drawn(path: Path, mask: TissueMask) -> list[tuple[bool, np.ndarray]]:
+def _drawn(path: Path, mask: TissueMask, origin_px: tuple[int, int]) -> list[tuple[bool, np.ndarray]]:
     """What a GeoJSON excludes (True) and includes (False), each bool (H, W)."""
     masks: dict[bool, np.ndarray] = {}
     for number, feature in enumerate(_features(path)):
@@ -124,7 +126,7 @@ def _drawn(path: Path, mask: TissueMask) -> list[tuple[bool, np.ndarray]]:
         for polygon in _polygons(feature.get("geometry"), where):
             is_excluding = _class_of(told).casefold().startswith(_EXCLUDING)
             target = masks.setdefault(is_excluding, np.zeros(mask.mask.shape, bool))
-            fill_rings(target, _rings(polygon, mask, where))
+            fill_rings(target, _rings(polygon, mask, origin_px, where))
     if not masks:
         raise FormatError(
             f"{path}: holds no polygon", hint="draw regions and export them again, or remove the file"
@@ -179,10 +181,10 @@ def _polygons(geometry: Any, where: str) -> Iterator[list[Any]]:
             yield from _polygons(part, where)
 
 
-def _rings(polygon: list[Any], mask: TissueMask, where: str) -> list[np.ndarray]:
+def _rings(polygon: list[Any], mask: TissueMask, origin_px: tuple[int, int], where: str) -> list[np.ndarray]:
     """A polygon's rings in mask pixels, float64 (n, 2)."""
     try:
-        rings = [np.asarray(ring, np.float64)[:, :2] for ring in polygon]
+        rings = [np.asarray(ring, np.float64)[:, :2] + origin_px for ring in polygon]
         is_whole = bool(rings) and all(len(r) >= 3 and np.isfinite(r).all() for r in rings)
     except (TypeError, ValueError, IndexError):
         rings, is_whole = [], False

@@ -1,6 +1,7 @@
 """A named set of independent alternatives: readers, encoders, learners."""
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Generic, TypeVar, cast
 
 from .errors import ConfigError
@@ -15,25 +16,33 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._items: dict[str, T] = {}
+        self._modules: dict[str, str] = {}
 
     def register(self, name: str) -> Callable[[S], S]:
         """Return a decorator that files an item under `name`; raises ValueError if it is taken."""
 
         def add(item: S) -> S:
-            if name in self._items:
+            expected = self._modules.get(name)
+            if name in self._items or expected not in (None, getattr(item, "__module__", None)):
                 raise ValueError(f"{self.kind} {name!r} is already registered")
             self._items[name] = cast(T, item)
             return item
 
         return add
 
+    def expect(self, module: str, *names: str) -> None:
+        """Announce names that `module` registers, so that it need not be imported before one is wanted."""
+        self._modules |= dict.fromkeys(names, module)
+
     def __getitem__(self, name: str) -> T:
+        if name in self._modules and name not in self._items:
+            import_module(self._modules[name])
         if name not in self._items:
             raise ConfigError(f"unknown {self.kind} {name!r}", hint=f"choose from {', '.join(self)}")
         return self._items[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._items
+        return name in self._items or name in self._modules
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._items))
+        return iter(sorted(self._items.keys() | self._modules.keys()))

@@ -60,6 +60,11 @@ class Slide(ABC):
         return self.level_sizes_px[0]
 
     @property
+    def shown_from_px(self) -> tuple[int, int]:
+        """(x, y) at level 0 of the corner of what QuPath shows of the slide, from which it counts."""
+        return 0, 0
+
+    @property
     def downsamples(self) -> tuple[float, ...]:
         """Level-0 pixels per pixel of each level; 1.0 first."""
         width, height = self.size_px

@@ -76,7 +76,7 @@ class TileCache:
     def load(self, places: Iterable[Place]) -> None:
         """Decode those of `places` that are not there yet, in the file's order; broken ones stay out."""
         missing = []
-        for place in dict.fromkeys(places):
+        for place in sorted(set(places)):  # files hold tiles row by row
             if place in self._tiles:
                 self._tiles.move_to_end(place)
             else:

@@ -12,7 +12,17 @@ import tifffile
 import zarr
 from PIL import Image
 
-from tiling import READERS, ResolutionError, SlideError, Unsuited, open_slide
+from tiling import (
+    READERS,
+    GridConfig,
+    ResolutionError,
+    SlideError,
+    TissueMask,
+    Unsuited,
+    open_slide,
+    read_patches,
+    tile_slide,
+)
 
 
 def write_ome_tiff(path, levels, mpp):
@@ -186,6 +196,21 @@ def test_a_batch_is_the_regions_one_by_one(slide):
         one = np.stack([slide.read(x, y, 0, (120 // scale * scale, 90 // scale * scale)) for x, y in corners])
         small = np.stack([cv2.resize(o, out.shape[2:0:-1], interpolation=cv2.INTER_AREA) for o in one])
         assert np.abs(out.astype(int) - small).mean() <= (0 if scale == 1 else 4)
+
+
+@pytest.mark.parametrize("max_tiles", [0, 7])
+def test_tiles_come_row_by_row_and_are_read_so(slide, monkeypatch, max_tiles):
+    mask = TissueMask(np.ones((9, 12), bool), np.zeros((9, 12, 3), np.uint8), slide.size_px)
+    grid = tile_slide(slide, mask, GridConfig(tile_px=150, overlap_px=20, max_tiles=max_tiles))
+    assert (np.lexsort(grid.coords.T) == np.arange(len(grid))).all()  # as all these files hold their pixels
+    corners = []
+    real = slide.read_batch
+    monkeypatch.setattr(
+        slide, "read_batch", lambda c, *a, **k: corners.extend(c.tolist()) or real(c, *a, **k)
+    )
+    for _ in read_patches(slide, grid, batch=16):
+        pass
+    assert corners == grid.coords.tolist()
 
 
 def test_a_thumbnail_is_whole_and_fine_enough(slide):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mil import Cohort, Run, tile
-from tiling import ConfigError, GridConfig, TissueConfig, load_grid, open_slide
+from tiling import ConfigError, GridConfig, OpenSlideSlide, TissueConfig, load_grid, open_slide
 
 
 @pytest.fixture
@@ -66,3 +66,17 @@ def test_regions_for_none_of_the_slides_are_refused(cohort, tmp_path):
     (tmp_path / "other.geojson").write_text("{}")
     with pytest.raises(ConfigError, match="no regions for any of the 3 slides"):
         tiled(cohort, run, tmp_path)
+
+
+def test_regions_count_from_the_corner_that_qupath_shows(cohort, tmp_path, monkeypatch):
+    run, regions, (first, *_) = Run.create(tmp_path / "run"), tmp_path / "regions", cohort.slides
+    draw(regions, first, 700)
+    tiled(cohort, run, regions)
+    whole = load_grid(run.grid_path(first.slide_id)).coords
+    monkeypatch.setattr(OpenSlideSlide, "shown_from_px", property(lambda _: (100, 0)))
+    draw(regions, first, 600)  # the same place, seen from a corner 100 px further right
+    ring = json.loads((regions / f"{first.slide_id}.geojson").read_text())
+    ring["geometry"]["coordinates"][0] = [[x or -100, y] for x, y in ring["geometry"]["coordinates"][0]]
+    (regions / f"{first.slide_id}.geojson").write_text(json.dumps(ring))
+    tiled(cohort, run, regions)
+    assert (load_grid(run.grid_path(first.slide_id)).coords == whole).all()

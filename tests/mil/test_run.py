@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pandas as pd
@@ -213,6 +214,21 @@ def test_bad_slides_fail_alone_with_reason_and_way_out(odd_folder, tmp_path):
         assert bag["features"].shape == (0, 72)
     slidebag("tile", odd_folder, run, "--mpp", 0.5, code=1)
     assert pd.read_csv(run / "failures.csv").slide_id.tolist() == ["damaged"]
+
+
+def test_predict_heeds_regions(done, phantom_cohort, tmp_path):
+    name = Run(done[0]).slides()["slide_id"][0]
+    mask = np.zeros((100, 120), np.uint8)
+    mask[:, :60] = 255
+    (tmp_path / "regions").mkdir()
+    cv2.imwrite(str(tmp_path / "regions" / f"{name}.png"), mask)
+    slide = phantom_cohort / "slides" / f"{name}.svs"
+    args = ("predict", done[0] / "models" / "mix", slide, tmp_path / "new", "--regions")
+    slidebag(*args, tmp_path / "regions")
+    with h5py.File(tmp_path / "new" / "scores" / f"{name}.h5") as file:
+        assert 0 < file["coords"][:, 0].max() < 600  # the slide is 1,200 px wide
+    said = slidebag(*args, tmp_path / "none", code=2)
+    assert "no such folder" in said
 
 
 def test_an_empty_slide_is_predicted_as_the_most_negative_with_a_flag(done, odd_folder, tmp_path):

@@ -304,3 +304,67 @@ def test_stamps_float32_keeps_the_pixel_on_the_largest_slide(fake_slide, tmp_pat
     )
     export_grid(grid, tmp_path / "b.h5", "stamp")
     np.testing.assert_array_equal(import_grid(tmp_path / "b.h5", slide, "stamp").coords, corners)
+
+
+def test_clams_features_alone_tell_no_size_and_are_refused(slide, tmp_path):
+    with h5py.File(tmp_path / "fake.h5", "w") as file:  # features/h5_files/<slide>.h5
+        file["features"] = np.zeros((len(XY), 1024), np.float32)
+        file["coords"] = XY.astype(np.int32)
+    with pytest.raises(FormatError, match="no attribute 'patch_level'") as caught:
+        import_grid(tmp_path / "fake.h5", slide, "clam")
+    assert "folder of coordinate files" in caught.value.hint
+
+
+def test_tridents_features_hold_the_coordinates_too(slide, tmp_path):
+    with h5py.File(trident(tmp_path / "fake.h5"), "a") as file:  # features_<encoder>/<slide>.h5
+        file["features"] = np.zeros((len(XY), 1536), np.float16)
+        file["features"].attrs.update({"name": "fake", "encoder": "uni_v2", "savetodir": "None"})
+    np.testing.assert_array_equal(import_grid(tmp_path / "fake.h5", slide, "trident").coords, XY)
+
+
+def test_stamps_rows_stay_in_the_files_order(slide, tmp_path):
+    shuffled = XY[[3, 0, 4, 2, 1]]
+    grid = import_grid(stamp(tmp_path / "fake.h5", shuffled), slide, "stamp")
+    np.testing.assert_array_equal(grid.coords, shuffled)
+
+
+def test_stamps_microns_become_pixels_by_the_slides_own_resolution(fake_slide, tmp_path):
+    with pytest.raises(FormatError, match="outside the slide"):  # microns taken at another scale
+        import_grid(stamp(tmp_path / "fake.h5"), fake_slide(size_px=(4000, 3000), mpp=0.2), "stamp")
+    coarse = fake_slide(size_px=(4000, 3000), mpp=0.5)
+    np.testing.assert_array_equal(import_grid(tmp_path / "fake.h5", coarse, "stamp").coords, XY // 2)
+
+
+def test_atlaspatch_keeps_several_encoders_and_their_order_is_the_tiles(slide, tmp_path):
+    grid = import_grid(atlaspatch(tmp_path / "fake.h5"), slide, "atlaspatch")
+    features = np.arange(5 * 3, dtype=np.float64).reshape(5, 3)
+    export_grid(grid, tmp_path / "again.h5", "atlaspatch", features=features, encoder="uni_v1")
+    with h5py.File(tmp_path / "again.h5") as file:
+        assert file["features/uni_v1"].dtype == np.float32
+        np.testing.assert_array_equal(file["features/uni_v1"], features)
+
+
+@pytest.mark.parametrize(
+    ("format", "attributes"),
+    [
+        ("clam", "patch_size patch_level downsample downsampled_level_dim level_dim name save_path"),
+        (
+            "trident",
+            "patch_size patch_size_level0 level0_magnification target_magnification overlap name savetodir "
+            "level0_width level0_height",
+        ),
+    ],
+)
+def test_coordinates_are_written_with_the_attributes_that_the_tool_reads(slide, tmp_path, format, attributes):
+    grid = import_grid(WRITERS[format](tmp_path / "fake.h5"), slide, format)
+    export_grid(grid, tmp_path / "again.h5", format)
+    with h5py.File(tmp_path / "again.h5") as file:
+        coords = file["coords"]
+        assert (coords.dtype, coords.shape) == (np.int64, (5, 2))
+        assert set(attributes.split()) <= set(coords.attrs)
+        np.testing.assert_array_equal(coords, XY)
+        if format == "clam":  # a reader multiplies the size by the level's downsample
+            assert coords.attrs["patch_size"] * coords.attrs["downsample"][0] == grid.tile_px_level0
+        else:
+            assert coords.attrs["patch_size"] == grid.config.tile_px
+            assert coords.attrs["patch_size_level0"] == grid.tile_px_level0

@@ -126,6 +126,24 @@ def test_tissue_is_an_annotation(tmp_path):
     assert len(tiles) == 1
 
 
+def test_places_are_counted_from_the_corner_that_is_shown(tmp_path):
+    grid = make_grid([(300, 200), (900, 700)], tissue=TISSUE)
+    probability = np.full((2, 2), 0.5)
+    whole = written(tmp_path / "a.geojson", grid, probability)["features"]
+    shown = written(tmp_path / "b.geojson", grid, probability, shown_from_px=(250, 120))["features"]
+    assert len(shown) == len(whole) == 3
+    for one, other in zip(whole, shown, strict=True):
+        for ring, moved in zip(rings_of(one), rings_of(other), strict=True):
+            np.testing.assert_allclose(np.array(ring) - (250, 120), moved)
+    assert rings_of(shown[2])[0][2] == [750, 680]  # still cut at the slide's border
+
+
+def rings_of(feature):
+    told = feature["geometry"]
+    polygons = [told["coordinates"]] if told["type"] == "Polygon" else told["coordinates"]
+    return [ring for polygon in polygons for ring in polygon]
+
+
 def test_no_tiles_make_a_valid_empty_collection(tmp_path):
     collection = written(tmp_path / "t.geojson", make_grid([]), np.zeros((0, 2)))
     assert collection["type"] == "FeatureCollection"

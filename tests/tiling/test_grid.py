@@ -283,6 +283,7 @@ def test_fingerprint_changes_with_whatever_changes_the_grid(fake_slide):
     for change in [{"tissue_mpp": 4}, {"min_area_mm2": 1}, {"min_hole_mm2": 1}]:
         told.append(grid_fingerprint(slide, GridConfig(), TissueConfig(**change)))
     assert len(set(told)) == len(told)
+    assert grid_fingerprint(slide, GridConfig(tile_seed=5), TissueConfig()) == told[0]  # nothing is drawn
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,26 @@ def test_each_tile_is_decoded_once(tmp_path, monkeypatch):
     assert len(decoded) == len(set(decoded)) == 64
 
 
+@pytest.mark.parametrize("tile_px", [200, 256])  # across the file's tiles, and one by one
+@pytest.mark.parametrize("order", ["rows", "columns", "any"])
+def test_the_file_is_read_forward_whatever_order_the_tiles_have(tmp_path, monkeypatch, tile_px, order):
+    monkeypatch.setattr("tiling.tile_cache._n_cores", lambda: 1)
+    with open_slide(write(tmp_path / "a.tif", [picture(1024, 1024)])) as slide:
+        assert slide.reader == "jpeg-tiff"
+        coords = everywhere(slide, tile_px=tile_px).coords
+        keys = {"rows": coords.T, "columns": coords.T[::-1]}
+        rows = np.lexsort(keys[order]) if order in keys else np.random.default_rng(0).permutation(len(coords))
+        places = []
+        real = slide._tiles.stream
+        monkeypatch.setattr(slide._tiles, "stream", lambda *p: places.append(p) or real(*p))
+        out = np.empty((len(coords), tile_px, tile_px, 3), np.uint8)
+        assert not slide.read_batch(coords[rows], 0, out).any()
+        offsets = [slide._levels[level].offsets[row, column] for level, row, column in places]
+        assert offsets == sorted(offsets)
+        for each, (x, y) in zip(out, coords[rows].tolist(), strict=True):
+            np.testing.assert_array_equal(each, slide.read(x, y, 0, (tile_px, tile_px)))
+
+
 @pytest.mark.parametrize("mpp", [0.5, 4.0, 8.0, 40.0])
 def test_a_thumbnail_shows_the_slide(tmp_path, mpp):
     whole = np.kron(picture(20, 30), np.ones((64, 64, 1), np.uint8))

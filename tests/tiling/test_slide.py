@@ -277,3 +277,22 @@ class TestRealSlides:
             for _ in range(2):
                 with pytest.raises(SlideError, match="unreadable: cannot be read"):
                     slide.read(0, 0, 0, (16, 16))
+
+
+SHOWN = {"x": 40, "y": 30, "width": 8, "height": 9}
+BOUNDS = {f"openslide.bounds-{name}": str(value) for name, value in SHOWN.items()}
+
+
+@pytest.mark.parametrize(
+    ("properties", "corner"),
+    [
+        ({}, (0, 0)),
+        (BOUNDS, (40, 30)),
+        ({k: v for k, v in BOUNDS.items() if not k.endswith("height")}, (0, 0)),  # QuPath wants all four
+        (BOUNDS | {"openslide.bounds-x": "40.5"}, (0, 0)),
+    ],
+)
+def test_qupath_counts_from_the_bounds_that_openslide_tells(stated, properties, corner):
+    with open_slide(stated) as slide:
+        slide.properties = dict(slide.properties) | properties
+        assert slide.shown_from_px == corner

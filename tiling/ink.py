@@ -91,7 +91,7 @@ def _ranges_of(planes: Sequence[np.ndarray], colours: dict[str, list[tuple]]) ->
         tables |= ((levels >= low) & (levels <= high)).astype(np.uint8) << number
     found = cv2.LUT(planes[0], tables[:, 0].copy())
     for plane, table in zip(planes[1:], tables.T[1:], strict=True):
-        found &= cv2.LUT(plane, table.copy())
+        cv2.bitwise_and(found, cv2.LUT(plane, table.copy()), dst=found)
     return found
 
 

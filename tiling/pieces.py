@@ -26,7 +26,7 @@ def fill_small(mask: np.ndarray, max_px: float) -> np.ndarray:
     framed = cv2.copyMakeBorder(mask.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     # rings through the pixels at the border of pieces: ten times faster than labels
     rings, tree = cv2.findContours(framed, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
-    parents = np.asarray(tree)[0, :, 3]
+    parents = np.asarray(tree, np.int32)[0, :, 3]
     areas = np.array([cv2.contourArea(ring, oriented=True) for ring in rings])
     steps = np.array([len(ring) if len(ring) > 1 else 0 for ring in rings])
     is_hole = areas > 0

@@ -85,7 +85,11 @@ def _facts(run: Run, row: dict) -> SlideFacts:
         summary = load_summary(path)
     except FormatError as error:
         return SlideFacts(slide_id, FAILED, error.message)
-    return SlideFacts(slide_id, TILED if summary.n_tiles else NO_TISSUE, "", summary)
+    if summary.n_tiles:
+        return SlideFacts(slide_id, TILED, "", summary)
+    found = summary.quality.tissue_mm2 if summary.quality else 0.0
+    why = f"{found:.3g} mm² of tissue, but no tile holds enough of it" if found else ""
+    return SlideFacts(slide_id, NO_TISSUE, why, summary)
 
 
 def _table(facts: Sequence[SlideFacts], flags: Sequence[Flags]) -> pd.DataFrame:

@@ -1,8 +1,11 @@
 """What lies behind the tissue: bright glass of some tint, or the dark of a fluorescence slide."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
+from .coarse import enlarge, shrink
 from .pieces import label_pieces
 
 _DARK = 64  # a pixel's brightest channel, of 255, below which it is dark
@@ -10,7 +13,6 @@ _GLASS_VALUE, _GLASS_SATURATION = 180, 26  # of 255: empty glass is at least so 
 _WHITE = 253  # what scanners write where they scanned nothing is purer than any glass
 _PADDING = 20  # and where they write black, compression leaves this much
 _PADDING_RUN = 0.5  # share of a side of the slide that padding takes up
-_COARSE = 4  # padding is joined on a raster so much coarser
 _GLASS_SHARE = 0.2  # of what is not dark: only with so much glass is a mostly black slide bright-field
 _SAMPLES = 60_000  # pixels that are enough to judge a slide's background by
 
@@ -30,11 +32,13 @@ def tell_background(thumbnail: np.ndarray) -> str:
     return "bright" if glass.sum() > max(_GLASS_SHARE * lit.sum(), 1) else "dark"
 
 
-def balance(thumbnail: np.ndarray) -> np.ndarray:
-    """Return (H, W, 3) uint8 in which the glass is white, whatever tint lamp, camera and glass give it."""
-    glass = glass_colour(thumbnail)
-    levels = np.arange(256)[:, None] * (255 / glass)
-    return cv2.LUT(thumbnail, np.rint(np.minimum(levels, 255)).astype(np.uint8)[None])
+def hsv_planes(thumbnail: np.ndarray) -> Sequence[np.ndarray]:
+    """Return hue of 180, saturation and value of 255, (H, W) uint8 each, of pixels whose glass is made white.
+
+    That takes out whatever tint lamp, camera and glass give it.
+    """
+    balanced = cv2.transform(thumbnail, np.diag(255 / glass_colour(thumbnail)))
+    return cv2.split(cv2.cvtColor(balanced, cv2.COLOR_RGB2HSV, dst=balanced))
 
 
 def glass_colour(thumbnail: np.ndarray) -> np.ndarray:
@@ -56,15 +60,13 @@ def find_padding(thumbnail: np.ndarray) -> np.ndarray:
     if not any((thumbnail[border] <= _PADDING).all(axis=1).mean() > _PADDING_RUN for border in borders):
         return np.zeros(thumbnail.shape[:2], bool)
     black = cv2.inRange(thumbnail, (0, 0, 0), (_PADDING,) * 3)
-    small = tuple(-(-side // _COARSE) for side in black.shape[::-1])
-    labels, sizes = label_pieces(cv2.resize(black, small, interpolation=cv2.INTER_AREA) > 127)
+    labels, sizes = label_pieces(shrink(black) > 127)
     padding = np.zeros(len(sizes), bool)
     for border in borders:  # a pen may cross the border too, but over a short stretch
         padding |= np.bincount(labels[border], minlength=len(sizes)) > _PADDING_RUN * labels[border].size
     padding[0] = False
     wide = cv2.dilate(padding[labels].view(np.uint8), np.ones((3, 3), np.uint8))
-    wide = cv2.resize(wide, black.shape[::-1], interpolation=cv2.INTER_NEAREST).view(bool)
-    return (cv2.dilate(black, np.ones((3, 3), np.uint8)) > 0) & wide
+    return (cv2.dilate(black, np.ones((3, 3), np.uint8)) > 0) & enlarge(wide, black.shape).view(bool)
 
 
 def brightness(thumbnail: np.ndarray) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Pen marks: colours and depths that no stain has, and what is left of them at their edges."""
 
+from collections.abc import Sequence
 from math import ceil
 
 import cv2
 import numpy as np
 
+from .coarse import COARSE, enlarge, share_of
 from .pieces import label_pieces
 
 # Hue of 180, saturation and value of 255 (OpenCV): lowest and highest. What is surely ink: of five real
@@ -25,23 +27,25 @@ _LIKELY = {
 _SURE_SHARE = 0.2  # of a likely piece that must be sure: blood beside a red pen is no ink
 _MIN_MM2 = 0.002  # less is a fold's darkest pixels or pigment
 _SPARSE = 4  # most slides have no ink or one colour of it: every 16th pixel tells
-_COARSE = 4  # pieces are joined on a raster so much coarser
 _RIM_UM = 10.0  # a pixel mixed of ink and what lies beside it
 _HALO_UM = 40.0  # how far the faint edge of a stroke reaches
 
 
-def find_ink(hsv: np.ndarray, mpp: float) -> np.ndarray:
+def find_ink(planes: Sequence[np.ndarray], mpp: float) -> np.ndarray:
     """Return where (H, W) bool there is pen in blue, green, red or black.
 
-    `hsv` is (H, W, 3) uint8 as OpenCV has it, of pixels whose glass is white, at `mpp` µm/px.
+    `planes` are hue, saturation and value as OpenCV has them, (H, W) uint8 each, of pixels whose glass is
+    white, at `mpp` µm/px.
     """
-    ink = np.zeros(hsv.shape[:2], bool)
+    ink = np.zeros(planes[0].shape, np.uint8)
     min_px = _MIN_MM2 / (mpp / 1000) ** 2
-    sparse = np.ascontiguousarray(hsv[::_SPARSE, ::_SPARSE])
-    for colour, ranges in _SURE.items():
-        if cv2.countNonZero(_within(sparse, ranges)):
-            ink |= _grow(_within(hsv, ranges), _within(hsv, _LIKELY[colour]), min_px)
-    return ink
+    sparse = _ranges_of([plane[::_SPARSE, ::_SPARSE] for plane in planes], _SURE)
+    colours = [colour for colour in _SURE if (sparse & _bits(_SURE, colour)).any()]
+    if colours:
+        sure, likely = _ranges_of(planes, _SURE), _ranges_of(planes, _LIKELY)
+        for colour in colours:
+            ink |= _grow(sure & _bits(_SURE, colour), likely & _bits(_LIKELY, colour), min_px)
+    return ink.view(bool)
 
 
 def without_ink(tissue: np.ndarray, ink: np.ndarray, mpp: float) -> np.ndarray:
@@ -59,42 +63,42 @@ def without_ink(tissue: np.ndarray, ink: np.ndarray, mpp: float) -> np.ndarray:
 
 
 def _grow(sure: np.ndarray, likely: np.ndarray, min_px: float) -> np.ndarray:
-    """Where (H, W) bool it is `sure` or hangs together with such; both uint8, 0 or 255."""
-    height, width = sure.shape
-    small = (-(-width // _COARSE), -(-height // _COARSE))
-    counts = [_count(mask, small) for mask in (sure, cv2.bitwise_or(sure, likely))]
-    labels, sizes = label_pieces(counts[1] > 0)  # 16 times fewer places to join, across gaps of a pixel
-    sure_px, all_px = (np.bincount(labels.ravel(), c.ravel(), len(sizes)) for c in counts)
+    """Where (H, W) uint8, 0 or 1, it is `sure` or hangs together with such; both uint8, 0 or more."""
+    any_share = share_of(sure | likely)
+    labels, sizes = label_pieces(any_share > 0)  # 16 times fewer places to join, across gaps of a pixel
+    sure_px, all_px = (
+        np.bincount(labels.ravel(), share.ravel(), len(sizes)) * COARSE**2
+        for share in (share_of(sure), any_share)
+    )
     is_ink = sure_px > min_px
     is_ink[0] = False
-    whole = is_ink & (sure_px > _SURE_SHARE * all_px)
-
     if not is_ink.any():
-        return np.zeros(sure.shape, bool)
-    fate = np.where(whole, 255, np.where(is_ink, 128, 0)).astype(np.uint8)[labels]
-    fate = cv2.resize(fate, None, fx=_COARSE, fy=_COARSE, interpolation=cv2.INTER_NEAREST)[:height, :width]
-    return ((fate == 255) & (likely > 0)) | ((fate > 0) & (sure > 0))
+        return np.zeros(sure.shape, np.uint8)
+    is_whole = is_ink & (sure_px > _SURE_SHARE * all_px)
+    taken = enlarge(np.where(is_whole, 3, is_ink).astype(np.uint8)[labels], sure.shape)
+    offered = (sure > 0) | ((likely > 0).view(np.uint8) << 1)
+    return ((taken & offered) > 0).view(np.uint8)
 
 
-def _count(mask: np.ndarray, small: tuple[int, int]) -> np.ndarray:
-    """How many pixels are set in each coarse place."""
-    padded = cv2.copyMakeBorder(
-        mask,
-        0,
-        small[1] * _COARSE - mask.shape[0],
-        0,
-        small[0] * _COARSE - mask.shape[1],
-        cv2.BORDER_CONSTANT,
-    )
-    share = cv2.resize(padded, small, interpolation=cv2.INTER_AREA).astype(np.float64)
-    return np.rint(share * (_COARSE**2 / 255))
+def _ranges_of(planes: Sequence[np.ndarray], colours: dict[str, list[tuple]]) -> np.ndarray:
+    """Which of all ranges each pixel of three planes is in, a bit each: (H, W) uint8.
 
-
-def _within(hsv: np.ndarray, ranges: list[tuple]) -> np.ndarray:
-    found = cv2.inRange(hsv, *ranges[0])
-    for low, high in ranges[1:]:
-        found = cv2.bitwise_or(found, cv2.inRange(hsv, low, high))
+    Eight ranges are looked up as fast as one.
+    """
+    levels = np.arange(256)[:, None]
+    tables = np.zeros((256, 3), np.uint8)
+    for number, (low, high) in enumerate(r for ranges in colours.values() for r in ranges):
+        tables |= ((levels >= low) & (levels <= high)).astype(np.uint8) << number
+    found = cv2.LUT(planes[0], tables[:, 0].copy())
+    for plane, table in zip(planes[1:], tables.T[1:], strict=True):
+        cv2.bitwise_and(found, cv2.LUT(plane, table.copy()), dst=found)
     return found
+
+
+def _bits(colours: dict[str, list[tuple]], colour: str) -> np.uint8:
+    """The bits of `_ranges_of` that mean one colour."""
+    names = [name for name, ranges in colours.items() for _ in ranges]
+    return np.uint8(sum(1 << number for number, name in enumerate(names) if name == colour))
 
 
 def _square(radius_px: float) -> np.ndarray:

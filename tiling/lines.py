@@ -1,5 +1,7 @@
 """The edges of coverslips: long, thin, straight lines."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -12,10 +14,12 @@ def without_lines(tissue: np.ndarray, mpp: float) -> np.ndarray:
     """Return bool (H, W) `tissue` without long, thin, straight pieces, alone or sticking out of tissue."""
     side = 2 * round(0.5 * _MAX_WIDTH_UM / mpp) + 1
     pixels = tissue.view(np.uint8)
+    if not any(_is_long(ring, mpp) for ring in _rings(pixels)):  # specks of ink, say
+        return tissue
     body = cv2.morphologyEx(pixels, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
     thin = cv2.subtract(pixels, body)
-    contours, _ = cv2.findContours(thin, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    lines = [c for c in contours if len(c) > 2 * _MIN_LENGTH_UM / mpp and _is_line(c, mpp)]
+    contours = _rings(thin)
+    lines = [c for c in contours if _is_long(c, mpp) and _is_line(c, mpp)]
     if not lines:
         return tissue
     chords = [cv2.fitLine(line, cv2.DIST_L2, 0, 0.01, 0.01).ravel() for line in lines]
@@ -23,6 +27,14 @@ def without_lines(tissue: np.ndarray, mpp: float) -> np.ndarray:
     lines += [c for c in contours if any(_lies_on(chord, c, mpp) for chord in chords)]
     drawn = cv2.drawContours(np.zeros(tissue.shape, np.uint8), lines, -1, 1, cv2.FILLED)
     return tissue & ~(drawn.view(bool) & thin.view(bool))
+
+
+def _rings(pixels: np.ndarray) -> Sequence[np.ndarray]:
+    return cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+
+
+def _is_long(contour: np.ndarray, mpp: float) -> bool:
+    return len(contour) > 2 * _MIN_LENGTH_UM / mpp
 
 
 def _is_line(contour: np.ndarray, mpp: float) -> bool:

@@ -14,34 +14,27 @@ def label_pieces(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def drop_small(mask: np.ndarray, max_px: float) -> np.ndarray:
     """Return bool (H, W) `mask` without its pieces of `max_px` pixels or fewer."""
-    kept = np.zeros(mask.shape, bool)
-    box = _box(mask)
-    labels, sizes = label_pieces(mask[box])
-    keep = sizes > max_px
-    keep[0] = False
-    kept[box] = keep[labels]
-    return kept
+    return ~fill_small(~mask, max_px)
 
 
 def fill_small(mask: np.ndarray, max_px: float) -> np.ndarray:
-    """Return bool (H, W) `mask` with its holes of `max_px` pixels or fewer filled."""
-    filled = mask.copy()
-    box = _box(mask, margin_px=1)
-    labels, sizes = label_pieces(~mask[box])
-    fill = sizes <= max_px
-    fill[0] = True
-    # what the margin belongs to goes on outside the box
-    for axis, (cut, side) in enumerate(zip(box, mask.shape, strict=True)):
-        if cut.start > 0:
-            fill[labels.take(0, axis)] = False
-        if cut.stop < side:
-            fill[labels.take(-1, axis)] = False
-    filled[box] = fill[labels]
-    return filled
+    """Return bool (H, W) `mask` with its holes of `max_px` pixels or fewer filled.
 
-
-def _box(mask: np.ndarray, *, margin_px: int = 0) -> tuple[slice, slice]:
-    """The part of `mask` beyond which nothing is set: labels cost most of the time."""
-    x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
-    stop = np.minimum((y + height + margin_px, x + width + margin_px), mask.shape)
-    return slice(max(0, y - margin_px), stop[0]), slice(max(0, x - margin_px), stop[1])
+    What the border of the picture cuts off is a hole too. Pixels that meet only at a corner are in one
+    piece of the mask, but in two holes.
+    """
+    framed = cv2.copyMakeBorder(mask.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
+    # rings through the pixels at the border of pieces: ten times faster than labels
+    rings, tree = cv2.findContours(framed, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
+    parents = np.asarray(tree, np.int32)[0, :, 3]
+    areas = np.array([cv2.contourArea(ring, oriented=True) for ring in rings])
+    steps = np.array([len(ring) if len(ring) > 1 else 0 for ring in rings])
+    is_hole = areas > 0
+    # Pick's theorem: pixels inside a hole's ring, or inside and on a piece's ring
+    pixels = np.abs(areas) + np.where(is_hole, -steps, steps) / 2 + 1
+    np.subtract.at(pixels, parents[1:], pixels[1:].copy())
+    small = is_hole & (pixels <= max_px)
+    islands = np.append(False, small[parents[1:]])
+    chosen = [ring for ring, taken in zip(rings, small | islands, strict=True) if taken]
+    filled = cv2.drawContours(framed, chosen, -1, 1, cv2.FILLED)
+    return np.ascontiguousarray(filled[1:-1, 1:-1]).view(bool)

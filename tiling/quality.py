@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .background import balance, find_padding, glass_colour, tell_background
+from .background import find_padding, glass_colour, hsv_planes, tell_background
 from .focus import Texture, measure_texture
 from .ink import find_ink
 
@@ -45,8 +45,7 @@ def measure_quality(
     if ink is None:
         ink = np.zeros(mask.shape, bool)
         if background == "bright":
-            hsv = cv2.cvtColor(balance(thumbnail), cv2.COLOR_RGB2HSV)
-            ink = find_ink(hsv, mpp) & ~find_padding(thumbnail)
+            ink = find_ink(hsv_planes(thumbnail), mpp) & ~find_padding(thumbnail)
     if texture is None:
         texture = measure_texture(thumbnail, mask, mpp, dark=background == "dark")
     sharpness = texture.sharpness(mask)

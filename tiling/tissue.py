@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from skimage.filters import threshold_otsu
 
-from .background import balance, brightness, find_padding, tell_background
+from .background import brightness, find_padding, hsv_planes, tell_background
 from .errors import ConfigError
 from .focus import find_blur, measure_texture
 from .ink import find_ink, without_ink
@@ -125,16 +125,16 @@ def _shrink(pixels: np.ndarray, slide: Slide, mpp: float) -> np.ndarray:
 
 def _stained(thumbnail: np.ndarray, mpp: float) -> tuple[np.ndarray, np.ndarray]:
     """Where stain is, and where ink is, both bool (H, W)."""
-    hsv = cv2.cvtColor(balance(thumbnail), cv2.COLOR_RGB2HSV)
     padding = find_padding(thumbnail)
-    ink = find_ink(hsv, mpp)
+    planes = hsv_planes(thumbnail)
+    ink = find_ink(planes, mpp)
     if ink.any():
         ink = without_lines(ink, mpp)  # the edge of a coverslip is as dark as a black pen
     if padding.any():
         ink &= ~padding
-    saturation = cv2.GaussianBlur(cv2.extractChannel(hsv, 1), (3, 3), _SOFT_PX)
+    saturation = cv2.GaussianBlur(planes[1], (3, 3), _SOFT_PX)
     stained = saturation > 255 * _stain_threshold(saturation, ~(ink | padding))
-    lit = cv2.addWeighted(saturation, _GREY, cv2.extractChannel(hsv, 2), 1, 0)
+    lit = cv2.addWeighted(saturation, _GREY, planes[2], 1, 0)
     stained &= (lit == 255) | (saturation > _GREY_BELOW)
     nearby = cv2.dilate(saturation, np.ones((5, 5), np.uint8))
     stained = _without_rim(stained, saturation, cv2.convertScaleAbs(nearby, alpha=_RIM_STAIN))

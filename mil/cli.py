@@ -1,6 +1,7 @@
 """The command line: parse, call one verb, print a table, pick the exit code."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -54,14 +55,23 @@ Settings = Annotated[
 ]
 
 
+class _Interrupted(BaseException):
+    """Ctrl-C; of KeyboardInterrupt the command line's library says nothing but that it was aborted."""
+
+
+def _interrupt(*_: object) -> None:
+    raise _Interrupted
+
+
 def main() -> None:
     """Run the command line; 0 done, 1 some slides failed, 2 misuse, 130 interrupted."""
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except SlidebagError as error:
         show.error(str(error))
         sys.exit(2)
-    except KeyboardInterrupt:
+    except _Interrupted:
         show.error("stopped; the same command again goes on where it was")
         sys.exit(130)
     except BrokenPipeError:

@@ -41,6 +41,7 @@ from .registry import Registry
 from .regrid import regrid
 from .slide import READERS, Resolution, Slide, Unsuited, open_slide
 from .tissue import TissueConfig, TissueMask, segment_tissue
+from .wsidicom_reader import WsiDicomSlide
 
 __all__ = [
     "CARDS_A_SHEET",
@@ -78,6 +79,7 @@ __all__ = [
     "TissueMask",
     "TissueQuality",
     "Unsuited",
+    "WsiDicomSlide",
     "contact_sheet",
     "export_grid",
     "find_regions",

@@ -225,3 +225,14 @@ def test_absurd_sizes_take_no_memory(phantom, worker, tmp_path, tag, value):
     said, wrong = worker.ask(path)
     assert not wrong
     assert said.startswith("told")
+
+
+def test_absurd_byte_counts_end_no_process(phantom, worker, tmp_path):
+    path = tmp_path / "a.svs"
+    shutil.copy2(phantom.path, path)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        tag = file.pages[0].tags[325]
+        tag.overwrite([1 << 62] * tag.count, dtype=16)
+    said, wrong = worker.ask(path)
+    assert not wrong
+    assert said.startswith("told")

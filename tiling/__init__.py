@@ -8,7 +8,7 @@ from . import (  # noqa: F401  being imported files their formats in the registr
 )
 from .array_reader import ArraySlide, OmeTiffSlide, OmeZarrSlide, PictureSlide
 from .contact_sheet import CARD_PICTURE_PX, CARDS_A_SHEET, Card, contact_sheet
-from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, SlideError
+from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, SlideError, WriteError
 from .exchange import COORDS_FORMATS, CoordsFormat, Layout, export_grid, import_grid
 from .files import (
     fingerprint,
@@ -79,6 +79,7 @@ __all__ = [
     "TissueMask",
     "TissueQuality",
     "Unsuited",
+    "WriteError",
     "WsiDicomSlide",
     "contact_sheet",
     "export_grid",

@@ -42,7 +42,9 @@ class WsiDicomSlide(ArraySlide):
             self._describe()
         except _damaged() as error:
             self.close()
-            raise SlideError(f"{self.id}: its header cannot be read ({_text(error)})", hint=_WAY_OUT) from error
+            raise SlideError(
+                f"{self.id}: its header cannot be read ({_text(error)})", hint=_WAY_OUT
+            ) from error
 
     def _describe(self) -> None:
         levels = list(self._wsi.pyramid)

@@ -75,7 +75,7 @@ def _extreme(found, draw):
 
 
 def _put(found, place, value):
-    if 0 <= place and place + len(value) <= len(found):
+    if place >= 0 and place + len(value) <= len(found):
         found[place : place + len(value)] = value
 
 

@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except SlidebagError:
         raise
     except OSError as error:
-        if error.errno not in _NOT_WRITABLE:
+        if error.errno is None or error.errno not in _NOT_WRITABLE:
             raise
         raise WriteError(
             f"{path}: cannot be written ({os.strerror(error.errno)})",

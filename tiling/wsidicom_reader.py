@@ -47,7 +47,7 @@ class WsiDicomSlide(ArraySlide):
             ) from error
 
     def _describe(self) -> None:
-        levels = list(self._wsi.pyramid)
+        levels = self._wsi.pyramid.levels
         for level in levels:
             width, height = level.tile_size.to_tuple()
             columns, rows = (

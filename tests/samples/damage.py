@@ -1,4 +1,4 @@
-"""Damage done to slide files: to bytes anywhere, and to what steers a decoder: tags, lengths, tables, numbers."""
+"""Damage done to slide files: to bytes anywhere, and to what steers a decoder: tags, lengths, tables."""
 
 import io
 import re

@@ -51,7 +51,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the bounds on a
 
 
 class Worker:
-    """A process that opens, segments, tiles and reads each file that it is told; a fresh one after a crash."""
+    """A process that opens, segments, tiles and reads each file that it is told; fresh after a crash."""
 
     def __init__(self, folder):
         self._log, self._process, self._n_files = folder / "stderr.txt", None, None

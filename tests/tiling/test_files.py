@@ -231,10 +231,10 @@ def test_a_file_without_fingerprint_is_not_trusted(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_what_cannot_be_written_is_told_with_its_place(tmp_path, number):
-    with pytest.raises(WriteError, match=r"a\.bin: cannot be written.*free space"):
-        with replacing(tmp_path / "a.bin") as temporary:
-            temporary.write_bytes(b"half")
-            raise OSError(number, "as the system says it")
+    told = pytest.raises(WriteError, match=r"a\.bin: cannot be written.*free space")
+    with told, replacing(tmp_path / "a.bin") as temporary:
+        temporary.write_bytes(b"half")
+        raise OSError(number, "as the system says it")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -45,3 +45,16 @@ def data_dir() -> Path:
     if "SLIDEBAG_DATA" not in os.environ:
         pytest.skip("SLIDEBAG_DATA is not set")
     return Path(os.environ["SLIDEBAG_DATA"])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the slides be damaged for longer than the suite has time for."""
+    parser.addoption(
+        "--damage-s", type=float, default=3.0, help="seconds that each kind of slide is damaged and read"
+    )
+
+
+@pytest.fixture(scope="session")
+def damage_s(request) -> float:
+    """Seconds that each kind of slide is damaged and read."""
+    return request.config.getoption("--damage-s")

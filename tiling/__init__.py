@@ -9,7 +9,7 @@ from . import (  # noqa: F401  being imported files their formats in the registr
 from .array_reader import ArraySlide, OmeTiffSlide, OmeZarrSlide, PictureSlide
 from .background import glass_colour
 from .contact_sheet import CARD_PICTURE_PX, CARDS_A_SHEET, Card, contact_sheet
-from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, SlideError
+from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, SlideError, WriteError
 from .exchange import COORDS_FORMATS, CoordsFormat, Layout, export_grid, import_grid
 from .files import (
     fingerprint,
@@ -42,6 +42,7 @@ from .registry import Registry
 from .regrid import regrid
 from .slide import READERS, Resolution, Slide, Unsuited, open_slide
 from .tissue import TissueConfig, TissueMask, segment_tissue
+from .wsidicom_reader import WsiDicomSlide
 
 __all__ = [
     "CARDS_A_SHEET",
@@ -79,6 +80,8 @@ __all__ = [
     "TissueMask",
     "TissueQuality",
     "Unsuited",
+    "WriteError",
+    "WsiDicomSlide",
     "contact_sheet",
     "export_grid",
     "find_regions",

@@ -38,7 +38,11 @@ class ArraySlide(Slide):
         self.properties = {}
         self._stated = []
         self._open_arrays()
-        self._check()
+        try:
+            self._check()
+        except SlideError:
+            self.close()
+            raise
         rows, columns = self._axes.index("Y"), self._axes.index("X")
         self.level_sizes_px = tuple((a.shape[columns], a.shape[rows]) for a in self._arrays)
 
@@ -99,8 +103,12 @@ class OmeTiffSlide(ArraySlide):
     def _open_arrays(self) -> None:
         try:
             self._file = tifffile.TiffFile(self.path)
+        except DAMAGED as error:
+            raise Unsuited(f"{self.id}: tifffile does not open it ({error})") from error
+        try:
             is_ome = self._file.is_ome
         except DAMAGED as error:
+            self._file.close()
             raise Unsuited(f"{self.id}: tifffile does not open it ({error})") from error
         if not is_ome:
             self._file.close()

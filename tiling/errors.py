@@ -27,3 +27,7 @@ class FormatError(SlidebagError, ValueError):
 
 class ConfigError(SlidebagError, ValueError):
     """An option outside what it may be."""
+
+
+class WriteError(SlidebagError, OSError):
+    """A file that cannot be written: no space, no permission."""

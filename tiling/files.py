@@ -1,5 +1,6 @@
 """Whole files only: written beside their place, renamed into it; and the attributes all of ours carry."""
 
+import errno
 import hashlib
 import json
 import os
@@ -15,9 +16,12 @@ from typing import Any
 
 import h5py
 
-from .errors import FormatError
+from .errors import FormatError, SlidebagError, WriteError
 
 FORMAT_VERSION = 1
+_NOT_WRITABLE = {
+    getattr(errno, n) for n in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES") if hasattr(errno, n)
+}
 _STALE_AFTER_S = 3600  # a neighbour untouched for so long was left by a killed process
 
 
@@ -32,7 +36,26 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary neighbour of `path` that takes its place only if the block succeeds.
 
     So that a file exists means that it is whole.
+
+    Raises:
+        WriteError: there is no space, or no permission to write there.
     """
+    try:
+        with _beside(path) as temporary:
+            yield temporary
+    except SlidebagError:
+        raise
+    except OSError as error:
+        if error.errno is None or error.errno not in _NOT_WRITABLE:
+            raise
+        raise WriteError(
+            f"{path}: cannot be written ({os.strerror(error.errno)})",
+            hint="check free space and permissions, and call the same again: what is whole is kept",
+        ) from error
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     os.close(handle)

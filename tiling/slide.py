@@ -250,6 +250,7 @@ def open_slide(
         except Unsuited as reason:
             passed_over.append(f"{reader.reader}: {reason.message}")
         except SlideError as problem:
+            passed_over.append(f"{reader.reader}: {problem.message}")
             problems.append(problem)
         else:
             slide.passed_over = tuple(passed_over)

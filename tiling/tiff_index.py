@@ -67,11 +67,14 @@ def absurd_tiles(path: Path) -> str:
     To be asked before a library takes memory for such a tile: some end the process where they get none.
     """
     try:
+        file_bytes = path.stat().st_size
         with tifffile.TiffFile(path) as file:
             for page in _pages(file):
                 width, height, samples = page.tilewidth, page.tilelength, page.samplesperpixel
                 if page.is_tiled and (width * height > _MOST_TILE_PX or samples > _MOST_SAMPLES):
                     return f"tiles of {width} × {height} px, {samples} samples each"
+                if page.is_tiled and max(page.databytecounts, default=0) > file_bytes:
+                    return f"a tile of {max(page.databytecounts)} bytes in a file of {file_bytes}"
     except DAMAGED:
         return ""  # the reader will say what is wrong
     return ""

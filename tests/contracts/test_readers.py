@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from dicom_slides import write_dicom
 from PIL import Image
 
 from tiling import (
@@ -59,6 +60,7 @@ SAMPLES = {  # the suffix of a file that a reader opens, and what writes it; Non
     "ome-tiff": (".ome.tif", write_ome_tiff),
     "ome-zarr": (".zarr", write_ome_zarr),
     "picture": (".png", write_picture),
+    "wsidicom": (".dcm", write_dicom),
 }
 
 

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import pytest
 from tiling import (
     FormatError,
     GridConfig,
+    SlideError,
     TissueConfig,
+    WriteError,
     fingerprint,
     open_checked,
     read_array,
@@ -224,3 +227,18 @@ def test_damaged_files_are_refused(tmp_path, damage):
 
 def test_a_file_without_fingerprint_is_not_trusted(tmp_path):
     assert stored_fingerprint(make_file(tmp_path / "a.h5")) is None
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_what_cannot_be_written_is_told_with_its_place(tmp_path, number):
+    told = pytest.raises(WriteError, match=r"a\.bin: cannot be written.*free space")
+    with told, replacing(tmp_path / "a.bin") as temporary:
+        temporary.write_bytes(b"half")
+        raise OSError(number, "as the system says it")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_slide_that_cannot_be_read_is_no_matter_of_writing(tmp_path):
+    with pytest.raises(SlideError, match="broken"), replacing(tmp_path / "a.bin"):
+        raise SlideError("broken")
+    assert list(tmp_path.iterdir()) == []

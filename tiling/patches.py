@@ -40,6 +40,9 @@ def read_patches(slide: Slide, grid: TileGrid, *, batch: int = 64) -> Iterator[P
     regions = np.empty((part, read_px, read_px, 3), np.uint8)
     for start in range(0, len(grid), batch):
         coords = grid.coords[start : start + batch]
+        slide.expect(
+            grid.coords[start + batch : start + 2 * batch], grid.level, (read_px, read_px), scale=scale
+        )
         pixels = np.empty((len(coords), side, side, 3), np.uint8)
         unreadable = np.zeros(len(coords), bool)
         for first in range(0, len(coords), part):

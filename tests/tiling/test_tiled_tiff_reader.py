@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import tifffile
 
-from tiling import GridConfig, JpegTiffSlide, OpenSlideSlide, TissueMask, open_slide, read_patches, tile_slide
+from tiling import (
+    GridConfig,
+    OpenSlideSlide,
+    TiledTiffSlide,
+    TissueMask,
+    open_slide,
+    read_patches,
+    tile_slide,
+)
 
 REAL = [
     ("CMU-1-Small-Region.svs", None),  # RGB JPEG, shared tables, tiles of 240 px
@@ -88,7 +96,7 @@ def write(path, levels, *, tile=256, missing=(), broken=(), has_shared_tables=Fa
 
 def both(path, mpp=None):
     options = {"id": "a", "mpp": mpp, "fallback_mpp": None}
-    return JpegTiffSlide(path, **options), OpenSlideSlide(path, **options)
+    return TiledTiffSlide(path, **options), OpenSlideSlide(path, **options)
 
 
 def assert_same(path, mpp=None, *, seed=0, n=40):
@@ -185,7 +193,7 @@ def test_scaled_decoding_is_close_and_can_be_left(tmp_path, tile_mpp):
 
 
 def test_each_tile_is_decoded_once(tmp_path, monkeypatch):
-    import tiling.tile_cache as module
+    import tiling.tile_codec as module
 
     decoded = []
     real = module.simplejpeg.decode_jpeg

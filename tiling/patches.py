@@ -37,7 +37,7 @@ def read_patches(slide: Slide, grid: TileGrid, *, batch: int = 64) -> Iterator[P
     scale = _scale(slide, grid)
     read_px = round(grid.read_px / scale)
     part = max(1, min(batch, _REGION_BYTES // (read_px * read_px * 3)))
-    regions = np.empty((part, read_px, read_px, 3), np.uint8)
+    regions = np.empty((part if read_px != side else 0, read_px, read_px, 3), np.uint8)
     for start in range(0, len(grid), batch):
         coords = grid.coords[start : start + batch]
         slide.expect(

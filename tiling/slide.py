@@ -141,7 +141,7 @@ class Slide(ABC):
         return failed
 
     def expect(self, corners: np.ndarray, level: int, size_px: tuple[int, int], *, scale: int = 1) -> None:
-        """Be told what is read next, regions of `size_px` (width, height) / scale: it may be fetched meanwhile."""
+        """Be told the regions of the next `read_batch`: they may be fetched from the file meanwhile."""
         return
 
     def compressed_tile(self, x: int, y: int, level: int, side_px: int) -> bytes | None:

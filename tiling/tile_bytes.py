@@ -33,7 +33,8 @@ class TileBytes:
             if total > _AHEAD_BYTES:
                 break
             fresh.add(extent)
-        self._expected.append((fresh, self._thread.submit(self._read, sorted(fresh))))
+        if fresh:
+            self._expected.append((fresh, self._thread.submit(self._read, sorted(fresh))))
 
     def read(self, extents: Iterable[Extent]) -> dict[Extent, memoryview]:
         """Return the bytes of each extent; they are fewer, or none, where the file cannot be read."""

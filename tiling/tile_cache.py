@@ -14,11 +14,13 @@ from .tiff_index import TiledLevel
 from .tile_bytes import Extent, TileBytes
 from .tile_codec import TileCodec, UndecodableTile
 
-_LEAST_BYTES, _MOST_BYTES = 32 << 20, 256 << 20  # kept: the rows of tiles that regions touch, within these
-_PORTION_BYTES = 16 << 20  # decoded, and again compressed, before old tiles are let go
-_SLAB_BYTES = 8 << 20
+_MOST_BYTES = 256 << 20  # of tiles that are kept: two rows of a slide 160,000 px wide
+_COMPRESSED_BYTES = 16 << 20  # read before they are decoded
+_DECODED_BYTES = 48 << 20  # decoded before tiles no longer needed are let go
+_SLAB_BYTES = 4 << 20  # numpy asks for huge pages from here on
 
 _MOST_THREADS = 8
+_TILES_A_THREAD = 16
 _LEAST_SHARE = 4  # tiles that are worth a thread
 
 Piece = tuple[int, slice, slice, slice, slice]  # a region, its rows and columns, the tile's rows and columns
@@ -71,36 +73,58 @@ class TileCache:
         self._bytes.expect(self._levels[level].extents(missing))
 
     def spread(
-        self, level: int, scale: int, uses: Mapping[int, Sequence[Piece]], out: np.ndarray
+        self,
+        level: int,
+        scale: int,
+        uses: Mapping[int, Sequence[Piece]],
+        out: np.ndarray,
+        *,
+        least_bytes: int,
     ) -> list[int]:
         """Put tiles where they are used in `out`, uint8 (n, h, w, 3); return the numbers of broken ones.
 
-        They are taken in the file's order, some at a time, on all cores that this process may use.
+        They are read in the file's order and decoded on all cores that this process may use. Kept are
+        as many as the regions beside each other touch, or `least_bytes` if that is more.
         """
-        of, lost, numbers = self._levels[level], [], list(uses)
+        of, lost = self._levels[level], []
         size = (of.tile_px[1] // scale, of.tile_px[0] // scale, 3)
-        in_order = sorted(zip(of.extents(numbers), numbers, strict=True))
-        for portion in _portions(in_order, max(1, _PORTION_BYTES // math.prod(size))):
-            read = self._bytes.read(e for e, number in portion if (level, scale, number) not in self._tiles)
-            jobs = []
-            for extent, number in portion:
-                tile, pieces = self._tiles.get((level, scale, number)), uses[number]
-                if tile is not None:
-                    self._tiles.move_to_end((level, scale, number))
-                elif (tile := _own_place(pieces, out, size)) is not None:
-                    pieces = ()
-                else:
-                    tile = self._buffer(size)
-                jobs.append(_Job(number, tile, read.get(extent), pieces))
-            done = self._run(of.codec, jobs, scale, out)
-            for job, is_done in zip(jobs, done, strict=True):
-                if not is_done:
-                    lost.append(job.number)
-                if job.compressed is not None and job.pieces:
-                    self._keep((level, scale, job.number), job.tile, is_done)
-            rows = out.shape[1] // size[0] + 2  # that regions touch which are not read before the next row is
-            self._trim(rows * of.offsets.shape[1] * math.prod(size))
+        n_rows = out.shape[1] // size[0] + 2
+        bound = min(max(n_rows * of.offsets.shape[1] * math.prod(size), least_bytes), _MOST_BYTES)
+        most = max(1, min(_TILES_A_THREAD * self._n_threads, _DECODED_BYTES // math.prod(size)))
+        missing = self._spread_kept(level, scale, uses, out)
+        for portion in _portions(sorted(zip(of.extents(missing), missing, strict=True))):
+            read = self._bytes.read(extent for extent, _ in portion)
+            for start in range(0, len(portion), most):
+                jobs = []
+                for extent, number in portion[start : start + most]:
+                    own = _own_place(uses[number], out, size)
+                    tile, pieces = (self._buffer(size), uses[number]) if own is None else (own, ())
+                    jobs.append(_Job(number, tile, read[extent], pieces))
+                for job, is_done in zip(jobs, self._run(of.codec, jobs, scale, out), strict=True):
+                    if not is_done:
+                        lost.append(job.number)
+                    if job.pieces and is_done:
+                        self._tiles[level, scale, job.number] = job.tile
+                        self._kept_bytes += job.tile.nbytes
+                    elif job.pieces:
+                        self._spare[size].append(job.tile)
+                self._trim(bound)
         return lost
+
+    def _spread_kept(
+        self, level: int, scale: int, uses: Mapping[int, Sequence[Piece]], out: np.ndarray
+    ) -> list[int]:
+        """Put those tiles where they are used that are there; return the numbers of the others."""
+        jobs, missing = [], []
+        for number, pieces in uses.items():
+            tile = self._tiles.get((level, scale, number))
+            if tile is None:
+                missing.append(number)
+            else:
+                self._tiles.move_to_end((level, scale, number))
+                jobs.append(_Job(number, tile, None, pieces))
+        self._run(self._levels[level].codec, jobs, scale, out)
+        return missing
 
     def _run(self, codec: TileCodec, jobs: list[_Job], scale: int, out: np.ndarray) -> list[bool]:
         """Decode and copy; return which tiles could be decoded."""
@@ -108,33 +132,25 @@ class TileCache:
         def run(some: list[_Job]) -> list[bool]:
             return [_decode_and_copy(codec, job, scale, out) for job in some]
 
-        share = max(_LEAST_SHARE, -(-len(jobs) // (2 * self._n_threads)))
+        share = max(_LEAST_SHARE, -(-len(jobs) // (4 * self._n_threads)))
         if self._n_threads == 1 or len(jobs) <= share:
             return run(jobs)
         # a few long jobs: handing over each tile would cost as much as decoding it
         shares = [jobs[start : start + share] for start in range(0, len(jobs), share)]
         return [is_done for done in self._threads.map(run, shares) for is_done in done]
 
-    def _keep(self, key: tuple[int, int, int], tile: np.ndarray, is_whole: bool) -> None:
-        if is_whole:
-            self._tiles[key] = tile
-            self._kept_bytes += tile.nbytes
-        else:
-            self._spare[tile.shape].append(tile)
-
-    def _trim(self, needed_bytes: int) -> None:
-        """Let go of the tiles not used for longest, down to the bound."""
-        bound = min(max(needed_bytes, _LEAST_BYTES), _MOST_BYTES)
+    def _trim(self, bound: int) -> None:
+        """Let go of the tiles not used for longest, down to so many bytes."""
         while self._kept_bytes > bound:
             _, tile = self._tiles.popitem(last=False)
             self._kept_bytes -= tile.nbytes
             self._spare[tile.shape].append(tile)
 
     def _buffer(self, size: tuple[int, int, int]) -> np.ndarray:
-        """Room for a tile: used again, as fresh memory costs half as much as decoding; else of a large piece."""
+        """Room for a tile, used before or of a large piece: fresh pages cost half as much as decoding."""
         spare = self._spare.setdefault(size, [])
         if not spare:
-            spare.extend(np.empty((max(1, _SLAB_BYTES // math.prod(size)), *size), np.uint8))
+            spare.extend(np.empty((max(1, -(-_SLAB_BYTES // math.prod(size))), *size), np.uint8))
         return spare.pop()
 
     def close(self) -> None:
@@ -157,7 +173,7 @@ def _decode_and_copy(codec: TileCodec, job: _Job, scale: int, out: np.ndarray) -
         to_columns,
         rows,
         columns,
-    ) in job.pieces:  # while the tile is in the processor's cache
+    ) in job.pieces:  # while the tile is in a near cache
         out[region, to_rows, to_columns] = job.tile[rows, columns]
     return True
 
@@ -171,16 +187,15 @@ def _own_place(pieces: Sequence[Piece], out: np.ndarray, size: tuple[int, int, i
     return region if region.flags.c_contiguous else None
 
 
-def _portions(tiles: list[tuple[Extent, int]], most: int) -> Iterator[list[tuple[Extent, int]]]:
-    """Runs of at most `most` tiles, whose bytes in the file are bounded too, or one tile alone."""
+def _portions(tiles: list[tuple[Extent, int]]) -> Iterator[list[tuple[Extent, int]]]:
+    """Runs of tiles whose bytes in the file are read together, or one tile alone."""
     run, total = [], 0
     for tile in tiles:
-        count = tile[0][1]
-        if run and (len(run) == most or total + count > _PORTION_BYTES):
+        if run and total + tile[0][1] > _COMPRESSED_BYTES:
             yield run
             run, total = [], 0
         run.append(tile)
-        total += count
+        total += tile[0][1]
     if run:
         yield run
 

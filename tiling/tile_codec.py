@@ -14,7 +14,7 @@ class UndecodableTile(Exception):
 
 
 class TileCodec(ABC):
-    """How the tiles of a level become pixels; `scales` are what it decodes to for less than the whole costs."""
+    """How the tiles of a level become pixels; `scales` are those that it decodes to for less."""
 
     scales: tuple[int, ...] = (1,)
 

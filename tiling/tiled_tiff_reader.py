@@ -15,6 +15,7 @@ from .tile_codec import UndecodableTile
 
 _VENDORS = ("aperio", "generic-tiff", "philips")  # whose levels are plain images of tiles
 _LARGE_PX = 512
+_SCATTERED_BYTES = 32 << 20  # of tiles to keep where regions do not go down the slide
 
 
 @READERS.register("tiled-tiff")
@@ -98,7 +99,8 @@ class TiledTiffSlide(OpenSlideSlide):
         out[((starts < 0) | (starts + size > border)).any(1)] = self._background
         uses = _uses(self._levels[level], starts, (out.shape[2], out.shape[1]), scale)
         failed = np.zeros(len(corners), bool)
-        for number in self._tiles.spread(level, scale, uses, out):
+        least_bytes = 0 if (np.diff(starts[:, 1]) >= 0).all() else _SCATTERED_BYTES
+        for number in self._tiles.spread(level, scale, uses, out, least_bytes=least_bytes):
             failed[[piece[0] for piece in uses[number]]] = True
         for row in np.flatnonzero(failed).tolist():
             failed[row] = not self._read_slowly(corners[row].tolist(), level, out[row], scale)
@@ -142,7 +144,7 @@ class TiledTiffSlide(OpenSlideSlide):
         for y in range(0, height, rows):
             part = out[y : y + rows]
             corner = np.array([[0, round(y * scale * self.downsamples[level])]])
-            below = corner + [0, round(rows * scale * self.downsamples[level])]
+            below = np.array([[0, round((y + rows) * scale * self.downsamples[level])]])
             self.expect(below, level, (width, min(rows, height - y - rows)), scale=scale)
             if self.read_batch(corner, level, part[None], scale=scale).any():
                 raise SlideError(
@@ -185,7 +187,7 @@ def _uses(of: TiledLevel, starts: np.ndarray, size_px: tuple[int, int], scale: i
 
 
 def _cuts(start: int, length: int, tile: int, border: int) -> list[tuple[int, slice, slice]]:
-    """Which rows, or columns, of tiles a run of pixels touches; where each goes in the run, and what of it."""
+    """Which rows, or columns, of tiles a run of pixels touches, where in it each goes, and what of it."""
     first, last = max(start, 0), min(start + length, border)
     cuts = []
     for number in range(first // tile, -(-last // tile) if first < last else 0):

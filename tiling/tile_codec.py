@@ -78,7 +78,7 @@ class Jpeg2000Codec(TileCodec):
         if _codestream_size(compressed) != (*out.shape[1::-1], 3):  # before memory is taken for it
             raise UndecodableTile
         try:
-            imagecodecs.jpeg2k_decode(compressed, numthreads=1, out=out)
+            imagecodecs.jpeg2k_decode(bytes(compressed), numthreads=1, out=out)
         except (imagecodecs.Jpeg2kError, ValueError) as error:
             raise UndecodableTile from error
         if self._is_ycbcr:

@@ -143,8 +143,9 @@ class TiledTiffSlide(OpenSlideSlide):
         rows = self._levels[level].tile_px[1] // scale
         for y in range(0, height, rows):
             part = out[y : y + rows]
-            corner = np.array([[0, round(y * scale * self.downsamples[level])]])
-            below = np.array([[0, round((y + rows) * scale * self.downsamples[level])]])
+            corner, below = (
+                np.array([[0, round(top * scale * self.downsamples[level])]]) for top in (y, y + rows)
+            )
             self.expect(below, level, (width, min(rows, height - y - rows)), scale=scale)
             if self.read_batch(corner, level, part[None], scale=scale).any():
                 raise SlideError(

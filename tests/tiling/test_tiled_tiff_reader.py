@@ -22,6 +22,7 @@ REAL = [
     ("CMU-1-Small-Region.jpeg.tiff", 0.5),
     ("C3L-00601-26_from_dzi.tif", 0.5),
     ("idc_14082_4mpp.tif", None),
+    ("tcga-cr-7395-01a-01-ts1.svs", 0.5),  # JPEG 2000
 ]
 
 
@@ -94,6 +95,32 @@ def write(path, levels, *, tile=256, missing=(), broken=(), has_shared_tables=Fa
     return path
 
 
+def write_jpeg2000(path, levels, *, tile=256, is_ycbcr=False, broken=()):
+    """Write pictures as an Aperio slide of JPEG 2000 tiles; their samples are taken for YCbCr if told so."""
+    with tifffile.TiffWriter(path) as file:
+        for number, level in enumerate(levels):
+            height, width = level.shape[:2]
+            streams = []
+            for k, (y, x) in enumerate(itertools.product(range(0, height, tile), range(0, width, tile))):
+                part = level[y : y + tile, x : x + tile]
+                part = np.pad(part, ((0, tile - len(part)), (0, tile - part.shape[1]), (0, 0)), mode="edge")
+                stream = imagecodecs.jpeg2k_encode(part, level=40, codecformat="j2k", mct=not is_ycbcr)
+                is_broken = number == 0 and k in broken
+                streams.append(stream[:30] + bytes(len(stream) - 30) if is_broken else stream)
+            file.write(
+                iter(streams),
+                shape=level.shape,
+                dtype=np.uint8,
+                tile=(tile, tile),
+                photometric="rgb",
+                compression=33003 if is_ycbcr else 33005,
+                description=f"Aperio Image Library slidebag\r\n{width}x{height}|AppMag = 20|MPP = 0.5",
+                metadata=None,
+                software=False,
+            )
+    return path
+
+
 def both(path, mpp=None):
     options = {"id": "a", "mpp": mpp, "fallback_mpp": None}
     return TiledTiffSlide(path, **options), OpenSlideSlide(path, **options)
@@ -138,6 +165,29 @@ def test_pixels_are_openslides(tmp_path, size, kind):
 def test_levels_and_tile_sizes(tmp_path):
     whole = picture(1024, 1536)
     assert_same(write(tmp_path / "a.tif", [whole, whole[::2, ::2], whole[::4, ::4]], tile=128))
+
+
+@pytest.mark.parametrize("is_ycbcr", [False, True])
+def test_jpeg_2000_is_openslides(tmp_path, is_ycbcr):
+    whole = picture(700, 1000) if not is_ycbcr else np.random.default_rng(0).integers(0, 256, (700, 1000, 3))
+    whole = whole.astype(np.uint8)  # all colours, also those that no RGB has
+    path = write_jpeg2000(tmp_path / "a.svs", [whole, whole[::2, ::2]], is_ycbcr=is_ycbcr)
+    with open_slide(path) as slide:
+        assert slide.reader == "tiled-tiff"
+        assert slide.scales == (1,)
+        assert slide.compressed_tile(0, 0, 0, 256) is None  # is no JPEG
+    assert_same(path)
+
+
+def test_a_broken_jpeg_2000_tile_costs_no_other(tmp_path):
+    fast, slow = both(write_jpeg2000(tmp_path / "a.svs", [picture(1024, 1024)], broken=(5,)))
+    with fast, slow:
+        corners = np.array(list(itertools.product(range(0, 801, 200), repeat=2)))
+        ours, theirs = (np.zeros((len(corners), 200, 200, 3), np.uint8) for _ in range(2))
+        lost = fast.read_batch(corners, 0, ours)
+        np.testing.assert_array_equal(lost, slow.read_batch(corners, 0, theirs))
+        np.testing.assert_array_equal(ours[~lost], theirs[~lost])
+        assert 0 < lost.sum() < 10
 
 
 def test_a_slide_written_by_slidebag(phantom):
@@ -206,6 +256,38 @@ def test_each_tile_is_decoded_once(tmp_path, monkeypatch):
         for _ in read_patches(slide, everywhere(slide, tile_px=200), batch=7):
             pass
     assert len(decoded) == len(set(decoded)) == 64
+
+
+class CountedFile:
+    """A file that keeps where it was read."""
+
+    def __init__(self, file):
+        self._file, self.offsets = file, []
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def read(self, count):
+        self.offsets.append(self._file.tell())
+        return self._file.read(count)
+
+
+@pytest.mark.parametrize(("config", "most"), [({"tile_px": 256}, 10), ({"tile_px": 200}, 20)])
+def test_a_grid_is_read_forward_by_few_large_reads(tmp_path, config, most):
+    with open_slide(write(tmp_path / "a.tif", [picture(2048, 2048)])) as slide:
+        grid = everywhere(slide, **config)
+        file = slide._tiles._bytes._file = CountedFile(slide._tiles._bytes._file)
+        n_read = sum(len(p) for p in read_patches(slide, grid, batch=16))
+    assert n_read == len(grid)
+    assert 1 < len(file.offsets) <= most  # of 64 tiles
+    assert file.offsets == sorted(set(file.offsets))
+
+
+def test_a_grid_to_the_end_keeps_few_tiles(tmp_path):
+    with open_slide(write(tmp_path / "a.tif", [picture(4096, 512)])) as slide:
+        for _ in read_patches(slide, everywhere(slide, tile_px=200), batch=7):
+            pass
+        assert len(slide._tiles._tiles) <= 6  # two columns in two rows, and one below
 
 
 @pytest.mark.parametrize("mpp", [0.5, 4.0, 8.0, 40.0])

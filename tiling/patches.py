@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from .fresh_memory import empty_pixels
 from .grid import TileGrid
 from .slide import Slide
 
@@ -43,7 +44,7 @@ def read_patches(slide: Slide, grid: TileGrid, *, batch: int = 64) -> Iterator[P
         coords = grid.coords[start : start + batch]
         ahead = grid.coords[start + batch : start + 2 * batch]
         slide.expect(ahead, grid.level, (read_px, read_px), scale=scale)
-        pixels = np.empty((len(coords), side, side, 3), np.uint8)
+        pixels = empty_pixels((len(coords), side, side, 3))
         unreadable = np.zeros(len(coords), bool)
         for first in range(0, len(coords), part):
             rows = slice(first, min(first + part, len(coords)))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .fresh_memory import empty_pixels
 from .tiff_index import TiledLevel
 from .tile_bytes import Extent, TileBytes
 from .tile_codec import TileCodec, UndecodableTile
@@ -17,7 +18,7 @@ from .tile_codec import TileCodec, UndecodableTile
 _MOST_BYTES = 256 << 20  # of tiles that are kept: two rows of a slide 160,000 px wide
 _COMPRESSED_BYTES = 16 << 20  # read before they are decoded
 _DECODED_BYTES = 48 << 20  # decoded before tiles no longer needed are let go
-_SLAB_BYTES = 4 << 20  # numpy asks for huge pages from here on
+_SLAB_BYTES = 8 << 20  # of fresh memory at a time
 
 _MOST_THREADS = 8
 _TILES_A_THREAD = 16
@@ -88,7 +89,7 @@ class TileCache:
         """
         of, lost = self._levels[level], []
         size = (of.tile_px[1] // scale, of.tile_px[0] // scale, 3)
-        n_rows = out.shape[1] // size[0] + 2
+        n_rows = -(-(out.shape[1] - 1) // size[0]) + 1
         bound = min(max(n_rows * of.offsets.shape[1] * math.prod(size), least_bytes), _MOST_BYTES)
         most = max(1, min(_TILES_A_THREAD * self._n_threads, _DECODED_BYTES // math.prod(size)))
         missing = self._spread_kept(level, scale, uses, out)
@@ -150,7 +151,7 @@ class TileCache:
         """Room for a tile, used before or of a large piece: fresh pages cost half as much as decoding."""
         spare = self._spare.setdefault(size, [])
         if not spare:
-            spare.extend(np.empty((max(1, -(-_SLAB_BYTES // math.prod(size))), *size), np.uint8))
+            spare.extend(empty_pixels((max(1, _SLAB_BYTES // math.prod(size)), *size)))
         return spare.pop()
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """A large slide for measurements: drawn tissue in each tile, without drawing or holding it all."""
 
 import itertools
+from functools import cache
 from pathlib import Path
 
 import imagecodecs
@@ -13,13 +14,18 @@ TILE_PX = 256
 _DRAWN_PX = 4096
 
 
-def write_large_slide(path: Path, size_px: tuple[int, int], *, quality: int = 85, seed: int = 0) -> Path:
-    """Write a JPEG-tiled slide of `size_px` (width, height) at 0.5 µm/px, its tiles cut from one phantom."""
+@cache
+def _streams(quality: int, seed: int) -> list[bytes]:
     config = PhantomConfig(size_px=(_DRAWN_PX, _DRAWN_PX), tumour_share=0.2, seed=seed)
     pixels = render_phantom(config).pixels
     places = itertools.product(range(0, _DRAWN_PX, TILE_PX), repeat=2)
     tiles = [pixels[y : y + TILE_PX, x : x + TILE_PX] for y, x in places]
-    streams = [imagecodecs.jpeg8_encode(t, quality, colorspace="RGB", subsampling="420") for t in tiles]
+    return [imagecodecs.jpeg8_encode(t, quality, colorspace="RGB", subsampling="420") for t in tiles]
+
+
+def write_large_slide(path: Path, size_px: tuple[int, int], *, quality: int = 85, seed: int = 0) -> Path:
+    """Write a JPEG-tiled slide of `size_px` (width, height) at 0.5 µm/px, its tiles cut from one phantom."""
+    streams = _streams(quality, seed)
     width, height = size_px
     n_tiles = -(-width // TILE_PX) * -(-height // TILE_PX)
     order = np.random.default_rng(seed).integers(len(streams), size=n_tiles)

@@ -26,7 +26,6 @@ from .grid import GridConfig, TileGrid, grid_fingerprint, tile_slide
 from .grid_file import grid_attributes, load_grid, save_grid, write_coords
 from .grid_summary import GridSummary, load_summary, load_thumbnail
 from .heatmap import Heatmap, paint
-from .jpeg_reader import JpegTiffSlide
 from .legend import Legend
 from .openslide_reader import OpenSlideSlide
 from .overlay import OverlayConfig, overlay, overlay_fingerprint, slide_picture, write_overlay
@@ -41,6 +40,7 @@ from .regions import Regions, find_regions, keep_regions
 from .registry import Registry
 from .regrid import regrid
 from .slide import READERS, Resolution, Slide, Unsuited, open_slide
+from .tiled_tiff_reader import TiledTiffSlide
 from .tissue import TissueConfig, TissueMask, segment_tissue
 from .wsidicom_reader import WsiDicomSlide
 
@@ -57,7 +57,6 @@ __all__ = [
     "GridConfig",
     "GridSummary",
     "Heatmap",
-    "JpegTiffSlide",
     "Layout",
     "Legend",
     "OmeTiffSlide",
@@ -76,6 +75,7 @@ __all__ = [
     "SlideError",
     "SlidebagError",
     "TileGrid",
+    "TiledTiffSlide",
     "TissueConfig",
     "TissueMask",
     "TissueQuality",

@@ -25,11 +25,7 @@ class OpenSlideSlide(Slide):
 
     def __init__(self, path: Path, *, id: str, mpp: float | None, fallback_mpp: float | None) -> None:
         super().__init__(path, id=id, mpp=mpp, fallback_mpp=fallback_mpp)
-        if absurd := absurd_tiles(self.path):
-            raise SlideError(
-                f"{self.id}: states {absurd}",
-                hint="copy the file again from its source; its header is damaged",
-            )
+        self._look_at_header()
         self._is_closed = False
         self._handle = self._open()
         try:
@@ -44,6 +40,13 @@ class OpenSlideSlide(Slide):
             ) from error
         background = self.properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF")
         self._background = tuple(bytes.fromhex(background))
+
+    def _look_at_header(self) -> None:
+        if absurd := absurd_tiles(self.path):
+            raise SlideError(
+                f"{self.id}: states {absurd}",
+                hint="copy the file again from its source; its header is damaged",
+            )
 
     def _open(self) -> openslide.OpenSlide:
         try:

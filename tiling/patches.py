@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from .fresh_memory import empty_pixels
 from .grid import TileGrid
 from .slide import Slide
 
@@ -37,10 +38,13 @@ def read_patches(slide: Slide, grid: TileGrid, *, batch: int = 64) -> Iterator[P
     scale = _scale(slide, grid)
     read_px = round(grid.read_px / scale)
     part = max(1, min(batch, _REGION_BYTES // (read_px * read_px * 3)))
-    regions = np.empty((part, read_px, read_px, 3), np.uint8)
+    regions = np.empty((part if read_px != side else 0, read_px, read_px, 3), np.uint8)
+    slide.expect(grid.coords[:batch], grid.level, (read_px, read_px), scale=scale)
     for start in range(0, len(grid), batch):
         coords = grid.coords[start : start + batch]
-        pixels = np.empty((len(coords), side, side, 3), np.uint8)
+        ahead = grid.coords[start + batch : start + 2 * batch]
+        slide.expect(ahead, grid.level, (read_px, read_px), scale=scale)
+        pixels = empty_pixels((len(coords), side, side, 3))
         unreadable = np.zeros(len(coords), bool)
         for first in range(0, len(coords), part):
             rows = slice(first, min(first + part, len(coords)))

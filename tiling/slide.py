@@ -138,7 +138,7 @@ class Slide(ABC):
         Args:
             corners: int64 (n, 2), (x, y) at level 0.
             level: the level that is read.
-            out: uint8 (n, h, w, 3), filled; what could not be read is left as it was.
+            out: uint8 (n, h, w, 3), filled; what could not be read holds anything.
             scale: one of `scales`; the regions are h x scale by w x scale pixels of the level.
         """
         failed = np.zeros(len(corners), bool)
@@ -148,6 +148,10 @@ class Slide(ABC):
             except SlideError:
                 failed[row] = True
         return failed
+
+    def expect(self, corners: np.ndarray, level: int, size_px: tuple[int, int], *, scale: int = 1) -> None:
+        """Be told the regions of the next `read_batch`: they may be fetched from the file meanwhile."""
+        return
 
     def compressed_tile(self, x: int, y: int, level: int, side_px: int) -> bytes | None:
         """Return the JPEG that the file holds of just this square, None where there is none."""

@@ -1,17 +1,21 @@
-"""Where the compressed tiles of a JPEG-tiled TIFF lie, so that they can be decoded without a TIFF library."""
+"""Where the compressed tiles of a TIFF lie, so that they can be decoded without a TIFF library."""
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
-_TILE_SIDES_PX = range(16, 4097)
+from .tile_codec import Jpeg2000Codec, JpegCodec, TileCodec
+
+_TILE_SIDES_PX = range(16, 4097, 8)
 _MOST_TILE_PX, _MOST_SAMPLES = 1 << 26, 64
 _MAX_TILES = 1 << 24  # a slide of a million pixels a side in tiles of 256
 _MAX_TILE_BYTES = 1 << 26
-_PHOTOMETRIC_TRANSFORM = {tifffile.PHOTOMETRIC.RGB: 0, tifffile.PHOTOMETRIC.YCBCR: 1}
+_JPEG, _JPEG_2000_YCBCR, _JPEG_2000_RGB = 7, 33003, 33005  # the latter two are Aperio's
+_IS_YCBCR = {tifffile.PHOTOMETRIC.RGB: False, tifffile.PHOTOMETRIC.YCBCR: True}
 
 
 # what tifffile raises on damaged headers
@@ -29,34 +33,39 @@ class NotIndexable(Exception):
 class TiledLevel:
     """The tiles of one image of a TIFF: `offsets` and `byte_counts` int64 (rows, columns), 0 where missing.
 
-    `size_px` and `tile_px` are (width, height). `head` is what goes before a tile's own segments:
-    start of image, the Adobe marker that states the colour transform, and the shared tables.
+    `size_px` and `tile_px` are (width, height); tiles are numbered row by row.
     """
 
     size_px: tuple[int, int]
     tile_px: tuple[int, int]
     offsets: np.ndarray
     byte_counts: np.ndarray
-    head: bytes
+    codec: TileCodec
 
     def __repr__(self) -> str:
         rows, columns = self.offsets.shape
         return f"TiledLevel({self.size_px[0]} × {self.size_px[1]} px, {columns} × {rows} tiles)"
 
-    def stream(self, compressed: bytes) -> bytes:
-        """Return a whole JPEG stream of a tile's bytes as they are in the file."""
-        return self.head + compressed[2:]  # without its own start of image
+    def extents(self, numbers: Sequence[int]) -> list[tuple[int, int]]:
+        """Return where tiles begin in the file and how many bytes they have, 0 where they are missing."""
+        places = np.asarray(numbers, np.int64)
+        offsets, counts = self.offsets.ravel()[places], self.byte_counts.ravel()[places]
+        return list(zip(offsets.tolist(), counts.tolist(), strict=True))
 
 
 def index_tiles(path: Path) -> list[TiledLevel]:
-    """Return the JPEG-tiled images of a TIFF in the file's order.
+    """Return the tiled images of a TIFF that can be decoded here, in the file's order.
 
     Raises:
         NotIndexable: the file is no TIFF, or states sizes or places that cannot be.
     """
     try:
+        file_bytes = path.stat().st_size
         with tifffile.TiffFile(path) as file:
-            return [_level(page, path.stat().st_size) for page in _pages(file) if _is_jpeg_tiled(page)]
+            pages = _pages(file)
+            if absurd := _absurd_tiles(pages, file_bytes):
+                raise NotIndexable(f"states {absurd}")
+            return [_level(page, file_bytes) for page in pages if _is_decodable(page)]
     except DAMAGED as error:
         raise NotIndexable(f"tifffile cannot list its tiles ({error})") from error
 
@@ -69,14 +78,18 @@ def absurd_tiles(path: Path) -> str:
     try:
         file_bytes = path.stat().st_size
         with tifffile.TiffFile(path) as file:
-            for page in _pages(file):
-                width, height, samples = page.tilewidth, page.tilelength, page.samplesperpixel
-                if page.is_tiled and (width * height > _MOST_TILE_PX or samples > _MOST_SAMPLES):
-                    return f"tiles of {width} × {height} px, {samples} samples each"
-                if page.is_tiled and max(page.databytecounts, default=0) > file_bytes:
-                    return f"a tile of {max(page.databytecounts)} bytes in a file of {file_bytes}"
+            return _absurd_tiles(_pages(file), file_bytes)
     except DAMAGED:
         return ""  # the reader will say what is wrong
+
+
+def _absurd_tiles(pages: list[tifffile.TiffPage], file_bytes: int) -> str:
+    for page in pages:
+        width, height, samples = page.tilewidth, page.tilelength, page.samplesperpixel
+        if page.is_tiled and (width * height > _MOST_TILE_PX or samples > _MOST_SAMPLES):
+            return f"tiles of {width} × {height} px, {samples} samples each"
+        if page.is_tiled and max(page.databytecounts, default=0) > file_bytes:
+            return f"a tile of {max(page.databytecounts)} bytes in a file of {file_bytes}"
     return ""
 
 
@@ -84,13 +97,13 @@ def _pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
     return [page for page in file.pages if isinstance(page, tifffile.TiffPage)]
 
 
-def _is_jpeg_tiled(page: tifffile.TiffPage) -> bool:
-    return page.is_tiled and page.compression == tifffile.COMPRESSION.JPEG
+def _is_decodable(page: tifffile.TiffPage) -> bool:
+    return page.is_tiled and page.compression in (_JPEG, _JPEG_2000_YCBCR, _JPEG_2000_RGB)
 
 
 def _level(page: tifffile.TiffPage, file_bytes: int) -> TiledLevel:
-    transform = _PHOTOMETRIC_TRANSFORM.get(tifffile.PHOTOMETRIC(page.photometric))
-    if transform is None or page.samplesperpixel != 3 or page.bitspersample != 8:
+    is_ycbcr = _IS_YCBCR.get(tifffile.PHOTOMETRIC(page.photometric))
+    if is_ycbcr is None or page.samplesperpixel != 3 or page.bitspersample != 8:
         raise NotIndexable(
             f"its tiles are {page.samplesperpixel} x {page.bitspersample} bit, no RGB or YCbCr"
         )
@@ -107,11 +120,8 @@ def _level(page: tifffile.TiffPage, file_bytes: int) -> TiledLevel:
     byte_counts = np.array(page.databytecounts, np.int64).reshape(shape)
     if byte_counts.max() > _MAX_TILE_BYTES or (offsets + byte_counts).max() > file_bytes:
         raise NotIndexable("lists tiles beyond the end of the file")
-    head = _head(transform, page.jpegtables or b"")
-    return TiledLevel((width, height), (tile_width, tile_height), offsets, byte_counts, head)
-
-
-def _head(transform: int, tables: bytes) -> bytes:
-    """Without the Adobe marker decoders guess the colours, and Aperio's RGB tiles would turn green."""
-    adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform])
-    return b"\xff\xd8" + adobe + tables[2:-2]  # without start and end of image
+    if page.compression == _JPEG:
+        codec = JpegCodec(page.jpegtables or b"", is_ycbcr=is_ycbcr)
+    else:  # which says the colours itself
+        codec = Jpeg2000Codec(is_ycbcr=page.compression == _JPEG_2000_YCBCR)
+    return TiledLevel((width, height), (tile_width, tile_height), offsets, byte_counts, codec)

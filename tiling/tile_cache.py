@@ -1,136 +1,204 @@
-"""Decoded tiles of a JPEG-tiled TIFF: each decoded once, kept while they may be needed, within bounds."""
+"""Decoded tiles of a TIFF: each decoded once, kept while they may be needed, within bounds."""
 
+import math
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
-import simplejpeg
 
+from .fresh_memory import empty_pixels
 from .tiff_index import TiledLevel
+from .tile_bytes import Extent, TileBytes
+from .tile_codec import TileCodec, UndecodableTile
 
-SCALES = (1, 2, 4, 8)  # decoding to 1/scale costs less: the decoder leaves out the finest waves
-_CACHE_BYTES = 256 << 20  # two rows of tiles of a slide 100,000 px wide, and more
+_MOST_BYTES = 256 << 20  # of tiles that are kept: two rows of a slide 160,000 px wide
+_COMPRESSED_BYTES = 16 << 20  # read before they are decoded
+_DECODED_BYTES = 48 << 20  # decoded before tiles no longer needed are let go
+_SLAB_BYTES = 8 << 20  # of fresh memory at a time
 
 _MOST_THREADS = 8
+_TILES_A_THREAD = 16
 _LEAST_SHARE = 4  # tiles that are worth a thread
 
-Place = tuple[int, int, int, int]  # level, row, column, scale
-Job = tuple[Place, np.ndarray]  # a tile and where it is decoded to
+Piece = tuple[int, slice, slice, slice, slice]  # a region, its rows and columns, the tile's rows and columns
 
 
-class UndecodableTile(Exception):
-    """A tile that is missing or broken."""
+@dataclass(slots=True)
+class _Job:
+    """A tile, decoded if it has no bytes; and where it goes, nowhere if it is decoded where it is wanted."""
+
+    number: int
+    tile: np.ndarray
+    compressed: memoryview | None
+    pieces: Sequence[Piece]
 
 
 class TileCache:
-    """Tiles by place, decoded from the file on demand; not more than 256 MB of them are kept."""
+    """Tiles by level, scale and number, decoded from the file on demand; at most 256 MB of them are kept."""
 
     def __init__(self, path: Path, levels: list[TiledLevel]) -> None:
         self._levels = levels
-        self._file = path.open("rb", buffering=0)
+        self._bytes = TileBytes(path)
         self._n_threads = min(_MOST_THREADS, _n_cores())
-        self._lock = Lock()  # a place in the file belongs to one thread at a time
-        self._tiles: OrderedDict[Place, np.ndarray] = OrderedDict()
+        self._threads = ThreadPoolExecutor(self._n_threads, "decode")
+        self._tiles: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
         self._spare: dict[tuple[int, ...], list[np.ndarray]] = {}
-        self._bytes = 0
+        self._kept_bytes = 0
 
-    def decode(self, place: Place, out: np.ndarray | None = None) -> np.ndarray:
-        """Decode the tile of `place` into `out`, contiguous uint8 (h, w, 3); whole, also beyond the border.
+    def decode(self, level: int, number: int) -> np.ndarray:
+        """Return a tile, uint8 (h, w, 3); whole, also beyond the border.
 
         Raises:
             UndecodableTile: it is missing in the file, or damaged.
         """
-        level, row, column, scale = place
-        width, height = (side // scale for side in self._levels[level].tile_px)
-        stream = self.stream(level, row, column)
-        if stream is None:
-            raise UndecodableTile
-        out = np.empty((height, width, 3), np.uint8) if out is None else out
-        try:
-            pixels = simplejpeg.decode_jpeg(
-                stream, "RGB", min_width=width, min_height=height, min_factor=scale, buffer=out
-            )
-        except ValueError as error:
-            raise UndecodableTile from error
-        if pixels.shape != (height, width, 3):
-            raise UndecodableTile
-        return pixels
-
-    def stream(self, level: int, row: int, column: int) -> bytes | None:
-        """Return a tile as a whole JPEG, not decoded; None if it is missing."""
         of = self._levels[level]
-        count = int(of.byte_counts[row, column])
-        if not count:
-            return None
-        try:
-            with self._lock:
-                self._file.seek(int(of.offsets[row, column]))
-                return of.stream(self._file.read(count))
-        except OSError:
-            return None
+        compressed = self.compressed(level, number)
+        if compressed is None:
+            raise UndecodableTile
+        out = np.empty((of.tile_px[1], of.tile_px[0], 3), np.uint8)
+        of.codec.decode(compressed, out, 1)
+        return out
 
-    def load(self, places: Iterable[Place]) -> None:
-        """Decode those of `places` that are not there yet, in the file's order; broken ones stay out."""
-        missing = []
-        for place in sorted(set(places)):  # files hold tiles row by row
-            if place in self._tiles:
-                self._tiles.move_to_end(place)
+    def compressed(self, level: int, number: int) -> memoryview | None:
+        """Return a tile's bytes as they are in the file, None if it is missing."""
+        (extent,) = self._levels[level].extents([number])
+        return self._bytes.read([extent])[extent] if extent[1] else None
+
+    def expect(self, level: int, scale: int, numbers: Iterable[int]) -> None:
+        """Begin to read the tiles that will be spread next."""
+        missing = [number for number in numbers if (level, scale, number) not in self._tiles]
+        self._bytes.expect(self._levels[level].extents(missing))
+
+    def spread(
+        self,
+        level: int,
+        scale: int,
+        uses: Mapping[int, Sequence[Piece]],
+        out: np.ndarray,
+        *,
+        least_bytes: int,
+    ) -> list[int]:
+        """Put tiles where they are used in `out`, uint8 (n, h, w, 3); return the numbers of broken ones.
+
+        They are read in the file's order and decoded on all cores that this process may use. Kept are
+        as many as the regions beside each other touch, or `least_bytes` if that is more.
+        """
+        of, lost = self._levels[level], []
+        size = (of.tile_px[1] // scale, of.tile_px[0] // scale, 3)
+        n_rows = -(-(out.shape[1] - 1) // size[0]) + 1
+        bound = min(max(n_rows * of.offsets.shape[1] * math.prod(size), least_bytes), _MOST_BYTES)
+        most = max(1, min(_TILES_A_THREAD * self._n_threads, _DECODED_BYTES // math.prod(size)))
+        missing = self._spread_kept(level, scale, uses, out)
+        for portion in _portions(sorted(zip(of.extents(missing), missing, strict=True))):
+            read = self._bytes.read(extent for extent, _ in portion)
+            for start in range(0, len(portion), most):
+                jobs = []
+                for extent, number in portion[start : start + most]:
+                    own = _own_place(uses[number], out, size)
+                    tile, pieces = (self._buffer(size), uses[number]) if own is None else (own, ())
+                    jobs.append(_Job(number, tile, read[extent], pieces))
+                for job, is_done in zip(jobs, self._run(of.codec, jobs, scale, out), strict=True):
+                    if not is_done:
+                        lost.append(job.number)
+                    if job.pieces and is_done:
+                        self._tiles[level, scale, job.number] = job.tile
+                        self._kept_bytes += job.tile.nbytes
+                    elif job.pieces:
+                        self._spare[size].append(job.tile)
+                self._trim(bound)
+        return lost
+
+    def _spread_kept(
+        self, level: int, scale: int, uses: Mapping[int, Sequence[Piece]], out: np.ndarray
+    ) -> list[int]:
+        """Put those tiles where they are used that are there; return the numbers of the others."""
+        jobs, missing = [], []
+        for number, pieces in uses.items():
+            tile = self._tiles.get((level, scale, number))
+            if tile is None:
+                missing.append(number)
             else:
-                missing.append((place, self._buffer(place)))
-        done = self.decode_all(missing)
-        for (place, buffer), is_whole in zip(missing, done, strict=True):
-            if is_whole:
-                self._tiles[place] = buffer
-                self._bytes += buffer.nbytes
-            else:
-                self._spare.setdefault(buffer.shape, []).append(buffer)
+                self._tiles.move_to_end((level, scale, number))
+                jobs.append(_Job(number, tile, None, pieces))
+        self._run(self._levels[level].codec, jobs, scale, out)
+        return missing
 
-    def get(self, place: Place) -> np.ndarray | None:
-        """Return a tile that was loaded, None if it could not be decoded."""
-        return self._tiles.get(place)
+    def _run(self, codec: TileCodec, jobs: list[_Job], scale: int, out: np.ndarray) -> list[bool]:
+        """Decode and copy; return which tiles could be decoded."""
 
-    def trim(self) -> None:
-        """Let go of the tiles not used for longest, down to the bound."""
-        while self._bytes > _CACHE_BYTES:
-            _, buffer = self._tiles.popitem(last=False)
-            self._bytes -= buffer.nbytes
-            self._spare.setdefault(buffer.shape, []).append(buffer)
+        def run(some: list[_Job]) -> list[bool]:
+            return [_decode_and_copy(codec, job, scale, out) for job in some]
+
+        share = max(_LEAST_SHARE, -(-len(jobs) // (4 * self._n_threads)))
+        if self._n_threads == 1 or len(jobs) <= share:
+            return run(jobs)
+        # a few long jobs: handing over each tile would cost as much as decoding it
+        shares = [jobs[start : start + share] for start in range(0, len(jobs), share)]
+        return [is_done for done in self._threads.map(run, shares) for is_done in done]
+
+    def _trim(self, bound: int) -> None:
+        """Let go of the tiles not used for longest, down to so many bytes."""
+        while self._kept_bytes > bound:
+            _, tile = self._tiles.popitem(last=False)
+            self._kept_bytes -= tile.nbytes
+            self._spare[tile.shape].append(tile)
+
+    def _buffer(self, size: tuple[int, int, int]) -> np.ndarray:
+        """Room for a tile, used before or of a large piece: fresh pages cost half as much as decoding."""
+        spare = self._spare.setdefault(size, [])
+        if not spare:
+            spare.extend(empty_pixels((max(1, _SLAB_BYTES // math.prod(size)), *size)))
+        return spare.pop()
 
     def close(self) -> None:
         """Let go of the file and of all tiles."""
-        self._file.close()
+        self._threads.shutdown()
+        self._bytes.close()
         self._tiles.clear()
         self._spare.clear()
 
-    def decode_all(self, jobs: Sequence[Job]) -> list[bool]:
-        """Decode tiles into arrays, on all cores that this process may use; return which could be."""
-        share = -(-len(jobs) // self._n_threads)
-        if self._n_threads == 1 or share < _LEAST_SHARE:
-            return self._decode_some(jobs)
-        # a few long jobs: handing over each tile would cost as much as decoding it
-        shares = [jobs[start : start + share] for start in range(0, len(jobs), share)]
-        with ThreadPoolExecutor(self._n_threads) as pool:
-            return [is_done for done in pool.map(self._decode_some, shares) for is_done in done]
 
-    def _decode_some(self, jobs: Sequence[Job]) -> list[bool]:
-        return [self._try(*job) for job in jobs]
-
-    def _try(self, place: Place, out: np.ndarray) -> bool:
+def _decode_and_copy(codec: TileCodec, job: _Job, scale: int, out: np.ndarray) -> bool:
+    if job.compressed is not None:
         try:
-            self.decode(place, out)
+            codec.decode(job.compressed, job.tile, scale)
         except UndecodableTile:
             return False
-        return True
+    for (
+        region,
+        to_rows,
+        to_columns,
+        rows,
+        columns,
+    ) in job.pieces:  # while the tile is in a near cache
+        out[region, to_rows, to_columns] = job.tile[rows, columns]
+    return True
 
-    def _buffer(self, place: Place) -> np.ndarray:
-        """A fresh array for each tile would cost as much as decoding it: those let go are used again."""
-        width, height = (side // place[3] for side in self._levels[place[0]].tile_px)
-        spare = self._spare.get((height, width, 3))
-        return spare.pop() if spare else np.empty((height, width, 3), np.uint8)
+
+def _own_place(pieces: Sequence[Piece], out: np.ndarray, size: tuple[int, int, int]) -> np.ndarray | None:
+    """The region that just this tile fills, if it can be decoded right there."""
+    whole = (slice(0, size[0]), slice(0, size[1]))
+    if len(pieces) != 1 or out.shape[1:] != size or pieces[0][1:] != whole * 2:
+        return None
+    region = out[pieces[0][0]]
+    return region if region.flags.c_contiguous else None
+
+
+def _portions(tiles: list[tuple[Extent, int]]) -> Iterator[list[tuple[Extent, int]]]:
+    """Runs of tiles whose bytes in the file are read together, or one tile alone."""
+    run, total = [], 0
+    for tile in tiles:
+        if run and total + tile[0][1] > _COMPRESSED_BYTES:
+            yield run
+            run, total = [], 0
+        run.append(tile)
+        total += tile[0][1]
+    if run:
+        yield run
 
 
 def _n_cores() -> int:

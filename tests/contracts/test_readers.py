@@ -55,7 +55,7 @@ def write_picture(path, levels, _mpp):
 
 
 SAMPLES = {  # the suffix of a file that a reader opens, and what writes it; None is the phantom's own file
-    "jpeg-tiff": (".svs", None),
+    "tiled-tiff": (".svs", None),
     "openslide": (".svs", None),
     "ome-tiff": (".ome.tif", write_ome_tiff),
     "ome-zarr": (".zarr", write_ome_zarr),

@@ -38,7 +38,7 @@ def test_the_facts_come_back_as_they_were_told(tiled, tmp_path):
         mpp_source=grid.mpp_source,
         size_level0_px=(1600, 1203),
         tissue_mpp=6,
-        reader="jpeg-tiff",
+        reader="tiled-tiff",
         quality=mask.quality,
         fingerprint=grid.fingerprint,
     )

@@ -7,13 +7,22 @@ import numpy as np
 import pytest
 import tifffile
 
-from tiling import GridConfig, JpegTiffSlide, OpenSlideSlide, TissueMask, open_slide, read_patches, tile_slide
+from tiling import (
+    GridConfig,
+    OpenSlideSlide,
+    TiledTiffSlide,
+    TissueMask,
+    open_slide,
+    read_patches,
+    tile_slide,
+)
 
 REAL = [
     ("CMU-1-Small-Region.svs", None),  # RGB JPEG, shared tables, tiles of 240 px
     ("CMU-1-Small-Region.jpeg.tiff", 0.5),
     ("C3L-00601-26_from_dzi.tif", 0.5),
     ("idc_14082_4mpp.tif", None),
+    ("tcga-cr-7395-01a-01-ts1.svs", 0.5),  # JPEG 2000
 ]
 
 
@@ -86,9 +95,35 @@ def write(path, levels, *, tile=256, missing=(), broken=(), has_shared_tables=Fa
     return path
 
 
+def write_jpeg2000(path, levels, *, tile=256, is_ycbcr=False, broken=()):
+    """Write pictures as an Aperio slide of JPEG 2000 tiles; their samples are taken for YCbCr if told so."""
+    with tifffile.TiffWriter(path) as file:
+        for number, level in enumerate(levels):
+            height, width = level.shape[:2]
+            streams = []
+            for k, (y, x) in enumerate(itertools.product(range(0, height, tile), range(0, width, tile))):
+                part = level[y : y + tile, x : x + tile]
+                part = np.pad(part, ((0, tile - len(part)), (0, tile - part.shape[1]), (0, 0)), mode="edge")
+                stream = imagecodecs.jpeg2k_encode(part, level=40, codecformat="j2k", mct=not is_ycbcr)
+                is_broken = number == 0 and k in broken
+                streams.append(stream[:30] + bytes(len(stream) - 30) if is_broken else stream)
+            file.write(
+                iter(streams),
+                shape=level.shape,
+                dtype=np.uint8,
+                tile=(tile, tile),
+                photometric="rgb",
+                compression=33003 if is_ycbcr else 33005,
+                description=f"Aperio Image Library slidebag\r\n{width}x{height}|AppMag = 20|MPP = 0.5",
+                metadata=None,
+                software=False,
+            )
+    return path
+
+
 def both(path, mpp=None):
     options = {"id": "a", "mpp": mpp, "fallback_mpp": None}
-    return JpegTiffSlide(path, **options), OpenSlideSlide(path, **options)
+    return TiledTiffSlide(path, **options), OpenSlideSlide(path, **options)
 
 
 def assert_same(path, mpp=None, *, seed=0, n=40):
@@ -130,6 +165,29 @@ def test_pixels_are_openslides(tmp_path, size, kind):
 def test_levels_and_tile_sizes(tmp_path):
     whole = picture(1024, 1536)
     assert_same(write(tmp_path / "a.tif", [whole, whole[::2, ::2], whole[::4, ::4]], tile=128))
+
+
+@pytest.mark.parametrize("is_ycbcr", [False, True])
+def test_jpeg_2000_is_openslides(tmp_path, is_ycbcr):
+    whole = picture(700, 1000) if not is_ycbcr else np.random.default_rng(0).integers(0, 256, (700, 1000, 3))
+    whole = whole.astype(np.uint8)  # all colours, also those that no RGB has
+    path = write_jpeg2000(tmp_path / "a.svs", [whole, whole[::2, ::2]], is_ycbcr=is_ycbcr)
+    with open_slide(path) as slide:
+        assert slide.reader == "tiled-tiff"
+        assert slide.scales == (1,)
+        assert slide.compressed_tile(0, 0, 0, 256) is None  # is no JPEG
+    assert_same(path)
+
+
+def test_a_broken_jpeg_2000_tile_costs_no_other(tmp_path):
+    fast, slow = both(write_jpeg2000(tmp_path / "a.svs", [picture(1024, 1024)], broken=(5,)))
+    with fast, slow:
+        corners = np.array(list(itertools.product(range(0, 801, 200), repeat=2)))
+        ours, theirs = (np.zeros((len(corners), 200, 200, 3), np.uint8) for _ in range(2))
+        lost = fast.read_batch(corners, 0, ours)
+        np.testing.assert_array_equal(lost, slow.read_batch(corners, 0, theirs))
+        np.testing.assert_array_equal(ours[~lost], theirs[~lost])
+        assert 0 < lost.sum() < 10
 
 
 def test_a_slide_written_by_slidebag(phantom):
@@ -185,7 +243,7 @@ def test_scaled_decoding_is_close_and_can_be_left(tmp_path, tile_mpp):
 
 
 def test_each_tile_is_decoded_once(tmp_path, monkeypatch):
-    import tiling.tile_cache as module
+    import tiling.tile_codec as module
 
     decoded = []
     real = module.simplejpeg.decode_jpeg
@@ -200,24 +258,51 @@ def test_each_tile_is_decoded_once(tmp_path, monkeypatch):
     assert len(decoded) == len(set(decoded)) == 64
 
 
+class CountedFile:
+    """A file that keeps where it was read."""
+
+    def __init__(self, file):
+        self._file, self.offsets = file, []
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def read(self, count):
+        self.offsets.append(self._file.tell())
+        return self._file.read(count)
+
+
+@pytest.mark.parametrize(("config", "most"), [({"tile_px": 256}, 10), ({"tile_px": 200}, 20)])
+def test_a_grid_is_read_forward_by_few_large_reads(tmp_path, config, most):
+    with open_slide(write(tmp_path / "a.tif", [picture(2048, 2048)])) as slide:
+        grid = everywhere(slide, **config)
+        file = slide._tiles._bytes._file = CountedFile(slide._tiles._bytes._file)
+        n_read = sum(len(p) for p in read_patches(slide, grid, batch=16))
+    assert n_read == len(grid)
+    assert 1 < len(file.offsets) <= most  # of 64 tiles
+    assert file.offsets == sorted(set(file.offsets))
+
+
 @pytest.mark.parametrize("tile_px", [200, 256])  # across the file's tiles, and one by one
-@pytest.mark.parametrize("order", ["rows", "columns", "any"])
-def test_the_file_is_read_forward_whatever_order_the_tiles_have(tmp_path, monkeypatch, tile_px, order):
-    monkeypatch.setattr("tiling.tile_cache._n_cores", lambda: 1)
+@pytest.mark.parametrize("order", ["columns", "any"])
+def test_the_file_is_read_forward_whatever_order_the_tiles_have(tmp_path, tile_px, order):
     with open_slide(write(tmp_path / "a.tif", [picture(1024, 1024)])) as slide:
-        assert slide.reader == "jpeg-tiff"
         coords = everywhere(slide, tile_px=tile_px).coords
-        keys = {"rows": coords.T, "columns": coords.T[::-1]}
-        rows = np.lexsort(keys[order]) if order in keys else np.random.default_rng(0).permutation(len(coords))
-        places = []
-        real = slide._tiles.stream
-        monkeypatch.setattr(slide._tiles, "stream", lambda *p: places.append(p) or real(*p))
+        draw = np.random.default_rng(0)
+        coords = coords[np.lexsort(coords.T[::-1]) if order == "columns" else draw.permutation(len(coords))]
+        file = slide._tiles._bytes._file = CountedFile(slide._tiles._bytes._file)
         out = np.empty((len(coords), tile_px, tile_px, 3), np.uint8)
-        assert not slide.read_batch(coords[rows], 0, out).any()
-        offsets = [slide._levels[level].offsets[row, column] for level, row, column in places]
-        assert offsets == sorted(offsets)
-        for each, (x, y) in zip(out, coords[rows].tolist(), strict=True):
+        assert not slide.read_batch(coords, 0, out).any()
+        assert file.offsets == sorted(set(file.offsets))
+        for each, (x, y) in zip(out, coords.tolist(), strict=True):
             np.testing.assert_array_equal(each, slide.read(x, y, 0, (tile_px, tile_px)))
+
+
+def test_a_grid_to_the_end_keeps_few_tiles(tmp_path):
+    with open_slide(write(tmp_path / "a.tif", [picture(4096, 512)])) as slide:
+        for _ in read_patches(slide, everywhere(slide, tile_px=200), batch=7):
+            pass
+        assert len(slide._tiles._tiles) <= 6  # two columns in two rows, and one below
 
 
 @pytest.mark.parametrize("mpp", [0.5, 4.0, 8.0, 40.0])

@@ -24,7 +24,8 @@ from .prepare import summary, tell_slides
 from .progress import progress
 from .run_folder import Run
 
-_READERS_A_GPU = 4
+_READY = ("tiled", NO_TISSUE, "extracted", "not extracted")
+_READERS = 4  # slides that are read at a time for each GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,22 +58,35 @@ def extract(
         SlidebagError: the encoder's weights cannot be had.
     """
     encoders = [encoders] if isinstance(encoders, EncoderConfig) else list(encoders)
-    cohort = run.cohort("tiled", NO_TISSUE, "extracted", "not extracted")
-    for slide in cohort.slides[:1]:  # a misfit is told before the weights are loaded
+    for slide in run.cohort(*_READY).slides[:1]:  # a misfit is told before the weights are loaded
         told = load_grid(run.grid_path(slide.slide_id)).config
         for each in encoders:
             find_encoder(each.encoder).card.check_patch(told.tile_px, told.tile_mpp)
+    return extract_by(run, load_workers(encoders, config), config)
+
+
+def load_workers(encoders: Sequence[EncoderConfig], config: ExtractConfig) -> list[list[Encoder]]:
+    """Load the encoders onto each device that is to work, and say what computes, and in which precision.
+
+    Raises:
+        ConfigError: no such encoder or device.
+        SlidebagError: the encoder's weights cannot be had.
+    """
     devices = find_devices(config.device)
-    loaded = [[load_encoder(each, device=device) for each in encoders] for device in devices]
-    for encoder in loaded[0]:
+    workers = [[load_encoder(each, device=device) for each in encoders] for device in devices]
+    for encoder in workers[0]:
         how = f"{encoder.precision} by {encoder.engine} on {', '.join(devices)}"
         print(f"extract: {encoder.card.name} in {how}", file=sys.stderr)
-    is_gpu = devices[0] != "cpu"
-    n_readers = config.readers or (_READERS_A_GPU * len(devices) if is_gpu else 1)
-    results = _Extraction(run, loaded, config).results(cohort.slides, n_readers)
-    outcome = gather(run, "extract", results)
+    return workers
+
+
+def extract_by(run: Run, workers: list[list[Encoder]], config: ExtractConfig) -> Outcome:
+    """Do what `extract` does with encoders that are loaded, the same ones for each worker."""
+    cohort = run.cohort(*_READY)
+    n_readers = config.readers or (1 if find_devices(config.device)[0] == "cpu" else _READERS * len(workers))
+    outcome = gather(run, "extract", _Extraction(run, workers, config).results(cohort.slides, n_readers))
     tell_slides(run, outcome, "extracted", {})
-    told = {"encoders": [asdict(e) for e in encoders], "extract": asdict(config)}
+    told = {"encoders": [asdict(encoder.config) for encoder in workers[0]], "extract": asdict(config)}
     run.note("extract", told | summary(outcome))
     return outcome
 

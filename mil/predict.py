@@ -4,13 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from features import find_devices, load_encoder
 from tiling import SlidebagError
 
 from .bags import load_bag
 from .batch import DONE, KEPT, NO_TISSUE, Outcome, each_slide
 from .cohort import Cohort, CohortSlide
-from .extract import ExtractConfig, extract
+from .extract import ExtractConfig, extract_by, load_workers
 from .learner import load_learner
 from .predictions import Fitted, prediction_row, write_predictions, write_scores
 from .prepare import tile
@@ -41,14 +40,15 @@ def predict(
     fitted = Fitted(load_learner(model), recipe)
     how = recipe.preparation
     encoder = replace(how.encoder, weights=weights)
-    found = load_encoder(encoder, device=find_devices(config.device)[0]).fingerprint
+    workers = load_workers([encoder], config)
+    found = workers[0][0].fingerprint
     if found != recipe.encoder_fingerprint:
         raise SlidebagError(
             f"{model}: trained on encoder {encoder.encoder} {recipe.encoder_fingerprint}, found {found}",
             hint="give the weights it was trained on with --weights",
         )
     tiled = tile(cohort, run, how.grid, how.tissue, mpp=mpp, regions=regions)
-    extracted = extract(run, encoder, replace(config, dtype=how.dtype))
+    extracted = extract_by(run, workers, replace(config, dtype=how.dtype))
     rows: list[dict[str, Any]] = []
 
     def work(slide: CohortSlide) -> str:

@@ -56,10 +56,11 @@ class EncoderConfig:
     """Which encoder, with which weights, how exact."""
 
     encoder: str = field(
-        default="stain-stats", metadata={"help": "encoder name (see `slidebag encoders`) or timm:<name>"}
+        default="stain-stats",
+        metadata={"help": "name as in `slidebag encoders`, or timm:<name>, torchscript:<path>, onnx:<path>"},
     )
     weights: str | None = field(
-        default=None, metadata={"help": "local .safetensors or .pth file instead of the hub's weights"}
+        default=None, metadata={"help": "local weight file, or folder with one, instead of the hub's"}
     )
     precision: str = field(
         default="auto",
@@ -77,8 +78,8 @@ class EncoderConfig:
             raise ConfigError(f"engine is {self.engine!r}", hint=f"choose from {', '.join(ENGINES)}")
         if self.token_side < 0:
             raise ConfigError(f"token_side is {self.token_side}", hint="give 1 or more, or 0 for none")
-        if self.weights is not None and not Path(self.weights).is_file():
-            raise ConfigError(f"weights {self.weights}: no such file", hint="check --weights")
+        if self.weights is not None and not Path(self.weights).exists():
+            raise ConfigError(f"weights {self.weights}: no such file or folder", hint="check --weights")
 
 
 class Encoder(ABC):
@@ -86,6 +87,7 @@ class Encoder(ABC):
 
     card: EncoderCard
     fingerprint: str  # changes with the weights and whatever else changes a vector
+    weights_digest: str = ""  # SHA-256 of the weights, in hex; empty: it has none
     precision: str = "float32"  # what is computed in, whatever was asked for
     engine: str = "numpy"  # what computes
     batch: int = 64  # patches at a time that suit it

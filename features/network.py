@@ -49,7 +49,8 @@ class ConvStem(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.patch_size = (patch_size, patch_size)
-        self.grid_size = tuple(side // patch_size for side in to_2tuple(img_size))
+        height, width = to_2tuple(img_size)
+        self.grid_size = (int(height) // patch_size, int(width) // patch_size)
         layers: list[torch.nn.Module] = []
         widths = (in_chans, embed_dim // 8, embed_dim // 4)
         for before, after in pairwise(widths):

@@ -68,7 +68,7 @@ def onnx_entry(path: str) -> EncoderEntry:
 
 def _open(file: Path, device: str) -> Any:
     try:
-        import onnxruntime
+        import onnxruntime  # pyright: ignore[reportMissingImports]  an extra
     except ImportError as error:
         raise SlidebagError(
             f"onnx:{file} needs onnxruntime, which is not installed", hint='pip install "slidebag[onnx]"'

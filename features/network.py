@@ -98,8 +98,8 @@ def build_network(architecture: Architecture, card: EncoderCard, config: Encoder
         except ABSENT as error:
             raise unavailable(card, error) from error
     else:
-        trunk = create_trunk(architecture, card)
         path = fetch_weights(card, architecture) if config.weights is None else Path(config.weights)
+        trunk = create_trunk(architecture, card)
         load_weights(trunk, path, translate=NAMES[architecture.names], preferred=architecture.file)
     if token_side and card.px_multiple is None:
         check_side(token_side, _raster_side(trunk, card))

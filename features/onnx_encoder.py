@@ -83,15 +83,17 @@ def _open(file: Path, device: str) -> Any:
         )
     try:
         return onnxruntime.InferenceSession(str(file), providers=[*wanted, "CPUExecutionProvider"])
-    except RuntimeError as error:
-        raise ConfigError(f"{file} is no ONNX file ({type(error).__name__})") from error
+    except Exception as error:  # what onnxruntime raises has no narrower base
+        raise ConfigError(
+            f"{file} is no ONNX file ({type(error).__name__})", hint="export the network again"
+        ) from error
 
 
 def _try(session: Any, card: EncoderCard, file: Path) -> np.ndarray:
     side = card.input_px
     try:
         found = run(session, np.zeros((1, 3, side, side), np.float32))
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # as above
         raise ConfigError(
             f"{file} takes no float32 images (1, 3, {side}, {side})",
             hint=f"say its input_px in {file.with_suffix('.json').name}",

@@ -37,7 +37,7 @@ POOLINGS: dict[str, Pooling] = {
     "class token": class_token,
     "class token + mean": class_and_mean,
     "attentional": attentional,
-    "projected class token": by_head,
+    "CLIP projection": by_head,
     "mean": by_head,
     "as in timm": by_head,
 }

@@ -84,7 +84,7 @@ ENCODERS.register("stain-stats")(
             px_multiple=1,
             pooling="statistics",
             licence="Apache-2.0",
-            source="slidebag itself, by scikit-image",
+            source="slidebag",
         ),
         _load_stain_stats,
     )

@@ -229,5 +229,5 @@ for _name, _hub, _file, _licence in (
             hub=_hub,
             file=_file,
         ),
-        name=_name, dim=512, token_dim=768, pooling="projected class token", licence=_licence, **_CLIP,
+        name=_name, dim=512, token_dim=768, pooling="CLIP projection", licence=_licence, **_CLIP,
     )  # fmt: skip

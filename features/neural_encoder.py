@@ -36,7 +36,9 @@ class NeuralEncoder(Encoder):
             self._engine.precision, self._engine.name, self._engine.batch,
         )  # fmt: skip
         # engines and devices agree within their precision; what is left is no other encoder
-        self.fingerprint = fingerprint(card.name, card.mean, card.std, self.weights_digest, self.precision)
+        self.fingerprint = fingerprint(
+            card.name, card.mean, card.std, card.pooling, self.weights_digest, self.precision
+        )
 
     def encode(self, patches: np.ndarray) -> np.ndarray:
         """Return float32 (n, dim) for uint8 patches (n, H, W, 3)."""

@@ -76,7 +76,9 @@ def from_clip(state: State, trunk: Any) -> State:
 
 
 def from_conch(state: State, trunk: Any) -> State:
-    """Translate CONCH: the image tower and the pooler of its contrastive half."""
+    """Translate CONCH: the image tower and the pooler of its contrastive half; else as `from_timm`."""
+    if "visual.trunk.pos_embed" not in state:
+        return from_timm(state, trunk)
     told = {
         new + name.removeprefix(old): value
         for name, value in state.items()

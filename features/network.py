@@ -99,11 +99,24 @@ def build_network(architecture: Architecture, card: EncoderCard, config: Encoder
             raise unavailable(card, error) from error
     else:
         path = fetch_weights(card, architecture) if config.weights is None else Path(config.weights)
-        trunk = create_trunk(architecture, card)
+        trunk = _to_be_filled(architecture, card)
         load_weights(trunk, path, translate=NAMES[architecture.names], preferred=architecture.file)
     if token_side and card.px_multiple is None:
         check_side(token_side, _raster_side(trunk, card))
     return Network(trunk, POOLINGS[card.pooling], token_side=token_side)
+
+
+def _to_be_filled(architecture: Architecture, card: EncoderCard) -> Any:
+    """Create a trunk without numbers, which for a billion of them saves their drawing and their memory.
+
+    Not where it has tensors that no weight file brings.
+    """
+    with torch.device("meta"):
+        trunk = create_trunk(architecture, card)
+    brought = trunk.state_dict().keys()
+    others = [name for name, _ in trunk.named_buffers() if name not in brought]
+    others += [k for m in trunk.modules() for k, v in vars(m).items() if isinstance(v, torch.Tensor)]
+    return create_trunk(architecture, card) if others else trunk
 
 
 def _raster_side(trunk: Any, card: EncoderCard) -> int:

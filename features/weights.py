@@ -41,7 +41,7 @@ def load_weights(
             f"weights {file} do not fit {type(model).__name__}: {len(wrong)} tensors differ, as {wrong[0]}",
             hint="name the encoder that these weights were made for",
         )
-    model.load_state_dict(state)
+    model.load_state_dict(state, assign=True)  # the model may have had none of its own
 
 
 def _file_in(folder: Path, preferred: str) -> Path:
@@ -62,13 +62,7 @@ def _translated(
 ) -> dict[str, torch.Tensor]:
     try:
         return translate(state, model)
-    except (
-        LookupError,
-        AttributeError,
-        ValueError,
-        RuntimeError,
-        TypeError,
-    ) as error:  # never met such names
+    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:  # never met its like
         raise ConfigError(
             f"weights {path} do not fit {type(model).__name__} ({type(error).__name__}: {error})",
             hint="name the encoder that these weights were made for",

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import conv2d, gelu, layer_norm, linear, silu
 
 from features import ENCODERS, EncoderConfig
-from features.key_maps import from_clip, from_timm, from_transformers
+from features.key_maps import from_clip, from_conch, from_timm, from_transformers
 from features.network import build_network, create_trunk
 from tiling import ConfigError
 
@@ -370,7 +370,7 @@ def test_ctranspaths_stem_is_two_strided_convolutions_and_a_pointwise_one():
     close(stem(images(224, 1)), layer_norm(x, (96,), stem.norm.weight, stem.norm.bias))
 
 
-@pytest.mark.parametrize("translate", [from_transformers, from_clip])
+@pytest.mark.parametrize("translate", [from_transformers, from_clip, from_conch])
 def test_timms_own_names_stay(translate):
     trunk, drawn = random_trunk("phikon")
     assert translate(dict(drawn), trunk).keys() == from_timm(dict(drawn), trunk).keys() == drawn.keys()

@@ -1,6 +1,6 @@
 """Patches to vectors: encoders, extraction and feature bags."""
 
-from . import stain_stats, timm_encoder  # noqa: F401  being imported files their encoders in the registry
+from . import families, zoo_general, zoo_pathology  # noqa: F401  being imported files their encoders
 from .bag import BagConfig, FeatureBag, bag_fingerprint, load_bag_configs, load_features
 from .devices import find_devices
 from .encoder import (

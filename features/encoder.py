@@ -57,10 +57,11 @@ class EncoderConfig:
     """Which encoder, with which weights, how exact."""
 
     encoder: str = field(
-        default="stain-stats", metadata={"help": "encoder name (see `slidebag encoders`) or timm:<name>"}
+        default="stain-stats",
+        metadata={"help": "name as in `slidebag encoders`, or timm:<name>, torchscript:<path>, onnx:<path>"},
     )
     weights: str | None = field(
-        default=None, metadata={"help": "local .safetensors or .pth file instead of the hub's weights"}
+        default=None, metadata={"help": "local weight file, or folder with one, instead of the hub's"}
     )
     precision: str = field(
         default="auto",
@@ -84,8 +85,8 @@ class EncoderConfig:
             raise ConfigError(f"stain is {self.stain!r}", hint=f"choose from {', '.join(STAINS)}")
         if self.token_side < 0:
             raise ConfigError(f"token_side is {self.token_side}", hint="give 1 or more, or 0 for none")
-        if self.weights is not None and not Path(self.weights).is_file():
-            raise ConfigError(f"weights {self.weights}: no such file", hint="check --weights")
+        if self.weights is not None and not Path(self.weights).exists():
+            raise ConfigError(f"weights {self.weights}: no such file or folder", hint="check --weights")
 
 
 class Encoder(ABC):
@@ -94,6 +95,7 @@ class Encoder(ABC):
     card: EncoderCard
     fingerprint: str  # changes with the weights and whatever else changes a vector
     config: EncoderConfig = EncoderConfig()  # what it was loaded by
+    weights_digest: str = ""  # SHA-256 of the weights, in hex; empty: it has none
     precision: str = "float32"  # what is computed in, whatever was asked for
     engine: str = "numpy"  # what computes
     batch: int = 64  # patches at a time that suit it

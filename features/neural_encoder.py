@@ -19,17 +19,26 @@ class NeuralEncoder(Encoder):
     """
 
     def __init__(
-        self, card: EncoderCard, network: torch.nn.Module, config: EncoderConfig, *, device: str
+        self,
+        card: EncoderCard,
+        network: torch.nn.Module,
+        config: EncoderConfig,
+        *,
+        device: str,
+        weights_digest: str = "",
     ) -> None:
         self.card = card
         self._token_side = config.token_side
-        digest = _digest(network)  # before an engine moves or changes the weights
+        # before an engine moves or changes the weights
+        self.weights_digest = weights_digest or _digest(network)
         self._engine = start_engine(network, card, config, device)
         self.precision, self.engine, self.batch = (
             self._engine.precision, self._engine.name, self._engine.batch,
         )  # fmt: skip
         # engines and devices agree within their precision; what is left is no other encoder
-        self.fingerprint = fingerprint(card.name, card.mean, card.std, digest, self.precision)
+        self.fingerprint = fingerprint(
+            card.name, card.mean, card.std, card.pooling, self.weights_digest, self.precision
+        )
 
     def encode(self, patches: np.ndarray) -> np.ndarray:
         """Return float32 (n, dim) for uint8 patches (n, H, W, 3)."""

@@ -9,7 +9,7 @@ from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
 
 from tiling import ConfigError, fingerprint
 
-from .encoder import ENCODERS, Encoder, EncoderCard, EncoderConfig, EncoderEntry
+from .encoder import Encoder, EncoderCard, EncoderConfig
 
 _VERSION = 1  # raise it whenever a number below changes
 _PERCENTILES = (5, 25, 50, 75, 95)
@@ -80,23 +80,9 @@ class StainStats(Encoder):
         return np.stack(rows) if rows else np.zeros((0, self.card.dim), np.float32)
 
 
-def _load(card: EncoderCard, config: EncoderConfig, device: str) -> StainStats:
+def load(card: EncoderCard, config: EncoderConfig, device: str) -> StainStats:
+    """Return the encoder; raises ConfigError if weights are given."""
     del device  # there is nothing to put on one
     if config.weights is not None:
         raise ConfigError("encoder stain-stats has no weights to load", hint="leave out --weights")
     return StainStats(card)
-
-
-ENCODERS.register("stain-stats")(
-    EncoderEntry(
-        EncoderCard(
-            name="stain-stats",
-            dim=72,
-            input_px=224,
-            px_multiple=1,
-            licence="Apache-2.0",
-            source="slidebag itself, by scikit-image",
-        ),
-        _load,
-    )
-)

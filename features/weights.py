@@ -1,5 +1,6 @@
 """Local weights: safetensors, or PyTorch files read without unpickling code."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,27 @@ from safetensors.torch import load_file
 
 from tiling import ConfigError
 
+from .hub import FILES
+
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 _WRAPPERS = ("state_dict", "model", "teacher")  # under which training scripts keep the weights
-_SPARE = ("head", "fc", "classifier", "mask_token")  # what a frozen encoder has no use for
+# what a frozen encoder has no use for
+_SPARE = ("head", "fc", "classifier", "mask_token", "dino_head", "ibot_head")
 
 
-def load_weights(model: torch.nn.Module, path: str, *, convert: Callable[..., Any] | None = None) -> None:
-    """Load a weight file into a model; `convert(state, model)` translates other people's names.
+def load_weights(
+    model: torch.nn.Module, path: Path, *, translate: Callable[..., Any], preferred: str = ""
+) -> None:
+    """Load a weight file, or a folder that holds one, into a model.
+
+    `translate(state, model)` turns other people's names into the model's; `preferred` is the file to
+    take where a folder holds several.
 
     Raises:
         ConfigError: the file is damaged, holds more than tensors, or does not fit the model.
     """
-    state = _read(Path(path))
-    if convert is not None:
-        state = _converted(state, model, convert, path)
+    file = _file_in(path, preferred) if path.is_dir() else path
+    state = _translated(_read(file), model, translate, file)
     wanted = model.state_dict()
     spare = {k for k in state if k not in wanted and k.startswith(_SPARE)}
     state = {k: v for k, v in state.items() if k not in spare}
@@ -29,18 +38,31 @@ def load_weights(model: torch.nn.Module, path: str, *, convert: Callable[..., An
     wrong += [k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape]
     if wrong:
         raise ConfigError(
-            f"weights {path} do not fit {type(model).__name__}: {len(wrong)} tensors differ, as {wrong[0]}",
+            f"weights {file} do not fit {type(model).__name__}: {len(wrong)} tensors differ, as {wrong[0]}",
             hint="name the encoder that these weights were made for",
         )
-    model.load_state_dict(state)
+    model.load_state_dict(state, assign=True)  # the model may have had none of its own
 
 
-def _converted(
-    state: dict[str, torch.Tensor], model: torch.nn.Module, convert: Callable[..., Any], path: str
+def _file_in(folder: Path, preferred: str) -> Path:
+    index = f"{FILES[0]}.index.json"  # a checkpoint in several files
+    named = [folder / name for name in (preferred, *FILES, index) if name and (folder / name).is_file()]
+    found = named or sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES and p.is_file())
+    if not named and len(found) != 1:
+        told = ", ".join(p.name for p in found[:4]) or "none"
+        raise ConfigError(
+            f"weights {folder}: wanted a folder with one weight file, found {told}",
+            hint="give the file itself with --weights",
+        )
+    return found[0]
+
+
+def _translated(
+    state: dict[str, torch.Tensor], model: torch.nn.Module, translate: Callable[..., Any], path: Path
 ) -> dict[str, torch.Tensor]:
     try:
-        return convert(state, model)
-    except (LookupError, AttributeError, ValueError, RuntimeError) as error:  # names or shapes it never met
+        return translate(state, model)
+    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:  # never met its like
         raise ConfigError(
             f"weights {path} do not fit {type(model).__name__} ({type(error).__name__}: {error})",
             hint="name the encoder that these weights were made for",
@@ -49,9 +71,13 @@ def _converted(
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".json":
+            shards = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+            state = {k: v for shard in sorted(shards) for k, v in load_file(path.parent / shard).items()}
+        elif path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # an unpickler fed with anything raises anything
         raise ConfigError(
             f"weights {path} cannot be read ({type(error).__name__})",
@@ -61,4 +87,9 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         state = state.get(wrapper, state) if isinstance(state, dict) else state
     if not isinstance(state, dict):
         raise ConfigError(f"weights {path} hold a {type(state).__name__}, wanted tensors by name")
-    return {k.removeprefix("module.").removeprefix("backbone."): v for k, v in state.items()}
+    return {k.removeprefix("module.").removeprefix("backbone."): _exact(v) for k, v in state.items()}
+
+
+def _exact(value: Any) -> Any:
+    """Return a float32 tensor for a shorter one, so that nothing is computed in less while loading."""
+    return value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value

@@ -29,6 +29,11 @@ _NAMES = {
     "patch_ap_in_positive": "patch AP, inside positive slides",
     "dice": "Dice at the frozen threshold",
 }
+_FAMILIES = {
+    "timm:<name>         ": "every model of timm; timm:hf-hub:<repository>, timm:local-dir:<folder>",
+    "torchscript:<path>  ": "a TorchScript file; loading it runs the code in it: take none from strangers",
+    "onnx:<path>         ": "an ONNX file, with the extra slidebag[onnx]",
+}
 _MOST_ROWS = 20
 _LOG_WIDTH = 200  # where no terminal says how wide it is
 
@@ -131,13 +136,20 @@ def predictions(run: Run) -> None:
 
 
 def encoders(cards: Sequence[EncoderCard]) -> None:
-    """Print the encoders' cards."""
-    table = _table("encoders", "name", "dim", "px", "trained at µm/px", "licence", "source")
+    """Print the encoders' cards, and the families behind a prefix."""
+    table = _table("encoders", "name", "dim", "px", "µm/px", "vector", "licence", "gated", "weights from")
+    for column in table.columns[:-1]:
+        column.no_wrap = True
+    table.columns[-1].overflow = "ellipsis"  # where it is narrow, the last column is cut
     for card in cards:
         mpp = "any" if card.mpp is None else f"{card.mpp:g}"
-        table.add_row(card.name, str(card.dim), str(card.input_px), mpp, card.licence, card.source)
-    table.add_row("timm:<name>", "", "", "", "as stated by timm", "every model of timm")
-    _console().print(table)
+        gated = "ask" if card.is_gated else "no"
+        size = (str(card.dim), str(card.input_px), mpp)
+        table.add_row(card.name, *size, card.pooling, card.licence, gated, card.source)
+    console = _console()
+    console.print(table)
+    for prefix, told in _FAMILIES.items():
+        console.print(Text(f"{prefix}  {told}"))
 
 
 def slide(opened: Slide) -> bool:

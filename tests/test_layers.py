@@ -52,6 +52,16 @@ def test_tiling_imports_no_torch():
     assert not {"torch", "timm", "sklearn", "pandas", "features", "mil"} & set(done.stdout.split())
 
 
+def test_features_imports_no_torch():
+    """A card is known at once; what an encoder needs is imported when it is loaded."""
+    told = "import sys, features; assert len(list(features.ENCODERS)) > 40; print(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
+    heavy = {"torch", "timm", "huggingface_hub", "safetensors", "skimage.feature", "onnxruntime", "mil"}
+    assert not heavy & set(done.stdout.split())
+
+
 def test_nothing_is_named_after_a_drawer():
     assert [
         str(path)

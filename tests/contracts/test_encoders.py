@@ -1,16 +1,25 @@
 """What every encoder keeps to: those of the registry, and the families behind a prefix."""
 
+import warnings
+
 import numpy as np
 import pytest
 import timm
 import torch
 
 from features import ENCODERS, EncoderCard, EncoderConfig, find_encoder, load_encoder
-from features.timm_encoder import build_model
+from tiling import ConfigError
 
 WEIGHTLESS = "stain-stats"
-NEURAL = [name for name in ENCODERS if name != WEIGHTLESS]
-SMALL = [WEIGHTLESS, "timm:test_vit", "timm:test_resnet", "timm:test_efficientnet"]  # tiny, random weights
+# with random weights: timm's tiny test models, a named one, and an exported file
+SMALL = [
+    WEIGHTLESS,
+    "timm:test_vit",
+    "timm:test_resnet",
+    "timm:test_efficientnet",
+    "lunit-vits16",
+    "torchscript",
+]
 
 
 def patches(n, side, seed=0):
@@ -22,17 +31,35 @@ def patches(n, side, seed=0):
     return fine.astype(np.uint8)
 
 
-@pytest.fixture(scope="module", params=SMALL)
-def encoder(request, tmp_path_factory):
-    name = request.param
-    if name == WEIGHTLESS:
-        return load_encoder(EncoderConfig(encoder=name))
-    path = tmp_path_factory.mktemp("weights") / "a.pth"
+def random_model(name):
     # named by seed alone, and kept from every other test's numbers
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        torch.save(timm.create_model(name.removeprefix("timm:"), num_classes=0).state_dict(), path)
-    return load_encoder(EncoderConfig(encoder=name, weights=str(path)))
+        return timm.create_model(name, num_classes=0).eval()
+
+
+@pytest.fixture(scope="module", params=SMALL)
+def encoder(request, tmp_path_factory):
+    name, folder = request.param, tmp_path_factory.mktemp("weights")
+    if name == WEIGHTLESS:
+        return load_encoder(EncoderConfig(encoder=name))
+    if name == "torchscript":
+        path = folder / "a.pt"
+        with warnings.catch_warnings():  # torch would rather have another format
+            warnings.simplefilter("ignore")
+            torch.jit.trace(random_model("test_resnet"), torch.zeros(2, 3, 224, 224)).save(path)
+        return load_encoder(EncoderConfig(encoder=f"torchscript:{path}"))
+    timm_name = {"lunit-vits16": "vit_small_patch16_224"}.get(name, name.removeprefix("timm:"))
+    torch.save(random_model(timm_name).state_dict(), folder / "a.pth")
+    side = 2 if find_encoder(name).card.token_dim else 0
+    return load_encoder(EncoderConfig(encoder=name, weights=str(folder / "a.pth"), token_side=side))
+
+
+@pytest.fixture(scope="module")
+def tokens_of(encoder):
+    if encoder.card.token_dim is None:
+        pytest.skip("no tokens on a raster")
+    return encoder.encode_tokens
 
 
 def test_a_row_is_a_finite_float32_vector_of_the_stated_size(encoder):
@@ -100,6 +127,39 @@ def test_it_does_not_touch_the_global_seed(encoder):
     assert (np.random.random(), torch.rand(()).item()) == expected
 
 
+def test_tokens_come_with_the_vector_and_have_the_stated_size(encoder, tokens_of):
+    given = patches(3, encoder.card.input_px)
+    features, tokens = tokens_of(given)
+    assert tokens.shape == (3, 2, 2, encoder.card.token_dim)
+    assert tokens.dtype == np.float32
+    assert np.isfinite(tokens).all()
+    np.testing.assert_allclose(features, encoder.encode(given), rtol=1e-4, atol=1e-5)
+
+
+def test_the_tokens_of_a_patch_in_a_batch_are_those_of_the_patch_alone(encoder, tokens_of):
+    given = patches(3, encoder.card.input_px)
+    alone = np.concatenate([tokens_of(given[k : k + 1])[1] for k in range(3)])
+    np.testing.assert_allclose(tokens_of(given)[1], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_no_patch_has_no_tokens(encoder, tokens_of):
+    side = encoder.card.input_px
+    features, tokens = tokens_of(np.zeros((0, side, side, 3), np.uint8))
+    assert features.shape == (0, encoder.card.dim)
+    assert tokens.shape == (0, 2, 2, encoder.card.token_dim)
+
+
+def test_where_there_are_no_tokens_that_is_told(encoder):
+    if encoder.card.token_dim is not None:
+        pytest.skip("it has tokens")
+    with pytest.raises(ConfigError, match="gives no tokens"):
+        encoder.encode_tokens(patches(1, encoder.card.input_px))
+
+
+def test_only_what_has_weights_tells_their_digest(encoder):
+    assert (encoder.weights_digest == "") == (encoder.card.name == WEIGHTLESS)
+
+
 @pytest.mark.parametrize("name", list(ENCODERS))
 def test_a_card_says_what_one_must_know(name):
     card = ENCODERS[name].card
@@ -109,29 +169,9 @@ def test_a_card_says_what_one_must_know(name):
     assert card.input_px % (card.px_multiple or card.input_px) == 0
     assert card.licence
     assert card.source
+    assert card.pooling
+    assert card.is_gated == card.access.startswith("https://")
     card.check_patch(card.input_px, card.mpp or 0.5)
-
-
-@pytest.mark.parametrize("name", NEURAL)
-def test_a_registered_card_is_what_timm_says(name):
-    card = ENCODERS[name].card
-    told = find_encoder(f"timm:{card.source.removeprefix('timm ')}").card
-    assert (card.dim, card.px_multiple) == (told.dim, told.px_multiple)
-    assert (card.mean, card.std) == (told.mean, told.std)
-
-
-@pytest.mark.parametrize("name", NEURAL)
-def test_a_registered_architecture_yields_vectors_of_its_cards_size(name, monkeypatch):
-    card, create = ENCODERS[name].card, timm.create_model
-    # the meta device has shapes without numbers: no weights, no memory, no time
-    monkeypatch.setattr(
-        timm, "create_model", lambda n, *, pretrained, **more: create(n, pretrained=False, **more)
-    )
-    with torch.device("meta"), torch.inference_mode():
-        model = build_model(card.source.removeprefix("timm "), card, EncoderConfig(encoder=name))
-        assert card.px_multiple is not None
-        for side in (card.input_px, 8 * card.px_multiple):
-            assert model.eval()(torch.empty(2, 3, side, side)).shape == (2, card.dim)
 
 
 @pytest.mark.parametrize(

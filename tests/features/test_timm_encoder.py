@@ -1,4 +1,5 @@
 import errno
+import json
 
 import huggingface_hub.constants
 import numpy as np
@@ -71,6 +72,43 @@ def test_local_pth_files_are_read_as_training_scripts_write_them(model, tmp_path
     np.testing.assert_allclose(
         encoder.encode(patches()), own_forward(model, patches(), encoder.card), atol=1e-5
     )
+
+
+@pytest.mark.parametrize("names", [["x.pth"], ["model.safetensors", "pytorch_model.bin"], ["b.safetensors"]])
+def test_a_folder_with_one_weight_file_or_the_hubs_names_will_do(model, tmp_path, names):
+    (tmp_path / "config.json").write_text("{}")
+    for name in names:
+        save = save_file if name.endswith(".safetensors") else torch.save
+        save(model.state_dict(), tmp_path / name)
+    expected = own_forward(model, patches(), load(tmp_path).card)
+    np.testing.assert_allclose(load(tmp_path).encode(patches()), expected, atol=1e-5)
+
+
+def test_a_checkpoint_in_several_files_is_read_by_its_index(model, tmp_path):
+    state = model.state_dict()
+    halves = [dict(list(state.items())[k::2]) for k in range(2)]
+    where = {}
+    for k, half in enumerate(halves):
+        save_file(half, tmp_path / f"model-{k}.safetensors")
+        where |= dict.fromkeys(half, f"model-{k}.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    for given in (tmp_path, index):
+        expected = own_forward(model, patches(), load(given).card)
+        np.testing.assert_allclose(load(given).encode(patches()), expected, atol=1e-5)
+    (tmp_path / "model-1.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"index\.json cannot be read"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [([], "found none"), (["a.pth", "b.pth"], r"found a\.pth, b\.pth")]
+)
+def test_a_folder_that_does_not_say_which_file_is_refused(tmp_path, names, told):
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ConfigError, match=told):
+        load(tmp_path)
 
 
 def test_a_classifier_in_the_file_is_left_out(tmp_path):
@@ -238,6 +276,27 @@ def test_whatever_keeps_the_weights_away_is_told(monkeypatch, error):
         load_encoder(EncoderConfig(encoder="dinov2-vits14"))
 
 
+def test_a_folder_in_timms_layout_is_an_encoder(model, tmp_path):
+    config = {"architecture": "test_vit", "num_classes": 0, "num_features": 64}
+    config["pretrained_cfg"] = {"mean": [0.7, 0.6, 0.7], "std": [0.2, 0.3, 0.2]}
+    config["pretrained_cfg"] |= {"input_size": [3, 160, 160], "fixed_input_size": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    encoder = load_encoder(EncoderConfig(encoder=f"timm:local-dir:{tmp_path}"))
+    assert encoder.card.mean == (0.7, 0.6, 0.7)
+    expected = own_forward(model, patches(), encoder.card)
+    np.testing.assert_allclose(encoder.encode(patches()), expected, atol=1e-5)
+
+
+def test_a_hub_repository_is_asked_for_its_model(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        SlidebagError, match=r"timm:hf-hub:some/model: no weights from some/model.*HF_HUB_OFFLINE"
+    ):
+        find_encoder("timm:hf-hub:some/model")
+
+
 @pytest.fixture(scope="module")
 def tissue(phantom):
     with open_slide(phantom.path) as slide:
@@ -267,6 +326,21 @@ class TestRealWeights:
         expected = own_forward(by_hand.eval(), tissue, encoder.card)
         assert encoder.encode(tissue).shape == (3, 384)
         np.testing.assert_allclose(encoder.encode(tissue), expected, atol=1e-4)
+
+    def test_its_tokens_are_timms_own(self, dinov2, tissue):
+        encoder = load(dinov2, name="dinov2-vits14", token_side=16)
+        by_hand = timm.create_model("vit_small_patch14_dinov2", num_classes=0, dynamic_img_size=True).eval()
+        by_hand.load_state_dict({k: v.float() for k, v in load_file(dinov2).items() if k != "mask_token"})
+        images = torch.from_numpy(tissue).permute(0, 3, 1, 2) / 255
+        mean, std = (torch.tensor(values)[:, None, None] for values in (encoder.card.mean, encoder.card.std))
+        with torch.no_grad():
+            expected = by_hand.forward_features((images - mean) / std).numpy()
+        features, tokens = encoder.encode_tokens(tissue)
+        np.testing.assert_allclose(features, expected[:, 0], atol=1e-4)
+        np.testing.assert_allclose(tokens.reshape(3, 256, 384), expected[:, 1:], atol=1e-4)
+        coarse = load(dinov2, name="dinov2-vits14", token_side=4).encode_tokens(tissue)[1]
+        blocks = expected[:, 1:].reshape(3, 4, 4, 4, 4, 384).mean(axis=(2, 4))
+        np.testing.assert_allclose(coarse, blocks, atol=1e-4)
 
     def test_bfloat16_points_the_same_way(self, dinov2, tissue):
         exact = load(dinov2, name="dinov2-vits14").encode(tissue)

@@ -13,6 +13,7 @@ from .encoder import (
     find_encoder,
     load_encoder,
 )
+from .search import IndexConfig, Neighbours, TileIndex
 from .stored_patches import load_patches
 
 __all__ = [
@@ -25,6 +26,9 @@ __all__ = [
     "EncoderConfig",
     "EncoderEntry",
     "FeatureBag",
+    "IndexConfig",
+    "Neighbours",
+    "TileIndex",
     "bag_fingerprint",
     "extract_features",
     "find_encoder",

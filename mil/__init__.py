@@ -13,6 +13,8 @@ from .prepare import ExtractConfig, Preparation, extract, tile
 from .qc import qc
 from .run_folder import Run
 from .scores import Scores, load_scores, save_scores
+from .search import Found, SearchConfig, open_index, search
+from .search_query import ImageQuery, RegionQuery, TileQuery
 from .slide_table import CohortError
 from .train import TrainConfig, Training, train
 
@@ -28,13 +30,18 @@ __all__ = [
     "Failure",
     "Finished",
     "Fold",
+    "Found",
     "HeatmapConfig",
+    "ImageQuery",
     "Learner",
     "Plan",
     "Prediction",
     "Preparation",
+    "RegionQuery",
     "Run",
     "Scores",
+    "SearchConfig",
+    "TileQuery",
     "TrainConfig",
     "Training",
     "demo",
@@ -45,10 +52,12 @@ __all__ = [
     "import_coords",
     "load_learner",
     "load_scores",
+    "open_index",
     "predict",
     "qc",
     "run_all",
     "save_scores",
+    "search",
     "tile",
     "train",
 ]

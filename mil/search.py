@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 
 from features import IndexConfig, TileIndex
-from tiling import ConfigError, FormatError, fingerprint, load_grid, replacing, write_picture
+from tiling import ConfigError, FormatError, fingerprint, replacing, write_picture
 
 from .batch import NO_TISSUE
 from .progress import progress
 from .run_folder import Run
 from .search_query import Asked, Query, ask
-from .search_sheet import MOST_HITS, QueryCard, search_sheet
+from .search_sheet import search_sheet
 
 MATCHES = ("mean", "best")
 _COLUMNS = ["rank", "slide_id", "row", "x", "y", "similarity", "patient_id", "label"]
@@ -49,7 +49,6 @@ class Found:
     table: Path
     picture: Path
     index: TileIndex
-    n_queries: int  # tiles that were asked with
 
 
 def open_index(run: Run, encoder: str, config: IndexConfig | None = None) -> TileIndex:
@@ -87,15 +86,14 @@ def search(run: Run, query: Query, encoder: str, config: SearchConfig | None = N
     index = open_index(run, encoder, config)
     asked = ask(query, run, index)
     hits = _hits(run, index, asked, config)
+    sheet = search_sheet(run, index, asked, hits)
     place = run.search_folder(encoder) / "hits" / asked.stem
     table, picture = place.with_name(place.name + ".csv"), place.with_name(place.name + ".png")
     with replacing(table) as temporary:
         hits.to_csv(temporary, index=False, float_format="%.6f")
-    sheet = search_sheet(run, encoder, _query_card(index, asked), hits, _title(run, index, asked, hits))
-    write_picture(
-        picture, sheet, fingerprint=fingerprint(index.fingerprint, asked.name, config), about=asked.name
-    )
-    return Found(hits, table, picture, index, len(asked.vectors))
+    asked_with = fingerprint(index.fingerprint, asked.name, config)
+    write_picture(picture, sheet, fingerprint=asked_with, about=asked.name)
+    return Found(hits, table, picture, index)
 
 
 def _hits(run: Run, index: TileIndex, asked: Asked, config: SearchConfig) -> pd.DataFrame:
@@ -138,22 +136,3 @@ def _nearest(
     _, first = np.unique(positions[order], return_index=True)
     best = order[np.sort(first)][: config.top]
     return positions[best], similarity[best]
-
-
-def _query_card(index: TileIndex, asked: Asked) -> QueryCard:
-    if asked.slide_id is None:
-        return QueryCard(asked.name, None, 0, asked.patch, "")
-    typical = int((asked.vectors @ asked.vectors.mean(axis=0)).argmax())
-    _, row, x, y = index.tiles[asked.positions[typical]].tolist()
-    n_tiles = len(asked.positions)
-    figure = f"x {x:,}, y {y:,}" + (f", most typical of {n_tiles} tiles" if n_tiles > 1 else "")
-    return QueryCard(asked.slide_id, asked.slide_id, row, None, figure)
-
-
-def _title(run: Run, index: TileIndex, asked: Asked, hits: pd.DataFrame) -> str:
-    grid = load_grid(run.grid_path(index.slide_ids[int(index.tiles[0, 0])])).config
-    shown = f"the first {MOST_HITS} of {len(hits)}" if len(hits) > MOST_HITS else f"the {len(hits)}"
-    return (
-        f"{shown} tiles nearest to {asked.name} by {index.encoder}: rank and cosine similarity; "
-        f"tiles are {grid.tile_px * grid.tile_mpp:g} µm wide"
-    )

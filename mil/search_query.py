@@ -1,6 +1,6 @@
 """What is searched for: a tile, a region of a slide, or a picture, as vectors of a run's encoder."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -48,7 +48,7 @@ Query = TileQuery | RegionQuery | ImageQuery
 
 @dataclass(frozen=True)
 class Asked:
-    """A query as the index takes it: unit vectors float32 (q, D), and what to call it.
+    """A query as the index takes it: vectors float32 (q, D), of length 1 for tiles, and what to call it.
 
     `positions` are its own tiles in the index, none of a picture; `patch` is a picture's, uint8 (H, W, 3).
     """
@@ -58,7 +58,30 @@ class Asked:
     name: str
     stem: str  # of the files about it, below the slide's folder
     slide_id: str | None = None
-    patch: np.ndarray | None = None
+    patch: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
+
+    @property
+    def typical(self) -> int:
+        """The position of the query's own tile that is nearest to the mean of them."""
+        return int(self.positions[(self.vectors @ self.vectors.mean(axis=0)).argmax()])
+
+
+def grid_of(run: Run, index: TileIndex, slide_id: str) -> TileGrid:
+    """Return the grid of a slide in the index.
+
+    Raises:
+        FormatError: the slide was tiled anew since its features were made.
+    """
+    grid = load_grid(run.grid_path(slide_id))
+    tiles = index.tiles[index.of_slides({slide_id})]
+    if len(tiles) and (
+        tiles[-1, 1] >= len(grid) or not np.array_equal(tiles[:, 2:], grid.coords[tiles[:, 1]])
+    ):
+        raise FormatError(
+            f"{slide_id}: was tiled anew since its features were made",
+            hint=f"run `slidebag extract {run.root} --encoder {index.encoder}`",
+        )
+    return grid
 
 
 def ask(query: Query, run: Run, index: TileIndex) -> Asked:
@@ -75,7 +98,7 @@ def ask(query: Query, run: Run, index: TileIndex) -> Asked:
             f"slide {query.slide_id!r} has no features of {index.encoder} in {run.root}",
             hint=f"see slides.csv; the run has {', '.join(index.slide_ids[:3])} and so on",
         )
-    grid = load_grid(run.grid_path(query.slide_id))
+    grid = grid_of(run, index, query.slide_id)
     if isinstance(query, TileQuery):
         rows, name, stem = _holding(grid, query.x, query.y), f"{query.x},{query.y}", f"{query.x}-{query.y}"
     elif isinstance(query.region, Path):
@@ -86,11 +109,6 @@ def ask(query: Query, run: Run, index: TileIndex) -> Asked:
     positions = index.positions_of(query.slide_id, rows)
     if not len(positions):
         raise ConfigError(f"{query.slide_id}: no tile at {name} could be read", hint="ask for another place")
-    if not np.array_equal(index.tiles[positions, 2:], grid.coords[index.tiles[positions, 1]]):
-        raise FormatError(
-            f"{query.slide_id}: was tiled anew since its features were made",
-            hint=f"run `slidebag extract {run.root} --encoder {index.encoder}`",
-        )
     title = f"{query.slide_id} at {name}"
     return Asked(index.vectors(positions), positions, title, f"{query.slide_id}/{stem}", query.slide_id)
 

@@ -21,6 +21,7 @@ from .search_lists import (
     list_index,
     n_lists_for,
     nearest,
+    read_index,
 )
 
 _VERSION = 1  # of the folder's files and of how they are made
@@ -149,7 +150,7 @@ class TileIndex:
 
     @classmethod
     def load(cls, folder: Path) -> "TileIndex":
-        """Read the index in a folder.
+        """Read the index in a folder; lists stay on the disk until they are searched.
 
         Raises:
             FormatError: there is none, or it is damaged or of another version.
@@ -158,7 +159,7 @@ class TileIndex:
         if told is None or told.get("format_version") != _VERSION:
             raise FormatError(f"{folder}: holds no index of version {_VERSION}", hint="build it again")
         try:
-            index = faiss_module().read_index(str(folder / _INDEX))
+            index = read_index(folder / _INDEX, has_lists=bool(told["n_lists"]))
             tiles = np.load(folder / _TILES)
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError is faiss's
             raise FormatError(f"{folder}: index cannot be read ({error})", hint="build it again") from error

@@ -1,6 +1,8 @@
 """faiss as tile search uses it: an exact index, lists (IVF) for very many tiles, and their recall."""
 
+import sys
 from math import sqrt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,16 @@ def list_index(sample: np.ndarray, n_lists: int, *, seed: int) -> Any:
     index.cp.max_points_per_centroid = max(256, -(-len(sample) // n_lists))
     index.train(sample)
     return index
+
+
+def read_index(path: Path, *, has_lists: bool) -> Any:
+    """Return a written index; raises RuntimeError, as faiss does, if it is damaged.
+
+    Lists are mapped into memory, so that a search reads only those it looks into.
+    """
+    faiss = faiss_module()
+    can_map = has_lists and sys.platform != "win32"  # faiss cannot there
+    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP if can_map else 0)
 
 
 def nearest(

@@ -109,7 +109,7 @@ def ask(query: Query, run: Run, index: TileIndex) -> Asked:
     positions = index.positions_of(query.slide_id, rows)
     if not len(positions):
         raise ConfigError(f"{query.slide_id}: no tile at {name} could be read", hint="ask for another place")
-    title = f"{query.slide_id} at {name}"
+    title = f"{query.slide_id} {'at' if isinstance(query, TileQuery) else 'in'} {name}"
     return Asked(index.vectors(positions), positions, title, f"{query.slide_id}/{stem}", query.slide_id)
 
 
@@ -153,7 +153,7 @@ def _inside(grid: TileGrid, path: Path) -> np.ndarray:
     scale = np.array([width, height]) / grid.size_level0_px
     centres = ((grid.coords + _side_level0(grid) / 2) * scale).astype(int)
     x, y = np.minimum(centres, [width - 1, height - 1]).T
-    return _some(grid, kept[y, x], path.name)
+    return _some(grid, np.asarray(kept[y, x]), path.name)
 
 
 def _some(grid: TileGrid, inside: np.ndarray, name: str) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Tile search: which tiles of many slides are nearest to a vector, by cosine similarity."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -223,7 +223,7 @@ class TileIndex:
         similarity[positions < 0] = np.nan
         return Neighbours(positions, similarity)
 
-    def neighbours(self, positions: np.ndarray, k: int) -> Neighbours:
+    def neighbours(self, positions: np.ndarray | Sequence[int], k: int) -> Neighbours:
         """Return the k nearest others of some tiles of the index, as a learner's neighbourhoods."""
         own = np.asarray(positions, np.int64)
         near = np.empty((len(own), k), np.int64)

@@ -28,7 +28,7 @@ from .qc import qc as qc_run
 from .run_folder import Run
 from .search import SearchConfig
 from .search import search as search_run
-from .search_query import parse_query
+from .search_options import QueryOptions
 from .train import TrainConfig
 from .train import train as train_run
 
@@ -160,31 +160,15 @@ def evaluate(run: RunFolder, truth: Truth = None) -> None:
 
 
 @app.command()
-@configured(search_config=SearchConfig)
+@configured(asked=QueryOptions, search_config=SearchConfig)
 def search(
     run: RunFolder,
+    asked: QueryOptions,
     search_config: SearchConfig,
-    slide: Annotated[str | None, typer.Option("--slide", help="slide_id of the slide asked with")] = None,
-    at: Annotated[
-        str | None, typer.Option("--at", help="X,Y: its tile that holds this level-0 pixel")
-    ] = None,
-    region: Annotated[
-        str | None,
-        typer.Option("--region", help="its tiles in a GeoJSON file, or in X,Y,WIDTH,HEIGHT (level 0)"),
-    ] = None,
-    image: Annotated[Path | None, typer.Option("--image", help="or a picture of one patch")] = None,
-    image_mpp: Annotated[
-        float | None, typer.Option("--image-mpp", help="its µm/px: it is resized, the middle is taken")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option("--weights", help="local weights of the encoder, for --image")
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="where the encoder runs, for --image")] = "cpu",
     encoder: Annotated[str, typer.Option("--encoder", help="whose features are compared")] = "stain-stats",
 ) -> None:
     """Find the tiles that look most like a tile, a region of a slide, or a picture."""
-    query = parse_query(slide, at, region, image=image, image_mpp=image_mpp, weights=weights, device=device)
-    show.hits(search_run(Run(run), query, encoder, search_config))
+    show.hits(search_run(Run(run), asked.query(), encoder, search_config))
 
 
 @app.command("run")

@@ -153,7 +153,7 @@ def _inside(grid: TileGrid, path: Path) -> np.ndarray:
     scale = np.array([width, height]) / grid.size_level0_px
     centres = ((grid.coords + _side_level0(grid) / 2) * scale).astype(int)
     x, y = np.minimum(centres, [width - 1, height - 1]).T
-    return _some(grid, np.asarray(kept[y, x]), path.name)
+    return _some(grid, kept[y, x].ravel(), path.name)
 
 
 def _some(grid: TileGrid, inside: np.ndarray, name: str) -> np.ndarray:
@@ -211,49 +211,3 @@ def _patch(query: ImageQuery, grid: TileGrid) -> np.ndarray:
         )
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)[top : top + side, left : left + side]
-
-
-def parse_query(
-    slide: str | None,
-    at: str | None,
-    region: str | None,
-    *,
-    image: Path | None = None,
-    image_mpp: float | None = None,
-    weights: str | None = None,
-    device: str = "cpu",
-) -> Query:
-    """Return the query that the command line's options mean.
-
-    Raises:
-        ConfigError: they mean none, or several, or hold no numbers.
-    """
-    if sum(option is not None for option in (at, region, image)) != 1 or (slide is None) != (
-        image is not None
-    ):
-        raise ConfigError(
-            "what to search for is not clear",
-            hint="give --slide ID with --at X,Y or with --region FILE or X,Y,WIDTH,HEIGHT; or --image FILE",
-        )
-    if image is None and (image_mpp, weights) != (None, None):
-        raise ConfigError("--image-mpp and --weights are for --image", hint="leave them out")
-    if image is not None:
-        return ImageQuery(image, image_mpp, weights, device)
-    slide_id = slide or ""
-    if at is not None:
-        x, y = _numbers(at, 2, "--at", "X,Y")
-        return TileQuery(slide_id, x, y)
-    if Path(region or "").is_file() or not set(region or "") <= set("0123456789,- "):
-        return RegionQuery(slide_id, Path(region or ""))
-    x, y, width, height = _numbers(region or "", 4, "--region", "X,Y,WIDTH,HEIGHT")
-    return RegionQuery(slide_id, (x, y, width, height))
-
-
-def _numbers(text: str, n: int, option: str, wanted: str) -> tuple[int, ...]:
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != n:
-        raise ConfigError(f"{option} is {text!r}", hint=f"give {wanted} in level-0 pixels, whole numbers")
-    return numbers

@@ -28,7 +28,6 @@ from mil import (
     tile,
 )
 from mil.cli import app
-from mil.search_query import parse_query
 from tiling import ConfigError, FormatError, GridConfig, SlidebagError, TissueConfig, load_grid, open_slide
 
 PX, ENCODER = 80, "stain-stats"
@@ -293,19 +292,3 @@ def test_the_command_prints_the_hits_and_where_they_are(extracted, in_tumour):
     assert "4 nearest tiles" in done.output
     assert "all compared" in done.output
     assert f"{in_tumour.slide_id}/{place.replace(',', '-')}.png" in done.output
-
-
-def test_options_become_a_query():
-    assert parse_query("a", "3,4", None) == TileQuery("a", 3, 4)
-    assert parse_query("a", None, "1,2,30,40") == RegionQuery("a", (1, 2, 30, 40))
-    assert parse_query("a", None, "b.geojson") == RegionQuery("a", Path("b.geojson"))
-    picture = parse_query(None, None, None, image=Path("p.png"), image_mpp=0.5)
-    assert picture == ImageQuery(Path("p.png"), 0.5)
-    for wrong in [("a", None, None), (None, "3,4", None), ("a", "3,4", "1,2,3,4"), (None, None, None)]:
-        with pytest.raises(ConfigError, match="not clear"):
-            parse_query(*wrong)
-    for at, region in [("3", None), ("3,x", None), (None, "1,2,3")]:
-        with pytest.raises(ConfigError, match="in level-0 pixels"):
-            parse_query("a", at, region)
-    with pytest.raises(ConfigError, match="for --image"):
-        parse_query("a", "3,4", None, weights="w.pth")

@@ -5,7 +5,7 @@ roughened and brought to unit length. Recall is the share of the 20 nearest that
 figures are of CPU time, sizes those of the vectors and what the index keeps beside them. The time to
 build lists includes measuring how many must be searched.
 
-    python bench/search.py [--sizes 100000 1000000] [--dim 384] [--json]
+    python bench/search.py [--sizes 100000 1000000] [--dim 384] [--ways lists graph] [--json]
 
 The last line is one JSON object: size, then way, then figures.
 """
@@ -13,7 +13,7 @@ The last line is one JSON object: size, then way, then figures.
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import faiss
@@ -64,9 +64,14 @@ def figures(build_s: float, search_s: float, found: np.ndarray, truth: np.ndarra
     }
 
 
-def measure(rows: np.ndarray, queries: np.ndarray) -> dict[str, dict[str, float]]:
+def measure(rows: np.ndarray, queries: np.ndarray, ways: list[str]) -> Iterator[dict[str, dict[str, float]]]:
+    """Yield the figures of each way as soon as they are there."""
     table, truth = _exact(rows, queries)
-    return table | _lists(rows, queries, truth) | _graph(rows, queries, truth)
+    yield table
+    if "lists" in ways:
+        yield _lists(rows, queries, truth)
+    if "graph" in ways:
+        yield _graph(rows, queries, truth)
 
 
 def _exact(rows: np.ndarray, queries: np.ndarray) -> tuple[dict[str, dict[str, float]], np.ndarray]:
@@ -118,6 +123,13 @@ def _graph(rows: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> dict[str
     return {f"graph, breadth {breadth}": told | {"breadth": breadth}}
 
 
+def _row(way: str, found: dict[str, float]) -> str:
+    return (
+        f"  {way:<22}{found['build_s']:>10.1f}{found['queries_per_s']:>12.0f}"
+        f"{found['recall']:>9.3f}{found['index_mb']:>11.0f}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -125,21 +137,28 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--queries", type=int, default=500)
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        choices=["lists", "graph"],
+        default=["lists", "graph"],
+        help="beside the exact one",
+    )
     parser.add_argument("--json", action="store_true", help="print the JSON line alone")
     told = parser.parse_args()
     faiss.omp_set_num_threads(1)
     table = {}
     for size in told.sizes:
         rows = draw(size + told.queries, told.dim)
-        table[str(size)] = measure(rows[: -told.queries], rows[-told.queries :])
+        table[str(size)] = {}
         if not told.json:
-            print(f"{size:,} x {told.dim:<14}{'build s':>10}{'queries/s':>12}{'recall':>9}{'index MB':>11}")
-            for way, found in table[str(size)].items():
-                print(
-                    f"  {way:<22}{found['build_s']:>10.1f}{found['queries_per_s']:>12.0f}"
-                    f"{found['recall']:>9.3f}{found['index_mb']:>11.0f}",
-                    flush=True,
-                )
+            print(
+                f"{f'{size:,} x {told.dim}':<24}{'build s':>10}{'queries/s':>12}{'recall':>9}{'index MB':>11}"
+            )
+        for found in measure(rows[: -told.queries], rows[-told.queries :], told.ways):
+            table[str(size)] |= found
+            if not told.json:
+                print("\n".join(_row(way, each) for way, each in found.items()), flush=True)
     print(json.dumps(table))
 
 

@@ -136,7 +136,7 @@ def _holding(grid: TileGrid, x: int, y: int) -> np.ndarray:
 def _in_box(grid: TileGrid, box: tuple[int, int, int, int]) -> np.ndarray:
     x, y, width, height = box
     centres = grid.coords + _side_level0(grid) / 2
-    inside = ((centres >= (x, y)) & (centres < (x + width, y + height))).all(axis=1)
+    inside = np.all((centres >= (x, y)) & (centres < (x + width, y + height)), axis=1)
     return _some(grid, inside, ",".join(map(str, box)))
 
 
@@ -153,7 +153,7 @@ def _inside(grid: TileGrid, path: Path) -> np.ndarray:
     scale = np.array([width, height]) / grid.size_level0_px
     centres = ((grid.coords + _side_level0(grid) / 2) * scale).astype(int)
     x, y = np.minimum(centres, [width - 1, height - 1]).T
-    return _some(grid, kept[y, x].ravel(), path.name)
+    return _some(grid, kept[y, x], path.name)
 
 
 def _some(grid: TileGrid, inside: np.ndarray, name: str) -> np.ndarray:

@@ -32,7 +32,8 @@ def n_lists_for(n_tiles: int) -> int:
 def list_index(sample: np.ndarray, n_lists: int, *, seed: int) -> Any:
     """Return an empty index of lists around the k-means of `sample`, unit float32 (n, D).
 
-    Numbers are kept as float16, which is what bags hold too.
+    Numbers are kept as float16, which is what bags hold too. A graph (HNSW) may be searched faster, but
+    takes eight times as long to build and twice the memory (bench/search.py), and cannot stay on the disk.
     """
     faiss = faiss_module()
     index = faiss.index_factory(sample.shape[1], f"IVF{n_lists},SQfp16", faiss.METRIC_INNER_PRODUCT)

@@ -15,6 +15,7 @@ from .encoder import (
     load_encoder,
 )
 from .extraction import extract_cohort, extract_features
+from .search import IndexConfig, Neighbours, TileIndex
 from .slide_in_work import Extracted, ExtractJob
 from .stored_patches import load_patches
 
@@ -30,6 +31,9 @@ __all__ = [
     "ExtractJob",
     "Extracted",
     "FeatureBag",
+    "IndexConfig",
+    "Neighbours",
+    "TileIndex",
     "bag_fingerprint",
     "extract_cohort",
     "extract_features",

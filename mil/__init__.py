@@ -14,6 +14,8 @@ from .qc import qc
 from .regrid import regrid_run
 from .run_folder import Run
 from .scores import Scores, load_scores, save_scores
+from .search import Found, SearchConfig, open_index, search
+from .search_query import ImageQuery, RegionQuery, TileQuery
 from .slide_table import CohortError
 from .train import TrainConfig, Training, train
 
@@ -29,13 +31,18 @@ __all__ = [
     "Failure",
     "Finished",
     "Fold",
+    "Found",
     "HeatmapConfig",
+    "ImageQuery",
     "Learner",
     "Plan",
     "Prediction",
     "Preparation",
+    "RegionQuery",
     "Run",
     "Scores",
+    "SearchConfig",
+    "TileQuery",
     "TrainConfig",
     "Training",
     "demo",
@@ -46,11 +53,13 @@ __all__ = [
     "import_coords",
     "load_learner",
     "load_scores",
+    "open_index",
     "predict",
     "qc",
     "regrid_run",
     "run_all",
     "save_scores",
+    "search",
     "tile",
     "train",
 ]

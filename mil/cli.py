@@ -28,6 +28,9 @@ from .prepare import tile as tile_cohort
 from .qc import qc as qc_run
 from .regrid import regrid_run
 from .run_folder import Run
+from .search import SearchConfig
+from .search import search as search_run
+from .search_options import QueryOptions
 from .train import TrainConfig
 from .train import train as train_run
 
@@ -185,6 +188,18 @@ def heatmap(
 def evaluate(run: RunFolder, truth: Truth = None) -> None:
     """Measure the predictions against the labels and, if given, the tiles against known truth."""
     show.figures(evaluate_run(Run(run), truth))
+
+
+@app.command()
+@configured(asked=QueryOptions, search_config=SearchConfig)
+def search(
+    run: RunFolder,
+    asked: QueryOptions,
+    search_config: SearchConfig,
+    encoder: Annotated[str, typer.Option("--encoder", help="whose features are compared")] = "stain-stats",
+) -> None:
+    """Find the tiles that look most like a tile, a region of a slide, or a picture."""
+    show.hits(search_run(Run(run), asked.query(), encoder, search_config))
 
 
 @app.command("run")

@@ -52,7 +52,11 @@ class Run:
 
     def features_path(self, encoder: str, slide_id: str) -> Path:
         """Return the place of a slide's feature bag."""
-        return self.root / "features" / re.sub(r"[^\w.-]+", "_", encoder) / f"{slide_id}.h5"
+        return self.root / "features" / _folder_of(encoder) / f"{slide_id}.h5"
+
+    def search_folder(self, encoder: str) -> Path:
+        """Return the folder of the index of an encoder's features, and of what was found by it."""
+        return self.root / "search" / _folder_of(encoder)
 
     def scores_path(self, slide_id: str) -> Path:
         """Return the place of a slide's scores."""
@@ -151,3 +155,7 @@ class Run:
         """Write a CSV of this run, whole or not at all."""
         with replacing(self.root / name) as temporary:
             rows.to_csv(temporary, index=False)
+
+
+def _folder_of(encoder: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", encoder)

@@ -16,6 +16,7 @@ from .batch import Outcome
 from .doctor import Finding
 from .evaluate import Evaluation
 from .run_folder import Run
+from .search import Found
 from .train import Training
 
 _NAMES = {
@@ -133,6 +134,26 @@ def predictions(run: Run) -> None:
     for row in rows.head(_MOST_ROWS).to_dict("records"):
         table.add_row(*(Text(row[c]) for c in columns))
     _console().print(table)
+
+
+def hits(found: Found) -> None:
+    """Print the tiles that were found, where they are shown, and how they were searched for."""
+    console, index = _console(), found.index
+    columns = [c for c in found.hits.columns if c != "row"]
+    table = _table(f"{len(found.hits)} nearest tiles", *columns)
+    for row in found.hits.head(_MOST_ROWS).to_dict("records"):
+        table.add_row(*(Text(f"{row[c]:.3f}" if c == "similarity" else str(row[c])) for c in columns))
+    console.print(table)
+    way = "all compared"
+    if index.n_lists:
+        way = (
+            f"{index.n_probes} of {index.n_lists} lists searched, recall of the 20 nearest {index.recall:.3f}"
+        )
+    told = (
+        f"{len(index):,} tiles of {len(index.slide_ids)} slides by {index.encoder}, cosine similarity, {way}"
+    )
+    console.print(Text(told))
+    console.print(Text(f"{found.table}\n{found.picture}"))
 
 
 def encoders(cards: Sequence[EncoderCard]) -> None:

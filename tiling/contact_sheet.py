@@ -36,8 +36,12 @@ class Card:
     colour: Colour = _QUIET
 
 
-def contact_sheet(cards: Iterable[Card], n_cards: int, title: str) -> Image.Image:
+def contact_sheet(
+    cards: Iterable[Card], n_cards: int, title: str, *, picture_px: tuple[int, int] = CARD_PICTURE_PX
+) -> Image.Image:
     """Return up to 100 cards on one sheet, row by row, in RGB; they are asked for one at a time.
+
+    `picture_px` is the room for a picture on its card.
 
     Raises:
         ValueError: more cards than a sheet has room for.
@@ -45,7 +49,7 @@ def contact_sheet(cards: Iterable[Card], n_cards: int, title: str) -> Image.Imag
     if n_cards > CARDS_A_SHEET:
         raise ValueError(f"{n_cards} cards for a sheet of {CARDS_A_SHEET}")
     columns = min(_COLUMNS, max(_LEAST_COLUMNS, ceil(sqrt(n_cards) * 1.1)))
-    width, height = _card_size_px()
+    width, height = _card_size_px(picture_px)
     head = round(2.2 * _TITLE_PX)
     rows = max(1, ceil(n_cards / columns))
     sheet_width = 2 * _MARGIN_PX + columns * (width + _GAP_PX) - _GAP_PX
@@ -57,17 +61,17 @@ def contact_sheet(cards: Iterable[Card], n_cards: int, title: str) -> Image.Imag
     for number, card in enumerate(cards):
         row, column = divmod(number, columns)
         x, y = _MARGIN_PX + column * (width + _GAP_PX), _MARGIN_PX + head + row * (height + _GAP_PX)
-        sheet.paste(_drawn(card), (x, y))
+        sheet.paste(_drawn(card, picture_px), (x, y))
     return sheet
 
 
-def _card_size_px() -> tuple[int, int]:
+def _card_size_px(picture_px: tuple[int, int]) -> tuple[int, int]:
     text = _STEP * (2 * _TEXT_PX + 2 * _SMALL_PX)
-    return CARD_PICTURE_PX[0] + 2 * (_PAD_PX + _BORDER_PX), round(CARD_PICTURE_PX[1] + text + 4 * _PAD_PX)
+    return picture_px[0] + 2 * (_PAD_PX + _BORDER_PX), round(picture_px[1] + text + 4 * _PAD_PX)
 
 
-def _drawn(card: Card) -> Image.Image:
-    width, height = _card_size_px()
+def _drawn(card: Card, picture_px: tuple[int, int]) -> Image.Image:
+    width, height = _card_size_px(picture_px)
     image = Image.new("RGB", (width, height), _CARD)
     draw = ImageDraw.Draw(image)
     border = _BORDER_PX if card.flag else 1
@@ -75,21 +79,21 @@ def _drawn(card: Card) -> Image.Image:
     left, y = _BORDER_PX + _PAD_PX, float(_BORDER_PX)
     if card.flag:
         draw.rectangle((0, 0, width - 1, y + _STEP * _TEXT_PX), fill=card.colour)
-        word = fit(card.flag, _TEXT_PX, CARD_PICTURE_PX[0])[0]
+        word = fit(card.flag, _TEXT_PX, picture_px[0])[0]
         draw_line(draw, (left, y + _STEP * _TEXT_PX / 2 - 2), word, _TEXT_PX, _on(card.colour))
     y += _STEP * _TEXT_PX + _PAD_PX
-    _show(image, draw, card, (left, round(y)))
-    y += CARD_PICTURE_PX[1] + _PAD_PX
+    _show(image, draw, card, (left, round(y), *picture_px))
+    y += picture_px[1] + _PAD_PX
     for text, size, colour in ((card.title, _TEXT_PX, _INK), *((f, _SMALL_PX, _FAINT) for f in card.figures)):
-        line = fit(text, size, CARD_PICTURE_PX[0])[0]
+        line = fit(text, size, picture_px[0])[0]
         draw_line(draw, (left, y + size / 2), line, size, colour)
         y += _STEP * size
     return image
 
 
-def _show(image: Image.Image, draw: ImageDraw.ImageDraw, card: Card, corner: tuple[int, int]) -> None:
-    """Put the picture in the middle of its room, or the message on grey."""
-    (x, y), (width, height) = corner, CARD_PICTURE_PX
+def _show(image: Image.Image, draw: ImageDraw.ImageDraw, card: Card, room: tuple[int, int, int, int]) -> None:
+    """Put the picture in the middle of its room (x, y, width, height), or the message on grey."""
+    x, y, width, height = room
     if card.picture is not None:
         offset = (width - card.picture.width) // 2, (height - card.picture.height) // 2
         image.paste(card.picture, (x + offset[0], y + offset[1]))

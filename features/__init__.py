@@ -13,6 +13,9 @@ from .encoder import (
     find_encoder,
     load_encoder,
 )
+from .instances import Instances
+from .pack import pack_features
+from .store import FeatureStore, store_fingerprint
 from .stored_patches import load_patches
 
 __all__ = [
@@ -25,6 +28,8 @@ __all__ = [
     "EncoderConfig",
     "EncoderEntry",
     "FeatureBag",
+    "FeatureStore",
+    "Instances",
     "bag_fingerprint",
     "extract_features",
     "find_encoder",
@@ -32,4 +37,6 @@ __all__ = [
     "load_encoder",
     "load_features",
     "load_patches",
+    "pack_features",
+    "store_fingerprint",
 ]

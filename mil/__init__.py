@@ -7,6 +7,7 @@ from .evaluate import Evaluation, evaluate
 from .exchange import export_run, import_coords
 from .heatmaps import HeatmapConfig, heatmap
 from .learner import LEARNERS, Bag, Classes, Learner, Prediction, load_learner
+from .pack import Packing, pack
 from .pipeline import Finished, Plan, run_all
 from .predict import predict
 from .prepare import ExtractConfig, Preparation, extract, tile
@@ -30,6 +31,7 @@ __all__ = [
     "Fold",
     "HeatmapConfig",
     "Learner",
+    "Packing",
     "Plan",
     "Prediction",
     "Preparation",
@@ -45,6 +47,7 @@ __all__ = [
     "import_coords",
     "load_learner",
     "load_scores",
+    "pack",
     "predict",
     "qc",
     "run_all",

@@ -19,6 +19,7 @@ from .exchange import export_run, import_coords
 from .heatmaps import HeatmapConfig
 from .heatmaps import heatmap as paint_run
 from .options import configured
+from .pack import pack as pack_run
 from .pipeline import Plan, run_all
 from .predict import predict as predict_slides
 from .prepare import ExtractConfig
@@ -102,16 +103,33 @@ def extract(run: RunFolder, encoder: EncoderConfig, extract_config: ExtractConfi
 
 
 @app.command()
+def pack(
+    run: RunFolder,
+    out: Annotated[
+        str | None,
+        typer.Argument(help="a folder or s3://... and the like [default: RUN/features/NAME.zarr]"),
+    ] = None,
+    encoder: Annotated[str, typer.Option("--encoder", help="whose features to pack")] = "stain-stats",
+) -> None:
+    """Pack the features of all slides into one store, which `train` reads in their stead."""
+    typer.echo(pack_run(Run(run), encoder, out))
+
+
+@app.command()
 @configured(train_config=TrainConfig)
 def train(
     run: RunFolder,
     train_config: TrainConfig,
     encoder: Annotated[str, typer.Option("--encoder", help="whose features to learn from")] = "stain-stats",
+    store: Annotated[
+        str | None,
+        typer.Option("--store", help="packed store to read features from: a folder, or s3://..."),
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Learn from the slides' labels by folds; predict every slide by a model that has not seen it."""
     folder = Run(run)
-    done = train_run(folder, encoder, train_config, _pairs(settings))
+    done = train_run(folder, encoder, train_config, _pairs(settings), store=store)
     show.training(done)
     show.figures(evaluate_run(folder))
 

@@ -52,7 +52,16 @@ class Run:
 
     def features_path(self, encoder: str, slide_id: str) -> Path:
         """Return the place of a slide's feature bag."""
-        return self.root / "features" / re.sub(r"[^\w.-]+", "_", encoder) / f"{slide_id}.h5"
+        return self.features_folder(encoder) / f"{slide_id}.h5"
+
+    def features_folder(self, encoder: str) -> Path:
+        """Return the folder of an encoder's feature bags."""
+        return self.root / "features" / re.sub(r"[^\w.-]+", "_", encoder)
+
+    def store_path(self, encoder: str) -> Path:
+        """Return the place of an encoder's packed store."""
+        folder = self.features_folder(encoder)
+        return folder.with_name(f"{folder.name}.zarr")
 
     def scores_path(self, slide_id: str) -> Path:
         """Return the place of a slide's scores."""

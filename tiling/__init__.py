@@ -11,18 +11,21 @@ from .contact_sheet import CARD_PICTURE_PX, CARDS_A_SHEET, Card, contact_sheet
 from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, SlideError
 from .exchange import COORDS_FORMATS, CoordsFormat, Layout, export_grid, import_grid
 from .files import (
+    check_format,
     fingerprint,
+    format_attributes,
     open_checked,
     read_array,
     read_header,
     replacing,
+    replacing_folder,
     stored_fingerprint,
     sweep,
     write_header,
 )
 from .geojson import geojson_fingerprint, write_geojson
 from .grid import GridConfig, TileGrid, grid_fingerprint, tile_slide
-from .grid_file import grid_attributes, load_grid, save_grid, write_coords
+from .grid_file import grid_attributes, grid_from, load_grid, save_grid, write_coords
 from .grid_summary import GridSummary, load_summary, load_thumbnail
 from .heatmap import Heatmap, paint
 from .jpeg_reader import JpegTiffSlide
@@ -78,13 +81,16 @@ __all__ = [
     "TissueMask",
     "TissueQuality",
     "Unsuited",
+    "check_format",
     "contact_sheet",
     "export_grid",
     "find_regions",
     "fingerprint",
+    "format_attributes",
     "geojson_fingerprint",
     "grid_attributes",
     "grid_fingerprint",
+    "grid_from",
     "import_grid",
     "keep_regions",
     "load_grid",
@@ -105,6 +111,7 @@ __all__ = [
     "regrid",
     "render_phantom",
     "replacing",
+    "replacing_folder",
     "save_grid",
     "segment_tissue",
     "slide_picture",

@@ -13,6 +13,8 @@ from .encoder import (
     find_encoder,
     load_encoder,
 )
+from .exchange import FEATURES_FORMATS, OtherBag, read_other_bag, save_other_bag
+from .export import export_bag
 from .instances import Instances
 from .pack import pack_features
 from .store import FeatureStore, store_fingerprint
@@ -20,6 +22,7 @@ from .stored_patches import load_patches
 
 __all__ = [
     "ENCODERS",
+    "FEATURES_FORMATS",
     "PRECISIONS",
     "PREFIXES",
     "BagConfig",
@@ -30,7 +33,9 @@ __all__ = [
     "FeatureBag",
     "FeatureStore",
     "Instances",
+    "OtherBag",
     "bag_fingerprint",
+    "export_bag",
     "extract_features",
     "find_encoder",
     "load_bag_configs",
@@ -38,5 +43,7 @@ __all__ = [
     "load_features",
     "load_patches",
     "pack_features",
+    "read_other_bag",
+    "save_other_bag",
     "store_fingerprint",
 ]

@@ -4,7 +4,7 @@ from . import instance, pooling  # noqa: F401  being imported files its learners
 from .cohort import Cohort, CohortSlide, Failure, Fold
 from .demo import demo
 from .evaluate import Evaluation, evaluate
-from .exchange import export_run, import_coords
+from .exchange import export_run, import_coords, import_features
 from .heatmaps import HeatmapConfig, heatmap
 from .learner import LEARNERS, Bag, Classes, Learner, Prediction, load_learner
 from .pack import Packing, pack
@@ -45,6 +45,7 @@ __all__ = [
     "extract",
     "heatmap",
     "import_coords",
+    "import_features",
     "load_learner",
     "load_scores",
     "pack",

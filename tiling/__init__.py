@@ -3,13 +3,15 @@
 from . import (  # noqa: F401  being imported files their formats in the registry
     exchange_atlaspatch,
     exchange_clam,
+    exchange_slideflow,
     exchange_stamp,
     exchange_trident,
 )
 from .array_reader import ArraySlide, OmeTiffSlide, OmeZarrSlide, PictureSlide
 from .contact_sheet import CARD_PICTURE_PX, CARDS_A_SHEET, Card, contact_sheet
 from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, SlideError
-from .exchange import COORDS_FORMATS, CoordsFormat, Layout, export_grid, import_grid
+from .exchange import COORDS_FORMATS, CoordsFormat, Hdf5Format, Layout, export_grid, import_grid
+from .exchange_slideflow import extractor_name, write_bags_config
 from .files import (
     check_format,
     fingerprint,
@@ -21,6 +23,7 @@ from .files import (
     replacing_folder,
     stored_fingerprint,
     sweep,
+    write_attribute,
     write_header,
 )
 from .geojson import geojson_fingerprint, write_geojson
@@ -57,6 +60,7 @@ __all__ = [
     "FormatError",
     "GridConfig",
     "GridSummary",
+    "Hdf5Format",
     "Heatmap",
     "JpegTiffSlide",
     "Layout",
@@ -84,6 +88,7 @@ __all__ = [
     "check_format",
     "contact_sheet",
     "export_grid",
+    "extractor_name",
     "find_regions",
     "fingerprint",
     "format_attributes",
@@ -119,6 +124,8 @@ __all__ = [
     "stored_fingerprint",
     "sweep",
     "tile_slide",
+    "write_attribute",
+    "write_bags_config",
     "write_coords",
     "write_geojson",
     "write_header",

@@ -128,7 +128,8 @@ def _load_tensor(path: Path) -> np.ndarray:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise FormatError(
-            f"{path}: not a tensor that can be read safely ({error})", hint="save the bare features again"
+            f"{path}: not a tensor that can be read safely ({type(error).__name__})",
+            hint="save the bare features with torch.save",
         ) from error
     if not isinstance(loaded, torch.Tensor):
         raise FormatError(f"{path}: holds a {type(loaded).__name__}, wanted a tensor", hint="check --format")

@@ -5,6 +5,7 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def _centres(path: Path) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as file:
             rows = file["arr_0"]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
         raise FormatError(
             f"{path}: not an index of slideflow ({error})", hint="check --format: which tool wrote it"
         ) from error

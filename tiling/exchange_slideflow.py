@@ -48,7 +48,7 @@ class SlideflowFormat(CoordsFormat):
 
 def _centres(path: Path) -> np.ndarray:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             rows = file["arr_0"]
     except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
         raise FormatError(

@@ -14,13 +14,19 @@ from .encoder import (
     find_encoder,
     load_encoder,
 )
+from .exchange import FEATURES_FORMATS, OtherBag, read_other_bag, save_other_bag
+from .export import export_bag
 from .extraction import extract_cohort, extract_features
+from .instances import Instances
+from .pack import pack_features
 from .search import IndexConfig, Neighbours, TileIndex
 from .slide_in_work import Extracted, ExtractJob
+from .store import FeatureStore, store_fingerprint
 from .stored_patches import load_patches
 
 __all__ = [
     "ENCODERS",
+    "FEATURES_FORMATS",
     "PRECISIONS",
     "PREFIXES",
     "BagConfig",
@@ -31,10 +37,14 @@ __all__ = [
     "ExtractJob",
     "Extracted",
     "FeatureBag",
+    "FeatureStore",
     "IndexConfig",
+    "Instances",
     "Neighbours",
+    "OtherBag",
     "TileIndex",
     "bag_fingerprint",
+    "export_bag",
     "extract_cohort",
     "extract_features",
     "find_devices",
@@ -43,4 +53,8 @@ __all__ = [
     "load_encoder",
     "load_features",
     "load_patches",
+    "pack_features",
+    "read_other_bag",
+    "save_other_bag",
+    "store_fingerprint",
 ]

@@ -1,5 +1,6 @@
 """Feature bags: one HDF5 file a slide, one row a tile, in the grid's order (docs/formats.md)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,12 @@ def load_bag_configs(path: Path) -> tuple[EncoderConfig, BagConfig]:
         FormatError: the file is absent, damaged, or of another kind or version.
     """
     with open_checked(path, "features") as file:
-        told = read_header(file)["config"]
+        return bag_configs(read_header(file))
+
+
+def bag_configs(header: Mapping[str, Any]) -> tuple[EncoderConfig, BagConfig]:
+    """Return how a bag was made, as its header tells."""
+    told = header["config"]
     return EncoderConfig(**_known(EncoderConfig, told["encoder"])), BagConfig(
         **_known(BagConfig, told["bag"])
     )

@@ -93,7 +93,7 @@ class BagWriter:
             | {
                 "encoder": encoder.card.name,
                 "encoder_fingerprint": encoder.fingerprint,
-            "weights_digest": encoder.weights_digest,
+                "weights_digest": encoder.weights_digest,
                 "dim": encoder.card.dim,
                 "dtype": config.dtype,
                 "precision": encoder.precision,

@@ -3,10 +3,11 @@
 from .cohort import Cohort, CohortSlide, Failure, Fold
 from .demo import demo
 from .evaluate import Evaluation, evaluate
-from .exchange import export_run, import_coords
+from .exchange import export_run, import_coords, import_features
 from .extract import ExtractConfig, extract
 from .heatmaps import HeatmapConfig, heatmap
 from .learner import LEARNERS, Bag, Classes, Learner, Prediction, load_learner
+from .pack import Packing, pack
 from .pipeline import Finished, Plan, run_all
 from .predict import predict
 from .prepare import Preparation, tile
@@ -35,6 +36,7 @@ __all__ = [
     "HeatmapConfig",
     "ImageQuery",
     "Learner",
+    "Packing",
     "Plan",
     "Prediction",
     "Preparation",
@@ -51,9 +53,11 @@ __all__ = [
     "extract",
     "heatmap",
     "import_coords",
+    "import_features",
     "load_learner",
     "load_scores",
     "open_index",
+    "pack",
     "predict",
     "qc",
     "regrid_run",

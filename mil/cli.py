@@ -16,12 +16,13 @@ from .cohort import Cohort
 from .demo import demo as run_demo
 from .doctor import examine
 from .evaluate import evaluate as evaluate_run
-from .exchange import export_run, import_coords
+from .exchange import export_run, import_coords, import_features
 from .extract import ExtractConfig
 from .extract import extract as extract_run
 from .heatmaps import HeatmapConfig
 from .heatmaps import heatmap as paint_run
 from .options import Several, configured
+from .pack import pack as pack_run
 from .pipeline import Plan, run_all
 from .predict import predict as predict_slides
 from .prepare import tile as tile_cohort
@@ -132,16 +133,33 @@ def extract(run: RunFolder, encoders: tuple[EncoderConfig, ...], extract_config:
 
 
 @app.command()
+def pack(
+    run: RunFolder,
+    out: Annotated[
+        str | None,
+        typer.Argument(help="a folder or s3://... and the like [default: RUN/features/NAME.zarr]"),
+    ] = None,
+    encoder: Annotated[str, typer.Option("--encoder", help="whose features to pack")] = "stain-stats",
+) -> None:
+    """Pack the features of all slides into one store, which `train` reads in their stead."""
+    typer.echo(pack_run(Run(run), encoder, out))
+
+
+@app.command()
 @configured(train_config=TrainConfig)
 def train(
     run: RunFolder,
     train_config: TrainConfig,
     encoder: Annotated[str, typer.Option("--encoder", help="whose features to learn from")] = "stain-stats",
+    store: Annotated[
+        str | None,
+        typer.Option("--store", help="packed store to read features from: a folder, or s3://..."),
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Learn from the slides' labels by folds; predict every slide by a model that has not seen it."""
     folder = Run(run)
-    done = train_run(folder, encoder, train_config, _pairs(settings))
+    done = train_run(folder, encoder, train_config, _pairs(settings), store=store)
     show.training(done)
     show.figures(evaluate_run(folder))
 
@@ -259,12 +277,24 @@ def import_command(
     tile_px: Annotated[
         int | None, typer.Option("--tile-px", help="side of the patches in pixels, if not the files' own")
     ] = None,
+    tile_mpp: Annotated[
+        float | None, typer.Option("--tile-mpp", help="their µm/px, if the files tell no sizes (--tile-px)")
+    ] = None,
+    features: Annotated[
+        Path | None, typer.Option("--features", help="folder of the other tool's features, to be taken too")
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option("--encoder", help="whose features they are, if the files do not tell")
+    ] = "",
     table: Table = None,
     mpp: Mpp = None,
 ) -> None:
-    """Take the tiles of each slide from CLAM, TRIDENT, AtlasPatch or STAMP instead of `tile`."""
+    """Take the tiles of each slide, and features, from another tool instead of `tile` and `extract`."""
     folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
-    show.finish(folder, import_coords(coords, cohort, folder, format, tile_px=tile_px, mpp=mpp))
+    outcomes = [import_coords(coords, cohort, folder, format, tile_px=tile_px, tile_mpp=tile_mpp, mpp=mpp)]
+    if features is not None:
+        outcomes.append(import_features(features, folder, format, encoder=encoder))
+    show.finish(folder, *outcomes)
 
 
 @app.command("export")
@@ -276,7 +306,7 @@ def export_command(
         str | None, typer.Option("--encoder", help="with this encoder's features; if not given, none")
     ] = None,
 ) -> None:
-    """Write the tiles of each slide, and features, as CLAM, TRIDENT, AtlasPatch or STAMP do."""
+    """Write the tiles of each slide, and features, as another tool does."""
     show.finish(Run(run), export_run(Run(run), folder, format, encoder=encoder))
 
 

@@ -1,15 +1,21 @@
-"""The verbs `import` and `export`: tile coordinates of a whole run from and to other tools' folders."""
+"""The verbs `import` and `export`: tiles and features of a whole run from and to other tools' folders."""
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from features import FeatureBag, load_features
+from features import (
+    FEATURES_FORMATS,
+    FeatureBag,
+    OtherBag,
+    export_bag,
+    load_features,
+    read_other_bag,
+    save_other_bag,
+)
 from tiling import (
     COORDS_FORMATS,
-    ConfigError,
     FormatError,
     TileGrid,
     export_grid,
@@ -22,12 +28,14 @@ from tiling import (
 
 from .batch import DONE, KEPT, NO_TISSUE, Outcome, each_slide
 from .cohort import Cohort, CohortSlide
+from .other_files import files_by_slide, only_file
 from .prepare import open_cohort_slide, summary, tell_slides
 from .qc import qc
 from .run_folder import Run
 
 _THUMBNAIL_PX = 1024
-_TILED = ("tiled", "extracted", "not extracted", NO_TISSUE)
+_WITH_TILES = ("tiled", "extracted", "not extracted")
+_TILED = (*_WITH_TILES, NO_TISSUE)
 
 
 def import_coords(
@@ -37,26 +45,27 @@ def import_coords(
     format: str,
     *,
     tile_px: int | None = None,
+    tile_mpp: float | None = None,
     mpp: float | None = None,
 ) -> Outcome:
     """Take the grids of a cohort from another tool's files below `folder`; `qc` follows.
 
     A file belongs to the slide of its name: the slide's id, or the id's last part where that is unique.
-    `tile_px` is the side of the patches, if not the files' own; `mpp` stands in where a slide states none.
+    `tile_px` is the side of the patches, if not the files' own, and `tile_mpp` their resolution, if the
+    files tell no sizes; `mpp` stands in where a slide states none.
 
     Raises:
         ConfigError: no such format, or `folder` holds no file of it.
     """
-    ending = COORDS_FORMATS[format].ending
-    owned = _by_slide(_files(folder, ending), folder, ending, cohort)
+    owned = files_by_slide(folder, COORDS_FORMATS[format].endings, cohort)
     run.begin(cohort)
     n_tiles: dict[str, int] = {}
 
     def work(slide: CohortSlide) -> str:
-        found = _only(owned.get(slide.slide_id, []), slide.slide_id, folder)
+        found = only_file(owned, slide.slide_id, folder)
         path = run.grid_path(slide.slide_id)
         with open_cohort_slide(slide, mpp) as opened:
-            grid = import_grid(found, opened, format, tile_px=tile_px)
+            grid = import_grid(found, opened, format, tile_px=tile_px, tile_mpp=tile_mpp)
             is_kept = stored_fingerprint(path) == grid.fingerprint
             if not is_kept:
                 seen = slide_picture(opened, _THUMBNAIL_PX)
@@ -67,10 +76,39 @@ def import_coords(
     outcome = each_slide(run, "import", cohort.slides, work)
     run.record_failures("cohort", cohort.failures)
     tell_slides(run, outcome, "tiled", n_tiles)
-    run.note(
-        "import", {"folder": folder, "format": format, "tile_px": tile_px, "mpp": mpp, **summary(outcome)}
-    )
+    told = {"folder": folder, "format": format, "tile_px": tile_px, "tile_mpp": tile_mpp, "mpp": mpp}
+    run.note("import", told | summary(outcome))
     qc(run)
+    return outcome
+
+
+def import_features(folder: Path, run: Run, format: str, *, encoder: str = "") -> Outcome:
+    """Take the bags of a run's slides from another tool's files below `folder`; the grids are there already.
+
+    They become bags of the encoder that the files name, or of `encoder`. A slide without tiles needs no
+    file: its bag is empty, and as wide as the others.
+
+    Raises:
+        ConfigError: no such format, or `folder` holds no file of it.
+    """
+    slides = run.cohort(*_WITH_TILES).slides + run.cohort(NO_TISSUE).slides
+    owned = files_by_slide(folder, FEATURES_FORMATS[format].endings, Cohort(slides))
+    known: list[OtherBag] = []
+
+    def work(slide: CohortSlide) -> str:
+        grid = load_grid(run.grid_path(slide.slide_id))
+        if known and not len(grid) and not owned[slide.slide_id]:
+            bag = replace(known[0], features=known[0].features[:0], corners=None)
+        else:
+            bag = read_other_bag(only_file(owned, slide.slide_id, folder), format, grid, encoder)
+            known[:] = known or [replace(bag, features=bag.features[:1].copy())]
+        is_new = save_other_bag(bag, grid, run.features_path(bag.encoder, slide.slide_id), format)
+        return (DONE if is_new else KEPT) if len(grid) else NO_TISSUE
+
+    outcome = each_slide(run, "import features", slides, work)
+    tell_slides(run, outcome, "extracted", {})
+    told = {"folder": folder, "format": format, "encoder": encoder}
+    run.note("import features", told | summary(outcome))
     return outcome
 
 
@@ -84,14 +122,15 @@ def export_run(run: Run, folder: Path, format: str, *, encoder: str | None = Non
         ConfigError: there is no such format.
         FormatError: `run` is no run folder.
     """
-    ending = COORDS_FORMATS[format].ending
+    ending = COORDS_FORMATS[format].endings[0]
 
     def work(slide: CohortSlide) -> str:
-        grid, features = load_grid(run.grid_path(slide.slide_id)), None
-        if encoder is not None:
-            grid, features = _read_tiles(grid, load_features(run.features_path(encoder, slide.slide_id)))
-        path = folder / "patches" / f"{slide.slide_id}{ending}"
-        export_grid(grid, path, format, features=features, encoder=encoder or "")
+        grid = load_grid(run.grid_path(slide.slide_id))
+        if encoder is None:
+            export_grid(grid, folder / "patches" / f"{slide.slide_id}{ending}", format)
+        else:
+            part, features = _read_tiles(grid, load_features(run.features_path(encoder, slide.slide_id)))
+            export_bag(folder, format, part, features, encoder)
         return DONE if len(grid) else NO_TISSUE
 
     outcome = each_slide(run, "export", run.cohort(*_TILED).slides, work)
@@ -108,45 +147,3 @@ def _read_tiles(grid: TileGrid, bag: FeatureBag) -> tuple[TileGrid, np.ndarray]:
     kept = ~bag.unreadable
     part = replace(grid, coords=grid.coords[kept], tissue_fraction=grid.tissue_fraction[kept])
     return part, bag.features[kept]
-
-
-def _files(folder: Path, ending: str) -> list[Path]:
-    found = [path for path in sorted(folder.rglob(f"*{ending}")) if not path.name.startswith(".")]
-    if not found:
-        raise ConfigError(
-            f"{folder}: no file there ends in {ending}", hint="name the folder of coordinates, check --format"
-        )
-    return found
-
-
-def _by_slide(files: list[Path], folder: Path, ending: str, cohort: Cohort) -> dict[str, list[Path]]:
-    """The files of each slide: those whose path ends in its id, else those of a name that it alone has."""
-    ids = {slide.slide_id for slide in cohort.slides}
-    names = Counter(slide_id.rpartition("/")[2] for slide_id in ids)
-    by_id: dict[str, list[Path]] = {}
-    by_name: dict[str, list[Path]] = {}
-    for path in files:
-        parts = path.relative_to(folder).as_posix().removesuffix(ending).split("/")
-        tails = ("/".join(parts[k:]) for k in range(len(parts)))
-        owner = next((tail for tail in tails if tail in ids), None)  # the longest, so "a/one" before "one"
-        found = by_name.setdefault(parts[-1], []) if owner is None else by_id.setdefault(owner, [])
-        found.append(path)
-    owned = {}
-    for slide_id in ids:
-        name = slide_id.rpartition("/")[2]
-        owned[slide_id] = by_id.get(slide_id) or (by_name.get(name, []) if names[name] == 1 else [])
-    return owned
-
-
-def _only(found: list[Path], slide_id: str, folder: Path) -> Path:
-    if len(found) > 1:
-        names = " and ".join(path.relative_to(folder).as_posix() for path in found[:2])
-        raise FormatError(
-            f"{slide_id}: could be {names} below {folder}", hint="name the folder of coordinates alone"
-        )
-    if not found:
-        raise FormatError(
-            f"{slide_id}: no coordinates of that name below {folder}",
-            hint="name the file by the slide's id; CLAM and STAMP write none for a slide without tissue",
-        )
-    return found[0]

@@ -6,7 +6,7 @@ from typing import Any
 
 from tiling import SlidebagError
 
-from .bags import load_bag
+from .bags import BagFiles, as_loaded
 from .batch import DONE, KEPT, NO_TISSUE, Outcome, each_slide
 from .cohort import Cohort, CohortSlide
 from .extract import ExtractConfig, extract_by, load_workers
@@ -49,13 +49,14 @@ def predict(
         )
     tiled = tile(cohort, run, how.grid, how.tissue, mpp=mpp, regions=regions)
     extracted = extract_by(run, workers, replace(config, dtype=how.dtype))
+    source = BagFiles(run, encoder.encoder)
     rows: list[dict[str, Any]] = []
 
     def work(slide: CohortSlide) -> str:
-        loaded = load_bag(run.features_path(encoder.encoder, slide.slide_id))
+        loaded = as_loaded(source.bag(slide.slide_id))
         prediction = fitted.predict(loaded)
         rows.append(prediction_row(slide.slide_id, slide.label, prediction, fitted))
-        is_new = write_scores(run, slide.slide_id, loaded, prediction, fitted)
+        is_new = write_scores(run, source, loaded, prediction, fitted)
         return NO_TISSUE if prediction.flags else DONE if is_new else KEPT
 
     predicted = each_slide(run, "predict", run.cohort("extracted", NO_TISSUE).slides, work)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from tiling import fingerprint, load_grid, stored_fingerprint
+from tiling import fingerprint, stored_fingerprint
 
-from .bags import LoadedBag
+from .bags import Bags, LoadedBag
 from .learner import Learner, Prediction
 from .recipe import Recipe
 from .run_folder import Run
@@ -49,8 +49,9 @@ def prediction_row(slide_id: str, label: str, prediction: Prediction, fitted: Fi
     }
 
 
-def write_scores(run: Run, slide_id: str, loaded: LoadedBag, prediction: Prediction, fitted: Fitted) -> bool:
+def write_scores(run: Run, source: Bags, loaded: LoadedBag, prediction: Prediction, fitted: Fitted) -> bool:
     """Write a slide's scores unless the same ones are there; return whether anything was written."""
+    slide_id = loaded.bag.id
     path = run.scores_path(slide_id)
     expected = fingerprint(loaded.fingerprint, fitted.recipe.fingerprint)
     if stored_fingerprint(path) == expected:
@@ -58,7 +59,7 @@ def write_scores(run: Run, slide_id: str, loaded: LoadedBag, prediction: Predict
     probability, prototype = loaded.spread(prediction)
     learner = fitted.learner
     scores = Scores(slide_id, learner.classes.tile_names, probability, prototype, learner.name, expected)
-    save_scores(scores, load_grid(run.grid_path(slide_id)), path, model_fingerprint=fitted.recipe.fingerprint)
+    save_scores(scores, source.grid(slide_id), path, model_fingerprint=fitted.recipe.fingerprint)
     return True
 
 

@@ -140,7 +140,7 @@ def open_cohort_slide(slide: CohortSlide, mpp: float | None = None) -> Slide:
 def tell_slides(run: Run, outcome: Outcome, done: str, n_tiles: dict[str, int]) -> None:
     """Bring slides.csv up to date with an outcome; `done` is the status of slides that went well."""
     errors = {f.slide_id: f.error for f in outcome.failures}
-    failed = "not extracted" if outcome.step == "extract" else "failed"
+    failed = "not extracted" if done == "extracted" else "failed"
     told = {}
     for slide_id, status in outcome.statuses:
         shown = {FAILED: failed, NO_TISSUE: NO_TISSUE}.get(status, done)

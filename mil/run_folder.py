@@ -52,7 +52,15 @@ class Run:
 
     def features_path(self, encoder: str, slide_id: str) -> Path:
         """Return the place of a slide's feature bag."""
-        return self.root / "features" / _folder_of(encoder) / f"{slide_id}.h5"
+        return self.features_folder(encoder) / f"{slide_id}.h5"
+
+    def features_folder(self, encoder: str) -> Path:
+        """Return the folder of an encoder's feature bags."""
+        return self.root / "features" / _folder_of(encoder)
+
+    def store_path(self, encoder: str) -> Path:
+        """Return the place of an encoder's packed store."""
+        return self.root / "features" / f"{_folder_of(encoder)}.zarr"
 
     def search_folder(self, encoder: str) -> Path:
         """Return the folder of the index of an encoder's features, and of what was found by it."""

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from features import load_bag_configs
-from tiling import ConfigError, fingerprint, load_grid, replacing
+from tiling import ConfigError, fingerprint, replacing
 
-from .bags import LoadedBag, load_bags
+from .bags import Bags, LoadedBag, find_bags, load_bags
 from .batch import NO_TISSUE
 from .cohort import Cohort, CohortSlide, Fold, labels_of
 from .learner import LEARNERS, Classes, Learner, load_learner
@@ -72,11 +71,14 @@ def train(
     encoder: str,
     config: TrainConfig,
     settings: dict[str, str] | None = None,
+    *,
+    store: Path | str | None = None,
 ) -> Training:
     """Fit a learner on a run's labelled slides, fold by fold and then on all, and predict each slide.
 
     A labelled slide's stored prediction comes from the fold model that has not seen it, an unlabelled
-    one's from the final model. Folds that are there and were fitted in the same way are kept.
+    one's from the final model. Folds that are there and were fitted in the same way are kept. `store` is
+    a packed store that the features are read from; without it they are the run's own.
 
     Raises:
         SlidebagError: labels, patients, split or features are not fit to be learned from.
@@ -86,8 +88,10 @@ def train(
     labelled = everyone.labelled()
     classes = labelled.classes(config.negative)
     folds = labelled.folds(config.folds, config.seed)
-    bags = load_bags(run, encoder, labelled.slides)
-    job = _Job(run, config, preparation_of(run, encoder), settings or {}, classes, labelled, bags)
+    source = find_bags(run, encoder, store)
+    bags = load_bags(source, labelled.slides)
+    preparation = preparation_of(run, source)
+    job = _Job(run, source, config, preparation, settings or {}, classes, labelled, bags)
     folder = run.model_folder(config.learner)
     is_kept = all(stored_recipe_fingerprint(job.folder(fold)) == job.fingerprint(fold) for fold in folds)
     fitted = [job.fit_or_load(fold) for fold in folds]
@@ -97,7 +101,7 @@ def train(
     else:
         final = fitted[0]
     rest = [s for s in everyone.slides if not s.label]
-    job.write(folds, fitted, final, rest, load_bags(run, encoder, rest))
+    job.write(folds, fitted, final, rest, load_bags(source, rest))
     seconds = time.monotonic() - started
     warnings = tuple(dict.fromkeys(w for f in (*fitted, final) for w in f.learner.warnings))
     run.note("train", {"encoder": encoder, "train": asdict(config), "learner": asdict(final.learner.config),
@@ -108,6 +112,7 @@ def train(
 @dataclass(frozen=True)
 class _Job:
     run: Run
+    source: Bags
     config: TrainConfig
     preparation: Preparation
     settings: dict[str, str]
@@ -213,7 +218,7 @@ class _Job:
         for slide, bag, model in sorted(jobs, key=lambda job: job[0].slide_id):
             prediction = model.predict(bag)
             rows.append(prediction_row(slide.slide_id, slide.label, prediction, model))
-            write_scores(self.run, slide.slide_id, bag, prediction, model)
+            write_scores(self.run, self.source, bag, prediction, model)
         write_predictions(self.run, rows)
         parts = [
             {"slide_id": self.cohort.slides[i].slide_id, "fold": fold.name, "part": part}
@@ -225,7 +230,7 @@ class _Job:
             pd.DataFrame(parts).to_csv(temporary, index=False)
 
 
-def preparation_of(run: Run, encoder: str) -> Preparation:
+def preparation_of(run: Run, source: Bags) -> Preparation:
     """Return how the bags of a run were made, as its grids and bags tell.
 
     Raises:
@@ -236,6 +241,6 @@ def preparation_of(run: Run, encoder: str) -> Preparation:
         raise ConfigError(
             f"{run.root}: no slide has features", hint=f"run `slidebag extract {run.root}` first"
         )
-    grid = load_grid(run.grid_path(slides[0].slide_id))
-    encoder_config, bag = load_bag_configs(run.features_path(encoder, slides[0].slide_id))
+    grid = source.grid(slides[0].slide_id)
+    encoder_config, bag = source.configs(slides[0].slide_id)
     return Preparation(grid.config, grid.tissue_config, encoder_config, bag.dtype)

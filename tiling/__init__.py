@@ -3,6 +3,7 @@
 from . import (  # noqa: F401  being imported files their formats in the registry
     exchange_atlaspatch,
     exchange_clam,
+    exchange_slideflow,
     exchange_stamp,
     exchange_trident,
 )
@@ -10,20 +11,25 @@ from .array_reader import ArraySlide, OmeTiffSlide, OmeZarrSlide, PictureSlide
 from .background import glass_colour
 from .contact_sheet import CARD_PICTURE_PX, CARDS_A_SHEET, Card, contact_sheet
 from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, SlideError, WriteError
-from .exchange import COORDS_FORMATS, CoordsFormat, Layout, export_grid, import_grid
+from .exchange import COORDS_FORMATS, CoordsFormat, Hdf5Format, Layout, export_grid, import_grid
+from .exchange_slideflow import extractor_name, write_bags_config
 from .files import (
+    check_format,
     fingerprint,
+    format_attributes,
     open_checked,
     read_array,
     read_header,
     replacing,
+    replacing_folder,
     stored_fingerprint,
     sweep,
+    write_attribute,
     write_header,
 )
 from .geojson import geojson_fingerprint, write_geojson
 from .grid import GridConfig, TileGrid, grid_fingerprint, tile_slide
-from .grid_file import grid_attributes, load_grid, save_grid, write_coords
+from .grid_file import grid_attributes, grid_from, load_grid, save_grid, write_coords
 from .grid_summary import GridSummary, load_summary, load_thumbnail
 from .heatmap import Heatmap, paint
 from .legend import Legend
@@ -56,6 +62,7 @@ __all__ = [
     "FormatError",
     "GridConfig",
     "GridSummary",
+    "Hdf5Format",
     "Heatmap",
     "Layout",
     "Legend",
@@ -82,14 +89,18 @@ __all__ = [
     "Unsuited",
     "WriteError",
     "WsiDicomSlide",
+    "check_format",
     "contact_sheet",
     "export_grid",
+    "extractor_name",
     "find_regions",
     "fingerprint",
+    "format_attributes",
     "geojson_fingerprint",
     "glass_colour",
     "grid_attributes",
     "grid_fingerprint",
+    "grid_from",
     "import_grid",
     "keep_regions",
     "load_grid",
@@ -110,6 +121,7 @@ __all__ = [
     "regrid",
     "render_phantom",
     "replacing",
+    "replacing_folder",
     "save_grid",
     "segment_tissue",
     "slide_picture",
@@ -117,6 +129,8 @@ __all__ = [
     "stored_fingerprint",
     "sweep",
     "tile_slide",
+    "write_attribute",
+    "write_bags_config",
     "write_coords",
     "write_geojson",
     "write_header",

@@ -3,7 +3,8 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from .grid import GridConfig, TileGrid, plan_read
 from .registry import Registry
 from .slide import Slide
 
-_CONFIG = "slidebag_grid"  # ours alone: by it a grid comes back to the last digit of its tile_mpp
+OWN_CONFIG = "slidebag_grid"  # ours alone: by it a grid comes back to the last digit of its tile_mpp
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,32 @@ class Layout:
 
 
 class CoordsFormat(ABC):
-    """How one tool lays out the tiles of a slide; `ending` is what follows the slide's name."""
+    """How one tool lays out the tiles of a slide; an ending is what follows the slide's name.
 
-    ending: str = ".h5"
+    `endings` are of the files that are read, those that surely hold sizes first; the first is written.
+    """
+
+    endings: tuple[str, ...] = (".h5",)
     has_empty_files: bool = True  # whether the tool writes a file for a slide without tiles
+
+    @abstractmethod
+    def load(self, path: Path, slide: Slide) -> tuple[Layout, Any]:
+        """Return what a file says of a slide's tiles, and our own options in it if there are any.
+
+        Raises FormatError if it is not in this layout.
+        """
+
+    @abstractmethod
+    def load_corners(self, path: Path, mpp: float, side_level0_px: float) -> np.ndarray:
+        """Return where tiles of a known side begin, int64 (N, 2), on a slide of `mpp` microns per pixel."""
+
+    @abstractmethod
+    def save(self, path: Path, grid: TileGrid) -> None:
+        """Write the tiles of a grid to a file at `path`."""
+
+
+class Hdf5Format(CoordsFormat):
+    """A tool that writes one HDF5 file a slide."""
 
     @abstractmethod
     def read(self, file: h5py.File, slide: Slide) -> Layout:
@@ -47,36 +70,69 @@ class CoordsFormat(ABC):
     def write(self, file: h5py.File, grid: TileGrid) -> None:
         """Write the tiles of a grid into an empty file."""
 
-    @abstractmethod
-    def write_features(self, file: h5py.File, features: np.ndarray, encoder: str) -> None:
-        """Write (N, D) features of the same tiles into the file, under the name of their encoder."""
+    def corners(self, file: h5py.File, mpp: float) -> np.ndarray:
+        """Return where the tiles begin, int64 (N, 2), on a slide of `mpp` microns per pixel."""
+        return read_rows(file, 2).astype(np.int64)
+
+    def load(self, path: Path, slide: Slide) -> tuple[Layout, Any]:
+        """Return the layout, and our own options where we wrote the file."""
+        with _opened(path) as file:
+            return self.read(file, slide), file.attrs.get(OWN_CONFIG)
+
+    def load_corners(self, path: Path, mpp: float, side_level0_px: float) -> np.ndarray:
+        """Return where the tiles begin."""
+        with _opened(path) as file:
+            return self.corners(file, mpp)
+
+    def save(self, path: Path, grid: TileGrid) -> None:
+        """Write the tiles, and our own options."""
+        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+            self.fill(file, grid)
+
+    def fill(self, file: h5py.File, grid: TileGrid) -> None:
+        """Write the tiles, and our own options, into an empty file."""
+        self.write(file, grid)
+        file.attrs[OWN_CONFIG] = json.dumps(asdict(grid.config))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except OSError as error:
+        raise FormatError(
+            f"{path}: not a readable HDF5 file ({error})", hint="make it again with the tool that wrote it"
+        ) from error
 
 
 COORDS_FORMATS: Registry[CoordsFormat] = Registry("format")
 
 
-def import_grid(path: Path, slide: Slide, format: str, *, tile_px: int | None = None) -> TileGrid:
+def import_grid(
+    path: Path, slide: Slide, format: str, *, tile_px: int | None = None, tile_mpp: float | None = None
+) -> TileGrid:
     """Read the tiles of a slide from another tool's file, in the file's own order.
 
     What the file does not say is unknown: `tissue_fraction` is NaN and there are no tissue polygons.
     `tile_px` is the side of the patches, if not the file's own: the places stay, the resolution differs.
+    With `tile_mpp` too, both sizes are those given, and the file need tell none.
 
     Raises:
         FormatError: the file is not in that layout, or is of another slide.
         ResolutionError: the slide states no resolution.
-        ConfigError: there is no such format.
+        ConfigError: there is no such format, or `tile_mpp` is given without `tile_px`.
     """
     chosen = COORDS_FORMATS[format]
-    try:
-        with h5py.File(path, "r") as file:
-            layout = chosen.read(file, slide)
-            told = file.attrs.get(_CONFIG)
-    except OSError as error:
-        raise FormatError(
-            f"{path}: not a readable HDF5 file ({error})", hint=f"make it again with {format}"
-        ) from error
+    if tile_mpp is not None:
+        if tile_px is None:
+            raise ConfigError(f"the tiles are at {tile_mpp:g} µm/px, of no known size", hint="give --tile-px")
+        side = tile_px * tile_mpp / slide.mpp
+        layout, told = Layout(chosen.load_corners(path, slide.mpp, side), tile_px, side), None
+    else:
+        layout, told = chosen.load(path, slide)
     _check_inside(layout.coords, slide, path)
-    if tile_px is not None:
+    if tile_px is not None and tile_mpp is None:
         overlap_px = round(layout.overlap_px * tile_px / max(layout.tile_px, 1))
         layout, told = replace(layout, tile_px=tile_px, overlap_px=overlap_px), None
     config = _config(layout, told, slide, path)
@@ -100,27 +156,16 @@ def import_grid(path: Path, slide: Slide, format: str, *, tile_px: int | None = 
     )
 
 
-def export_grid(
-    grid: TileGrid, path: Path, format: str, *, features: np.ndarray | None = None, encoder: str = ""
-) -> bool:
+def export_grid(grid: TileGrid, path: Path, format: str) -> bool:
     """Write the tiles of a grid as another tool writes them; False where it would write no file.
-
-    `features` (N, D), if given, go into the same file, as those of `encoder`.
 
     Raises:
         ConfigError: there is no such format.
-        ValueError: there are not as many features as tiles.
     """
     chosen = COORDS_FORMATS[format]
-    if features is not None and len(features) != len(grid):
-        raise ValueError(f"{grid.slide_id}: {len(features)} features for {len(grid)} tiles")
     if not len(grid) and not chosen.has_empty_files:
         return False
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        chosen.write(file, grid)
-        if features is not None:
-            chosen.write_features(file, features, encoder)
-        file.attrs[_CONFIG] = json.dumps(asdict(grid.config))
+    chosen.save(path, grid)
     return True
 
 

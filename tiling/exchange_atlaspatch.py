@@ -3,27 +3,31 @@
 import h5py
 import numpy as np
 
-from .exchange import COORDS_FORMATS, CoordsFormat, Layout, check_size, number, read_rows
+from .exchange import COORDS_FORMATS, Hdf5Format, Layout, check_size, number, read_rows
 from .files import write_attribute
 from .grid import TileGrid
 from .slide import Slide
 
 
-class AtlasPatchFormat(CoordsFormat):
+class AtlasPatchFormat(Hdf5Format):
     """`coords` int32 (N, 5): x, y at level 0, width and height read, level; attributes are the file's."""
 
     def read(self, file: h5py.File, slide: Slide) -> Layout:
         """Return the tiles; the level to read at is chosen anew, by the resolution."""
-        rows, told, path = read_rows(file, 5), file.attrs, file.filename
+        told, path = file.attrs, file.filename
         width = number(told, "level0_width", path, default=slide.size_px[0])
         height = number(told, "level0_height", path, default=slide.size_px[1])
         check_size((width, height), slide.size_px, slide, path)
         return Layout(
-            rows[:, :2].astype(np.int64),
+            self.corners(file, slide.mpp),
             round(number(told, "patch_size", path)),
             number(told, "patch_size_level0", path),
             round(number(told, "overlap", path, default=0)),
         )
+
+    def corners(self, file: h5py.File, mpp: float) -> np.ndarray:
+        """Return the first two of the five columns."""
+        return read_rows(file, 5)[:, :2].astype(np.int64)
 
     def write(self, file: h5py.File, grid: TileGrid) -> None:
         """Write the tiles, to be read at the grid's own level."""
@@ -44,10 +48,6 @@ class AtlasPatchFormat(CoordsFormat):
         }
         for name, value in told.items():
             write_attribute(file, name, value)
-
-    def write_features(self, file: h5py.File, features: np.ndarray, encoder: str) -> None:
-        """Write `features/<encoder>` float32."""
-        file.require_group("features").create_dataset(encoder, data=features.astype(np.float32))
 
 
 COORDS_FORMATS.register("atlaspatch")(AtlasPatchFormat())

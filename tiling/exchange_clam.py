@@ -4,20 +4,20 @@ import h5py
 import numpy as np
 
 from .errors import FormatError
-from .exchange import COORDS_FORMATS, CoordsFormat, Layout, check_size, number, numbers, read_rows
+from .exchange import COORDS_FORMATS, Hdf5Format, Layout, check_size, number, numbers
 from .files import write_attribute
 from .grid import TileGrid
 from .slide import Slide
 
 
-class ClamFormat(CoordsFormat):
+class ClamFormat(Hdf5Format):
     """`coords` int64 (N, 2) at level 0; `patch_size` is in pixels of `patch_level`."""
 
     has_empty_files = False
 
     def read(self, file: h5py.File, slide: Slide) -> Layout:
         """Return the tiles; how far they overlap is told by their distance alone."""
-        coords = read_rows(file, 2).astype(np.int64)
+        coords = self.corners(file, slide.mpp)
         told = file["coords"].attrs
         level = round(number(told, "patch_level", file.filename))
         if not 0 <= level < len(slide.level_sizes_px):
@@ -49,10 +49,6 @@ class ClamFormat(CoordsFormat):
         }
         for name, value in told.items():
             write_attribute(coords, name, value)
-
-    def write_features(self, file: h5py.File, features: np.ndarray, encoder: str) -> None:
-        """Write `features` float32; CLAM does not say of which encoder."""
-        file["features"] = features.astype(np.float32)
 
 
 def _step(coords: np.ndarray, side: float) -> float:

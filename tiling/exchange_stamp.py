@@ -4,31 +4,34 @@ import h5py
 import numpy as np
 
 from .errors import FormatError
-from .exchange import COORDS_FORMATS, CoordsFormat, Layout, number, read_rows
+from .exchange import COORDS_FORMATS, Hdf5Format, Layout, number, read_rows
 from .files import write_attribute
 from .grid import TileGrid
 from .slide import Slide
 
 
-class StampFormat(CoordsFormat):
+class StampFormat(Hdf5Format):
     """`coords` float32 (N, 2) in microns, beside `feats`; attributes are the file's."""
 
     has_empty_files = False
 
     def read(self, file: h5py.File, slide: Slide) -> Layout:
         """Return the tiles; their order is the file's, which differs from run to run of STAMP."""
+        return Layout(
+            self.corners(file, slide.mpp),
+            round(number(file.attrs, "tile_size_px", file.filename)),
+            number(file.attrs, "tile_size_um", file.filename) / slide.mpp,
+        )
+
+    def corners(self, file: h5py.File, mpp: float) -> np.ndarray:
+        """Return the places, which the file tells in microns."""
         unit = file.attrs.get("unit")
         if str(unit) not in ("um", "b'um'"):
             raise FormatError(
                 f"{file.filename}: its unit is {unit!r}, wanted 'um'",
                 hint="make it again with STAMP 2 or later, and check --format",
             )
-        um = read_rows(file, 2).astype(np.float64)
-        return Layout(
-            np.rint(um / slide.mpp).astype(np.int64),
-            round(number(file.attrs, "tile_size_px", file.filename)),
-            number(file.attrs, "tile_size_um", file.filename) / slide.mpp,
-        )
+        return np.rint(read_rows(file, 2).astype(np.float64) / mpp).astype(np.int64)
 
     def write(self, file: h5py.File, grid: TileGrid) -> None:
         """Write the tiles; float32 microns are exact to a pixel on any glass slide."""
@@ -41,12 +44,6 @@ class StampFormat(CoordsFormat):
         }
         for name, value in told.items():
             write_attribute(file, name, value)
-
-    def write_features(self, file: h5py.File, features: np.ndarray, encoder: str) -> None:
-        """Write `feats` float16; what its range does not hold becomes infinity, as it does in STAMP."""
-        with np.errstate(over="ignore"):
-            file["feats"] = features.astype(np.float16)
-        write_attribute(file, "extractor", encoder)
 
 
 COORDS_FORMATS.register("stamp")(StampFormat())

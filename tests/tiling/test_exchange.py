@@ -12,6 +12,7 @@ from tiling import (
     ConfigError,
     FormatError,
     GridConfig,
+    Hdf5Format,
     TissueMask,
     export_grid,
     grid_fingerprint,
@@ -92,7 +93,7 @@ TILE_PX = {"clam": 256, "trident": 512, "atlaspatch": 512, "stamp": 224}
 
 
 def test_every_format_has_a_file_written_by_hand():
-    assert set(WRITERS) == set(COORDS_FORMATS)
+    assert set(WRITERS) == {name for name in COORDS_FORMATS if isinstance(COORDS_FORMATS[name], Hdf5Format)}
 
 
 @pytest.mark.parametrize("format", sorted(WRITERS))
@@ -151,6 +152,20 @@ class TestEachFormat:
         assert grid.config.tile_mpp == pytest.approx(256 / 196)
         with pytest.raises(FormatError, match="tiles of 0 px"):
             import_grid(tmp_path / "fake.h5", slide, format, tile_px=0)
+
+    def test_sizes_may_be_given_where_the_file_tells_none(self, format, slide, tmp_path):
+        path = WRITERS[format](tmp_path / "fake.h5")
+        with h5py.File(path, "a") as file:
+            for attributes in (file.attrs, file["coords"].attrs):
+                for name in set(attributes) - {"unit"}:
+                    del attributes[name]
+        with pytest.raises(FormatError):
+            import_grid(path, slide, format)
+        grid = import_grid(path, slide, format, tile_px=256, tile_mpp=1.0)
+        np.testing.assert_array_equal(grid.coords, XY)
+        assert (grid.config.tile_px, grid.config.tile_mpp, grid.tile_px_level0) == (256, 1.0, 1024)
+        with pytest.raises(ConfigError, match="of no known size"):
+            import_grid(path, slide, format, tile_mpp=1.0)
 
     def test_scores_are_painted_where_the_tiles_are(self, format, slide, tmp_path):
         corners = np.vstack([XY, [[7500, 5555]]])  # over the border, and on no lattice
@@ -214,7 +229,7 @@ class TestEachFormat:
 
 
 def test_an_unknown_format_names_the_known_ones(slide, tmp_path):
-    with pytest.raises(ConfigError, match="choose from atlaspatch, clam, stamp, trident"):
+    with pytest.raises(ConfigError, match="choose from atlaspatch, clam, slideflow, stamp, trident"):
         import_grid(tmp_path / "fake.h5", slide, "zarr")
 
 

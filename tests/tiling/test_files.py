@@ -17,6 +17,7 @@ from tiling import (
     read_array,
     read_header,
     replacing,
+    replacing_folder,
     stored_fingerprint,
     sweep,
     write_header,
@@ -224,3 +225,27 @@ def test_damaged_files_are_refused(tmp_path, damage):
 
 def test_a_file_without_fingerprint_is_not_trusted(tmp_path):
     assert stored_fingerprint(make_file(tmp_path / "a.h5")) is None
+
+
+def test_a_folder_takes_its_place_only_when_whole(tmp_path):
+    place = tmp_path / "a" / "store"
+    for text in ("one", "two"):
+        with replacing_folder(place) as temporary:
+            (temporary / "new" / text).mkdir(parents=True)
+        assert [p.name for p in (place / "new").iterdir()] == [text]
+    with pytest.raises(KeyboardInterrupt), replacing_folder(place) as temporary:
+        (temporary / "half").touch()
+        raise KeyboardInterrupt
+    assert [p.name for p in place.iterdir()] == ["new"]
+    assert [p.name for p in place.parent.iterdir()] == ["store"]
+
+
+def test_folders_that_killed_processes_left_are_swept_and_growing_ones_are_not(tmp_path):
+    left, growing = tmp_path / ".left.partial", tmp_path / ".growing.partial"
+    for folder in (left, growing):
+        (folder / "c").mkdir(parents=True)
+        (folder / "c" / "0").touch()
+    for path in (left, left / "c", left / "c" / "0", growing, growing / "c"):
+        os.utime(path, (0, 0))
+    sweep(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [".growing.partial"]

@@ -233,9 +233,14 @@ def test_a_folder_takes_its_place_only_when_whole(tmp_path):
         with replacing_folder(place) as temporary:
             (temporary / "new" / text).mkdir(parents=True)
         assert [p.name for p in (place / "new").iterdir()] == [text]
-    with pytest.raises(KeyboardInterrupt), replacing_folder(place) as temporary:
-        (temporary / "half").touch()
-        raise KeyboardInterrupt
+
+    def stop():
+        with replacing_folder(place) as temporary:
+            (temporary / "half").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
     assert [p.name for p in place.iterdir()] == ["new"]
     assert [p.name for p in place.parent.iterdir()] == ["store"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tiling import FormatError, SlidebagError, open_checked, read_array, read_header
+from tiling import FormatError, SlidebagError, open_checked, read_array
 
 
 class Instances:
@@ -130,7 +130,8 @@ def map_rows(path: Path, offset: int, shape: tuple[int, int], dtype: Any) -> np.
 def _map_bag(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     """The features and unreadable flags of a feature bag, and the encoder they are of."""
     with open_checked(path, "features") as file:
-        told, unreadable = read_header(file), read_array(file, "unreadable")
+        told, unreadable = file.attrs, read_array(file, "unreadable")
+        encoder = f"{told.get('encoder')} {told.get('encoder_fingerprint')}"
         features: Any = file.get("features")
         if features is None or features.ndim != 2 or len(features) != len(unreadable):
             raise FormatError(f"{path}: has no row of features a tile", hint="extract this slide again")
@@ -141,4 +142,4 @@ def _map_bag(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
             hint="extract this slide again, or pack the run",
         )
     mapped = map_rows(path, offset or 0, shape, dtype)
-    return mapped, unreadable, f"{told['encoder']} {told['encoder_fingerprint']}"
+    return mapped, unreadable, encoder

@@ -280,12 +280,8 @@ def import_command(
     tile_mpp: Annotated[
         float | None, typer.Option("--tile-mpp", help="their µm/px, if the files tell no sizes (--tile-px)")
     ] = None,
-    features: Annotated[
-        Path | None, typer.Option("--features", help="folder of the other tool's features, to be taken too")
-    ] = None,
-    encoder: Annotated[
-        str, typer.Option("--encoder", help="whose features they are, if the files do not tell")
-    ] = "",
+    features: Annotated[Path | None, typer.Option("--features", help="folder of features to take")] = None,
+    encoder: Annotated[str, typer.Option("--encoder", help="whose they are, if the files do not tell")] = "",
     table: Table = None,
     mpp: Mpp = None,
 ) -> None:

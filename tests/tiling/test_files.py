@@ -20,6 +20,7 @@ from tiling import (
     read_array,
     read_header,
     replacing,
+    replacing_folder,
     stored_fingerprint,
     sweep,
     write_header,
@@ -242,3 +243,30 @@ def test_a_slide_that_cannot_be_read_is_no_matter_of_writing(tmp_path):
     with pytest.raises(SlideError, match="broken"), replacing(tmp_path / "a.bin"):
         raise SlideError("broken")
     assert list(tmp_path.iterdir()) == []
+def test_a_folder_takes_its_place_only_when_whole(tmp_path):
+    place = tmp_path / "a" / "store"
+    for text in ("one", "two"):
+        with replacing_folder(place) as temporary:
+            (temporary / "new" / text).mkdir(parents=True)
+        assert [p.name for p in (place / "new").iterdir()] == [text]
+
+    def stop():
+        with replacing_folder(place) as temporary:
+            (temporary / "half").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    assert [p.name for p in place.iterdir()] == ["new"]
+    assert [p.name for p in place.parent.iterdir()] == ["store"]
+
+
+def test_folders_that_killed_processes_left_are_swept_and_growing_ones_are_not(tmp_path):
+    left, growing = tmp_path / ".left.partial", tmp_path / ".growing.partial"
+    for folder in (left, growing):
+        (folder / "c").mkdir(parents=True)
+        (folder / "c" / "0").touch()
+    for path in (left, left / "c", left / "c" / "0", growing, growing / "c"):
+        os.utime(path, (0, 0))
+    sweep(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [".growing.partial"]

@@ -56,7 +56,7 @@ class AttentionalPooler(torch.nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return features (n, dim)."""
         keys = self.ln_k(tokens)
-        query = self.ln_q(self.query).expand(len(tokens), 1, -1)
+        query = self.ln_q(self.query).expand(tokens.shape[0], 1, -1)  # len() would be frozen by a tracer
         return self.ln(self.attn(query, keys, keys, need_weights=False)[0][:, 0])
 
 

@@ -150,7 +150,7 @@ _add(
     **_IMAGENET,
 )  # fmt: skip
 
-# Phikon: doi 10.1101/2023.07.21.23292757; Phikon-v2: arXiv 2409.09173
+# Phikon, its layer norms as transformers' ViT has them: doi 10.1101/2023.07.21.23292757; v2: arXiv 2409.09173
 _add(
     Architecture(
         timm_name="vit_base_patch16_224", norm_eps=1e-12, names="transformers", hub="owkin/phikon"
@@ -185,7 +185,7 @@ for _letter, _size, _dim, _hub in (
         name=f"hibou-{_letter}", dim=_dim, mpp=0.5, licence="Apache-2.0", gated=True, **_HIBOU,
     )  # fmt: skip
 
-# Midnight-12k, of mixed resolutions: arXiv 2504.05186
+# Midnight-12k, of mixed resolutions: arXiv 2504.05186; its positions may be those of 518 px, DINOv2's
 _add(
     Architecture(
         timm_name="vit_giant_patch14_dinov2",
@@ -209,14 +209,15 @@ _add(
         timm_name="vit_base_patch16_224",
         options={"img_size": 448},
         names="conch",
-        hub="MahmoodLab/CONCH",
+        hub="MahmoodLab/conch",
         file="pytorch_model.bin",
     ),
     name="conch", dim=512, token_dim=768, input_px=448, pooling="attentional", mpp=0.5,
     licence=_BY_NC_ND, gated=True, **_CLIP,
 )  # fmt: skip
 
-# image towers of CLIP ViT-B/32. PLIP: doi 10.1038/s41591-023-02504-3; QuiltNet: arXiv 2306.11207
+# image towers of CLIP ViT-B/32. PLIP: doi 10.1038/s41591-023-02504-3; QuiltNet: arXiv 2306.11207. Both go on
+# from OpenAI's weights, hence its quick GELU, which open_clip fixes for them while they are trained
 for _name, _hub, _file, _licence in (
     ("plip", "vinid/plip", "pytorch_model.bin", "non-commercial"),
     ("quiltnet", "wisdomik/QuiltNet-B-32", "open_clip_pytorch_model.bin", "MIT"),

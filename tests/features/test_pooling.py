@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from features.pooling import token_raster
+from features.pooling import AttentionalPooler, token_raster
 from tiling import ConfigError
 
 
@@ -39,3 +39,12 @@ def test_a_raster_with_channels_last_is_taken_as_it_is():
 def test_no_more_tokens_than_there_are():
     with pytest.raises(ConfigError, match=r"7 × 7 tokens.*6 × 6.*--token-side 6"):
         token_raster(SimpleNamespace(num_prefix_tokens=1), sequence(6, 1), 7)
+
+
+@pytest.mark.filterwarnings("ignore")  # of a tracer, which engines are
+@torch.inference_mode()
+def test_a_traced_pooler_takes_other_batches():
+    pooler = AttentionalPooler(24, 16, heads=4).eval()
+    traced = torch.jit.trace(pooler, torch.randn(2, 5, 24))
+    tokens = torch.randn(3, 5, 24)
+    torch.testing.assert_close(traced(tokens), pooler(tokens))

@@ -9,19 +9,19 @@ import numpy as np
 from .coarse import COARSE, enlarge, share_of
 from .pieces import label_pieces
 
-# Hue of 180, saturation and value of 255 (OpenCV): lowest and highest. What is surely ink: of five real
-# sections in H&E and one in DAB, next to nothing lies there
+# Hue of 180, saturation and value of 255 (OpenCV): lowest and highest; hues from a higher to a lower go
+# through 0. What is surely ink: of five real sections in H&E and one in DAB, next to nothing lies there
 _SURE = {
     "green": [((37, 64, 0), (97, 255, 255))],
     "blue": [((97, 122, 0), (118, 255, 255)), ((117, 173, 0), (126, 255, 140))],
-    "red": [((0, 170, 128), (6, 255, 255)), ((174, 170, 128), (180, 255, 255))],
+    "red": [((174, 170, 128), (6, 255, 255)), ((169, 200, 170), (173, 255, 255))],  # a bluish one is bright
     "black": [((0, 0, 0), (180, 64, 90)), ((0, 0, 0), (180, 102, 68)), ((0, 0, 0), (180, 255, 42))],
 }
 # What may be ink where it hangs together with such: thin, streaky or mixed with what is below
 _LIKELY = {
     "green": [((33, 28, 0), (100, 255, 255))],
     "blue": [((97, 82, 0), (120, 255, 255)), ((119, 140, 0), (130, 255, 150))],
-    "red": [((0, 120, 100), (7, 255, 255)), ((172, 120, 100), (180, 255, 255))],
+    "red": [((172, 120, 100), (7, 255, 255)), ((168, 170, 150), (171, 255, 255))],
     "black": [((0, 0, 0), (180, 76, 120)), ((0, 0, 0), (180, 140, 72))],
 }
 _SURE_SHARE = 0.2  # of a likely piece that must be sure: blood beside a red pen is no ink
@@ -88,7 +88,9 @@ def _ranges_of(planes: Sequence[np.ndarray], colours: dict[str, list[tuple]]) ->
     levels = np.arange(256)[:, None]
     tables = np.zeros((256, 3), np.uint8)
     for number, (low, high) in enumerate(r for ranges in colours.values() for r in ranges):
-        tables |= ((levels >= low) & (levels <= high)).astype(np.uint8) << number
+        from_low, to_high = levels >= low, levels <= high
+        inside = np.where(np.less(low, high), from_low & to_high, from_low | to_high)
+        tables |= inside.astype(np.uint8) << number
     found = cv2.LUT(planes[0], tables[:, 0].copy())
     for plane, table in zip(planes[1:], tables.T[1:], strict=True):
         cv2.bitwise_and(found, cv2.LUT(plane, table.copy()), dst=found)

@@ -35,6 +35,7 @@ _GREY_BELOW = 10  # of 255: more saturation than here is stain, however dark; br
 _RIM_STAIN = 0.4  # of the strongest stain beside it, what a pixel of the outline must have
 _RIM_GLOW = 0.8  # of the light around it, what a pixel of the outline must have to be mostly tissue
 _SAMPLE_STEP = 3  # light is so smooth that every ninth pixel tells its distribution
+_MIN_AREA_SHARE = 0.05  # of a slide: a picture of a few hundred pixels is smaller than any least piece
 _SOFT_PX = 0.7  # calms single pixels; more would put the border where there is no tissue
 
 
@@ -43,7 +44,10 @@ class TissueConfig:
     """What counts as tissue."""
 
     tissue_mpp: float = field(default=8.0, metadata={"help": "resolution at which tissue is sought, µm/px"})
-    min_area_mm2: float = field(default=0.05, metadata={"help": "smallest piece of tissue that is kept, mm²"})
+    min_area_mm2: float = field(
+        default=0.05,
+        metadata={"help": "smallest piece of tissue that is kept, mm²; never more than 5 % of the slide"},
+    )
     min_hole_mm2: float = field(
         default=0.02, metadata={"help": "smallest hole in tissue that stays a hole, mm²"}
     )
@@ -111,7 +115,7 @@ def segment_tissue(slide: Slide, config: TissueConfig | None = None) -> TissueMa
     texture = measure_texture(thumbnail, found, mpp, dark=background == "dark")
     blurred = find_blur(texture, found, mpp)
     if background == "bright" and blurred.any():
-        found = drop_small(found & ~blurred, config.min_area_mm2 / (mpp / 1000) ** 2)
+        found = drop_small(found & ~blurred, _min_area_px(found, mpp, config))
     quality = measure_quality(found, thumbnail, mpp, background=background, ink=ink, texture=texture)
     return TissueMask(found, thumbnail, slide.size_px, quality)
 
@@ -194,8 +198,11 @@ def _without_rim(found: np.ndarray, signal: np.ndarray, least: np.ndarray) -> np
 
 
 def _tidy(found: np.ndarray, mpp: float, config: TissueConfig) -> np.ndarray:
-    mm2_per_px = (mpp / 1000) ** 2
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     found = cv2.morphologyEx(found.view(np.uint8), cv2.MORPH_CLOSE, cross).view(bool)
-    found = drop_small(found, ceil(config.min_area_mm2 / mm2_per_px))
-    return fill_small(found, ceil(config.min_hole_mm2 / mm2_per_px))
+    found = drop_small(found, _min_area_px(found, mpp, config))
+    return fill_small(found, ceil(config.min_hole_mm2 / (mpp / 1000) ** 2))
+
+
+def _min_area_px(found: np.ndarray, mpp: float, config: TissueConfig) -> int:
+    return ceil(min(config.min_area_mm2 / (mpp / 1000) ** 2, _MIN_AREA_SHARE * found.size))

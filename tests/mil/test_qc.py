@@ -88,6 +88,20 @@ def test_the_figures_are_those_that_were_measured(tiled):
     assert 0.02 < rows.loc["ward-1/good-1", "tissue_mm2"] < 0.2  # of 0.2 mm² of slide
 
 
+def test_tissue_that_holds_no_tile_is_told_from_none(slides, tmp_path):
+    run = Run.create(tmp_path / "run")
+    tile(Cohort.from_folder(slides / "ward-0"), run, GridConfig(tile_px=224, tile_mpp=4.0), TissueConfig())
+    rows = table(run)  # a tile is 0.9 mm wide, the slide 0.5
+    assert (rows.status == "no tissue").all()
+    assert (rows.n_tiles == 0).all()
+    for area_mm2, message in zip(rows.tissue_mm2, rows.message, strict=True):
+        assert message == f"{area_mm2:.3g} mm² of tissue, but no tile holds enough of it"
+
+
+def test_no_tissue_at_all_needs_no_message(tiled):
+    assert pd.isna(table(tiled).loc["empty", "message"])
+
+
 def test_nothing_is_made_twice(copied, slides):
     before = stamps(copied.root)
     told = (copied.root / "qc.csv").read_text()

@@ -123,7 +123,15 @@ def test_small_pieces_and_holes_go_and_large_ones_stay(fake_slide):
     assert told(min_area_mm2=0.06, min_hole_mm2=0.06) == (2, 1)
     assert told(min_area_mm2=0.01, min_hole_mm2=0.01) == (3, 2)
     assert told(min_area_mm2=0.2, min_hole_mm2=0.3) == (1, 0)
-    assert told(min_area_mm2=100) == (0, 0)
+    assert told(min_area_mm2=100) == (1, 2)  # the largest piece has more than 5 % of the slide
+
+
+def test_a_picture_smaller_than_the_least_piece_keeps_its_tissue(fake_slide):
+    truth = ellipse(512, 512, (250, 250), (130, 110))  # 0.01 of 0.07 mm²
+    truth |= ellipse(512, 512, (460, 460), (30, 30))  # and a speck of 1 % of the picture
+    found = segment_tissue(fake_slide(stained(truth), mpp=0.5)).mask
+    assert found[:24, :24].sum() > 150
+    assert not found[26:, 26:].any()
 
 
 def test_polygons_are_in_level0_pixels_with_holes_as_inner_rings(fake_slide):

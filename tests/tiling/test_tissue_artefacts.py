@@ -7,6 +7,7 @@ import pytest
 from tiling import ConfigError, TissueConfig, TissueMask, measure_quality, segment_tissue
 
 STAIN, GLASS = (190, 110, 170), (244, 243, 244)
+PENS = [(30, 120, 60), (40, 90, 170), (210, 20, 30), (220, 20, 60), (25, 25, 25)]  # two reds
 
 
 def textured(mask, colour=STAIN, *, seed=0, ground=GLASS):
@@ -34,7 +35,7 @@ def test_pale_strong_and_brown_stain_on_glass_of_any_tint(fake_slide, colour, gr
     assert found.quality.pen_fraction == 0
 
 
-@pytest.mark.parametrize("pen", [(30, 120, 60), (40, 90, 170), (210, 20, 30), (25, 25, 25)])
+@pytest.mark.parametrize("pen", PENS)
 def test_ink_over_tissue_costs_little_but_the_tissue_under_it(fake_slide, pen):
     stroke = np.zeros(DISC.shape, np.uint8)
     cv2.line(stroke, (60, 60), (500, 300), 255, 40)
@@ -45,6 +46,28 @@ def test_ink_over_tissue_costs_little_but_the_tissue_under_it(fake_slide, pen):
     assert found.mask[ink].mean() < 0.02
     assert (~found.mask[DISC & ~ink]).mean() < 0.02
     assert found.quality.pen_fraction == pytest.approx(ink.mean(), rel=0.15)
+
+
+@pytest.mark.parametrize("width_um", [64, 320, 1600])
+@pytest.mark.parametrize("pen", PENS)
+def test_pens_of_every_colour_are_found_from_a_thin_line_on(fake_slide, pen, width_um):
+    stroke = np.zeros(DISC.shape, np.uint8)
+    cv2.line(stroke, (0, 120), (700, 300), 255, width_um // 8)
+    cover = cv2.GaussianBlur(stroke, (0, 0), 0.7)[..., None] / 255
+    found = segment_tissue(
+        fake_slide((textured(DISC) * (np.array(pen) / 245) ** cover).astype(np.uint8), mpp=8.0)
+    )
+    assert found.mask[cover[..., 0] > 0.5].mean() < 0.05  # on the glass as on the tissue
+    assert found.quality.pen_fraction == pytest.approx((cover > 0.5).mean(), rel=0.25)
+
+
+def test_a_hairline_is_no_pen(fake_slide):
+    stroke = np.zeros((500, 700), np.uint8)
+    cv2.line(stroke, (250, 120), (450, 300), 255, 1)
+    pixels = textured(DISC) * (np.array((210, 20, 30)) / 245) ** (0.4 * stroke[..., None] / 255)  # 3 of 8 µm
+    found = segment_tissue(fake_slide(pixels.astype(np.uint8), mpp=8.0))
+    assert found.quality.pen_fraction == 0
+    assert dice(found.mask, DISC) >= 0.98
 
 
 def test_coverslip_edges_dust_and_shadows_are_no_tissue(fake_slide):

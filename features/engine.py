@@ -35,8 +35,9 @@ class Engine(ABC):
                     raise
                 tried = min(self.batch, len(patches))
                 if tried == 1:
+                    height, width = patches.shape[1:3]
                     raise SlidebagError(
-                        f"no memory for one patch of {patches.shape[2]} × {patches.shape[1]} px on {self.name}",
+                        f"{self.name} has no memory for one patch of {width} × {height} px",
                         hint="end other programs, take a smaller encoder, or another --device",
                     ) from error
             self.batch = tried // 2  # out here, where the error no longer keeps what it was computed from
@@ -60,7 +61,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def start_engine(network: torch.nn.Module, card: EncoderCard, config: EncoderConfig, device: str) -> Engine:
     """Return the engine that a config asks for, ready to run `network` on `device`.
 
-    `auto` is OpenVINO on a CPU where it is installed, has the precision and can compute the network; else torch.
+    `auto` is OpenVINO on a CPU where it is installed, has the precision and can compute the network;
+    else torch.
 
     Raises:
         ConfigError: the engine is not installed, or engine, precision and device do not go together.

@@ -79,7 +79,7 @@ class TorchEngine(Engine):
 
 
 def largest_batch(compute: Callable[[int], None], expected: int) -> int:
-    """Return the largest power of two up to `expected` (and 512) that `compute` has memory for; at least 1."""
+    """Return the largest power of two up to `expected` and 512 that `compute` has memory for, at least 1."""
     batch = 1 << max(1, min(expected, _LARGEST_BATCH)).bit_length() - 1
     while batch > 1:
         try:

@@ -222,7 +222,7 @@ def test_an_encoder_tells_its_smaller_batch():
 
 def test_no_memory_for_one_patch_is_an_error_that_says_so():
     engine = start("torch", "float32", model=Small(0, MemoryError()))
-    with pytest.raises(SlidebagError, match=r"one patch of 8 × 8 px on torch.*smaller encoder"):
+    with pytest.raises(SlidebagError, match=r"torch has no memory for one patch of 8 × 8 px.*smaller"):
         engine.run(patches(3, side=8))
 
 

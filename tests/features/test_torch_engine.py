@@ -59,5 +59,5 @@ def test_cuda_takes_bfloat16_where_it_has_it(monkeypatch, has, best):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has)
     assert _choose_precision("auto", torch.device("cuda")) == best
     if not has:
-        with pytest.raises(ConfigError, match="bfloat16 on cuda.*float32, float16"):
+        with pytest.raises(ConfigError, match=r"bfloat16 on cuda.*float32, float16"):
             _choose_precision("bfloat16", torch.device("cuda"))

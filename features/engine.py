@@ -47,7 +47,7 @@ class Engine(ABC):
         """Do what `run` says, `batch` patches at a time; memory may run out."""
 
 
-class UnsuitedError(Exception):
+class UnsuitedError(ConfigError):
     """An engine cannot compute this network; another may."""
 
 
@@ -74,10 +74,8 @@ def start_engine(network: torch.nn.Module, card: EncoderCard, config: EncoderCon
             return OpenVinoEngine(network, card, config.precision)
         except UnsuitedError as error:
             if config.engine == "openvino" or config.precision == "int8":
-                raise ConfigError(
-                    f"encoder {card.name} cannot be computed by OpenVINO: {error}", hint="use --engine torch"
-                ) from error
-            warnings.warn(f"encoder {card.name} is left to torch: {error}", stacklevel=2)
+                raise
+            warnings.warn(f"{error.message}; it is left to torch", stacklevel=2)
     from .torch_engine import TorchEngine
 
     return TorchEngine(network, card, config.precision, device=device)

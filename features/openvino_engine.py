@@ -4,6 +4,7 @@ import contextlib
 import copy
 import importlib.util
 import io
+import logging
 import os
 import warnings
 from functools import cache
@@ -136,7 +137,10 @@ def _convert(network: torch.nn.Module, card: EncoderCard, size_px: tuple[int, in
             model = front_end.convert(front_end.load(decoder))
             model.reshape([-1, 3, *size_px])
         except _FAILURES as error:
-            raise UnsuitedError(f"OpenVINO cannot convert it ({str(error).splitlines()[-1]})") from error
+            raise UnsuitedError(
+                f"encoder {card.name} cannot be converted for OpenVINO ({str(error).splitlines()[-1]})",
+                hint="use --engine torch, and no int8",
+            ) from error
     steps = PrePostProcessor(model)
     steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     steps.input().model().set_layout(openvino.Layout("NCHW"))
@@ -160,7 +164,10 @@ def _compare(
     given = compiled([patches])[0].ravel()
     cosine = float(wanted @ given / (np.linalg.norm(wanted) * np.linalg.norm(given) + 1e-30))
     if not cosine >= _LEAST_COSINE:
-        raise UnsuitedError(f"OpenVINO's features are not torch's (cosine {cosine:.3f})")
+        raise UnsuitedError(
+            f"encoder {card.name}: OpenVINO's features are not torch's (cosine {cosine:.3f})",
+            hint="use --engine torch, and no int8",
+        )
 
 
 def _quantise(model: openvino.Model, size_px: tuple[int, int]) -> openvino.Model:
@@ -172,6 +179,7 @@ def _quantise(model: openvino.Model, size_px: tuple[int, int]) -> openvino.Model
     os.environ.setdefault("NNCF_CI", "1")  # read on import: nothing is reported to the makers
     import nncf
 
+    nncf.set_log_level(logging.ERROR)  # it tells of each layer left out
     patches = drawn_patches(size_px, _N_CALIBRATION)
     with contextlib.redirect_stdout(io.StringIO()):  # progress bars
         return nncf.quantize(

@@ -28,6 +28,7 @@ def test_drawn_patches_are_always_the_same_and_show_tissue():
     assert (drawn.std(axis=(1, 2, 3)) > 5).mean() > 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("int8" not in openvino_precisions(), reason="no int8 here")
 def test_int8_is_the_same_twice():
     first, again = (OpenVinoEngine(network(), CARD, "int8").run(drawn_patches((160, 160), 4)) for _ in "12")

@@ -44,7 +44,7 @@ class NeuralEncoder(Encoder):
         """Return float32 (n, dim) for uint8 patches (n, H, W, 3)."""
         if not len(patches):
             return np.zeros((0, self.card.dim), np.float32)
-        return self._engine.run(patches)[0]
+        return self._run(patches)[0]
 
     def encode_tokens(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return float32 features (n, dim) and tokens (n, side, side, token_dim)."""
@@ -53,8 +53,13 @@ class NeuralEncoder(Encoder):
         side = self._token_side
         if not len(patches):
             return self.encode(patches), np.zeros((0, side, side, self.card.token_dim), np.float32)
-        features, tokens = self._engine.run(patches)
+        features, tokens = self._run(patches)
         return features, tokens
+
+    def _run(self, patches: np.ndarray) -> list[np.ndarray]:
+        found = self._engine.run(patches)
+        self.batch = self._engine.batch  # fewer, where memory has run out
+        return found
 
 
 def _digest(network: torch.nn.Module) -> str:

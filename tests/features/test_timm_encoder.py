@@ -54,7 +54,8 @@ def weights(model, tmp_path):
 
 
 def load(path, name=TINY, **options):
-    return load_encoder(EncoderConfig(encoder=name, weights=str(path), **options))
+    exact = {"engine": "torch", "precision": "float32"}
+    return load_encoder(EncoderConfig(encoder=name, weights=str(path), **exact | options))
 
 
 def test_local_safetensors_are_what_is_computed_with(model, weights):

@@ -15,13 +15,13 @@ from tiling import Slide, SlideError, TileGrid, glass_colour, read_patches
 from .recolour import STAINS, density, recolour
 
 _SAMPLE_TILES, _MOST_TILES = 48, 384  # drawn at a time, until there is enough; and at most
-_SAMPLE_SIDE = 75  # pixels of a row of a tile that tell its colours
+_SAMPLE_MPP = 2.0  # a third of a nucleus: averaged so far, neither noise nor JPEG's coarse colours count
 _SAMPLE_BATCH = 8
 _GLASS_MPP = 16.0  # the slide is looked at so coarsely to see the colour of its glass
 # Mean optical density, natural logarithm, of a pixel that counts. Not of each channel, as in Macenko's
 # method: eosin takes little of the red, and where it lies alone it would not be seen
 _STAINED = 0.15
-_ENOUGH_PIXELS, _LEAST_PIXELS = 20_000, 2000
+_ENOUGH_PIXELS, _LEAST_PIXELS = 10_000, 500
 _LEAST_DEGREES = 8.0  # between two stains; those of the target lie 27 degrees apart
 _FULLY = 8.0  # a pixel an eighth darker than white is stained
 _DARK = 2.0  # median optical density above which nobody stained it: fluorescence, or a black border
@@ -126,11 +126,19 @@ def _stained_pixels(slide: Slide, grid: TileGrid) -> tuple[np.ndarray, tuple[flo
 
 
 def _sampled(slide: Slide, grid: TileGrid, rows: np.ndarray) -> np.ndarray:
-    """Every so manieth pixel of those of some tiles that can be read, (n, h, w, 3)."""
+    """Those of some tiles that can be read, `coarsened`."""
     some = replace(grid, coords=grid.coords[rows], tissue_fraction=grid.tissue_fraction[rows])
-    step = max(1, grid.config.tile_px // _SAMPLE_SIDE)
     batches = read_patches(slide, some, batch=_SAMPLE_BATCH)
-    return np.concatenate([b.pixels[~b.unreadable, ::step, ::step] for b in batches])
+    return np.concatenate([coarsened(b.pixels[~b.unreadable], grid.config.tile_mpp) for b in batches])
+
+
+def coarsened(patches: np.ndarray, tile_mpp: float) -> np.ndarray:
+    """Return square uint8 patches (n, side, side, 3) averaged to about 2 µm/px, to estimate colours from."""
+    side = patches.shape[1] // max(1, round(_SAMPLE_MPP / tile_mpp)) or 1
+    out = np.empty((len(patches), side, side, 3), np.uint8)
+    for patch, into in zip(patches, out, strict=True):
+        cv2.resize(patch, (side, side), dst=into, interpolation=cv2.INTER_AREA)
+    return out
 
 
 def _glass(slide: Slide) -> tuple[float, ...]:

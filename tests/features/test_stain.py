@@ -92,14 +92,14 @@ def apart(one, other):
     return float(np.linalg.norm(one.mean(axis=(1, 2)) - other.mean(axis=(1, 2)), axis=1).mean())
 
 
-@pytest.mark.parametrize(("method", "most"), [("macenko", 6), ("reinhard", 16)])
+@pytest.mark.parametrize(("method", "most"), [("macenko", 6), ("reinhard", 20)])
 def test_one_tissue_in_two_stains_ends_alike(opened, method, most):
     dyes = amounts()
     one = opened(drawn(dyes, BLUISH, (1.5, 1.2), (244, 240, 246)))
     other = opened(drawn(dyes, REDDISH, (0.7, 0.8), (250, 250, 250)))
     before = [np.concatenate([p.pixels for p in read_patches(s, tiled(s))]) for s in (one, other)]
     after = [normalised(s, method) for s in (one, other)]
-    assert apart(*before) > 35
+    assert apart(*before) > 45
     assert apart(*after) < most
     assert np.abs(after[0].astype(int) - after[1]).mean() < most
 
@@ -220,12 +220,12 @@ def test_unreadable_tiles_are_left_out_of_the_sample(opened, monkeypatch):
 
 
 def test_tissue_in_few_of_many_tiles_is_found(opened):
-    """All but one of 800 tiles of 24 px are blank, and those that are drawn first hold no tissue."""
+    """Nine of 200 tiles hold tissue: the 48 that are drawn first cannot tell enough."""
     dyes = np.zeros((480, 960, 2))
-    dyes[200:296, 500:596] = amounts()[100:196, 200:296]
+    dyes[192:336, 480:624] = amounts()[100:244, 200:344]
     given = opened(drawn(dyes, BLUISH))
-    grid = tiled(given, side=24)
-    assert len(grid) == 800
+    grid = tiled(given, side=48)
+    assert len(grid) == 200
     assert fit_stain(given, grid, "macenko") is not None
 
 

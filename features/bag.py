@@ -28,6 +28,10 @@ class BagConfig:
     dtype: str = field(default="float16", metadata={"help": "stored numbers: float16 or float32"})
     batch: int = field(default=0, metadata={"help": "patches encoded at a time; 0 is what suits the encoder"})
     save_patches: bool = field(default=False, metadata={"help": "keep the patches in the bags, as JPEG"})
+    views: int = field(
+        default=0,
+        metadata={"help": "augmented views of each tile, encoded and kept beside the plain ones; 0 is none"},
+    )
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -36,6 +40,8 @@ class BagConfig:
             raise ConfigError(
                 f"batch is {self.batch}", hint="give 1 or more, or 0 for what suits the encoder"
             )
+        if self.views < 0:
+            raise ConfigError(f"views is {self.views}", hint="give 1 or more, or 0 for none")
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,8 @@ class FeatureBag:
     """All features of one slide: (N, D) float16 or float32, one row a tile.
 
     `coords` int64 (N, 2) are the tiles' level-0 corners; rows where `unreadable`, bool (N,), is true
-    are zero and mean nothing.
+    are zero and mean nothing. Where the bag was made with them, `views` (N, K, D) are the features of K
+    augmented views of each tile, and `tokens` (N, side, side, D') its token vectors, in the same dtype.
     """
 
     slide_id: str
@@ -53,6 +60,8 @@ class FeatureBag:
     encoder: str
     encoder_fingerprint: str
     fingerprint: str
+    views: np.ndarray | None = None
+    tokens: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -67,6 +76,7 @@ def bag_fingerprint(grid_fingerprint: str, encoder: Encoder, config: BagConfig) 
     kept = ["patches"] if config.save_patches else []
     kept += [f"tokens {encoder.config.token_side}"] if encoder.config.token_side else []
     kept += [f"stain {encoder.config.stain}"] if encoder.config.stain != "none" else []
+    kept += [f"views {config.views}"] if config.views else []
     return fingerprint(grid_fingerprint, encoder.fingerprint, config.dtype, *kept)
 
 
@@ -105,11 +115,18 @@ def load_features(path: Path) -> FeatureBag:
         told = read_header(file)
         features, coords = read_array(file, "features"), read_array(file, "coords")
         unreadable = read_array(file, "unreadable")
+        beside = {name: read_array(file, name) for name in ("views", "tokens") if name in file}
     if not len(features) == len(coords) == len(unreadable):
         raise FormatError(
             f"{path}: {len(features)} features, {len(coords)} coords, {len(unreadable)} unreadable flags",
             hint="extract this slide again",
         )
+    for name, rows in beside.items():
+        if len(rows) != len(features):
+            raise FormatError(
+                f"{path}: {len(features)} features, {len(rows)} rows of {name}",
+                hint="extract this slide again",
+            )
     return FeatureBag(
         slide_id=str(told["slide_id"]),
         features=features,
@@ -118,4 +135,5 @@ def load_features(path: Path) -> FeatureBag:
         encoder=str(told["encoder"]),
         encoder_fingerprint=str(told["encoder_fingerprint"]),
         fingerprint=str(told["fingerprint"]),
+        **beside,
     )

@@ -43,6 +43,8 @@ class BagWriter:
         """Of one row of each dataset of vectors."""
         card, side = self._encoder.card, self._encoder.config.token_side
         shapes: dict[str, tuple[int, ...]] = {"features": (card.dim,)}
+        if self._config.views:
+            shapes["views"] = (self._config.views, card.dim)
         if side and card.token_dim is not None:
             shapes["tokens"] = (side, side, card.token_dim)
         return shapes

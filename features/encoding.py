@@ -72,10 +72,13 @@ class Worker:
         if not group:
             return []
         readable = [~chunk.patches.unreadable for chunk in group]
-        pixels = _joined([chunk.patches.pixels[keep] if not keep.all() else chunk.patches.pixels
-                          for chunk, keep in zip(group, readable, strict=True)])  # fmt: skip
+        # the plain patches first, then each view as they are
+        looks = [
+            _joined([rows if keep.all() else rows[keep] for rows, keep in zip(look, readable, strict=True)])
+            for look in zip(*([chunk.patches.pixels, *chunk.views] for chunk in group), strict=True)
+        ]
         numbers = sorted({number for chunk in group for number in chunk.slide.job.bags})
-        vectors = {number: self._vectors(self._encoders[number], pixels) for number in numbers}
+        vectors = {number: self._vectors(self._encoders[number], *looks) for number in numbers}
         found: list[Rows | Ended] = []
         start = 0
         for chunk, keep in zip(group, readable, strict=True):
@@ -84,11 +87,15 @@ class Worker:
             start = stop
         return found
 
-    def _vectors(self, encoder: Encoder, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    def _vectors(self, encoder: Encoder, pixels: np.ndarray, *views: np.ndarray) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
         if encoder.config.token_side and encoder.card.token_dim is not None:
-            features, tokens = encoder.encode_tokens(pixels)
-            return {"features": features, "tokens": tokens}
-        return {"features": encoder.encode(pixels)}
+            found["features"], found["tokens"] = encoder.encode_tokens(pixels)
+        else:
+            found["features"] = encoder.encode(pixels)
+        if views:
+            found["views"] = np.stack([encoder.encode(view) for view in views], axis=1)
+        return found
 
     def _rows(
         self, chunk: Chunk, keep: np.ndarray, vectors: dict[int, dict[str, np.ndarray]], here: slice

@@ -4,6 +4,9 @@ import cv2
 import numpy as np
 
 WHITE = (255.0, 255.0, 255.0)
+# Haematoxylin and eosin in their columns, as optical densities of red, green and blue: the reference
+# that goes with Macenko's method (doi:10.1109/ISBI.2009.5193250), as its implementations share it
+STAINS = np.array([[0.5626, 0.2159], [0.7201, 0.8012], [0.4062, 0.5581]])
 
 
 def densities_of_levels(glass: tuple[float, ...] = WHITE) -> np.ndarray:

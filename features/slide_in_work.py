@@ -102,11 +102,15 @@ class SlideInWork:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some patches of one slide, and a JPEG of each where they are to be kept."""
+    """Some patches of one slide; a JPEG and augmented views of each where they are asked for.
+
+    `views` has one array a view, each as `patches.pixels`.
+    """
 
     slide: SlideInWork
     patches: Patches
     streams: list[bytes] = field(default_factory=list)
+    views: list[np.ndarray] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.patches)

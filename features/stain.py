@@ -6,31 +6,30 @@ stains are estimated once, from a seeded sample of the slide's tiles, and a few 
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
 
 from tiling import Slide, SlideError, TileGrid, glass_colour, read_patches
 
-from .recolour import density, recolour
+from .recolour import STAINS, density, recolour
 
-_SAMPLE_TILES = 48
+_SAMPLE_TILES, _MOST_TILES = 48, 384  # drawn at a time, until there is enough; and at most
+_SAMPLE_MPP = 2.0  # a third of a nucleus: averaged so far, neither noise nor JPEG's coarse colours count
+_SAMPLE_BATCH = 8
 _GLASS_MPP = 16.0  # the slide is looked at so coarsely to see the colour of its glass
-_SAMPLE_STEP_PX = 3  # every ninth pixel tells the colours
-_STAINED = 0.15  # optical density, natural logarithm, of each channel of a pixel that counts
-_LEAST_PIXELS = 2000
+# Mean optical density, natural logarithm, of a pixel that counts. Not of each channel, as in Macenko's
+# method: eosin takes little of the red, and where it lies alone it would not be seen
+_STAINED = 0.15
+_ENOUGH_PIXELS, _LEAST_PIXELS = 10_000, 500
 _LEAST_DEGREES = 8.0  # between two stains; those of the target lie 27 degrees apart
 _FULLY = 8.0  # a pixel an eighth darker than white is stained
 _DARK = 2.0  # median optical density above which nobody stained it: fluorescence, or a black border
 
-# Haematoxylin and eosin in their columns, and the 99th percentile of their concentrations: the reference
-# that goes with Macenko's method (doi:10.1109/ISBI.2009.5193250), as torchstain has it
-_MACENKO_STAINS = np.array([[0.5626, 0.2159], [0.7201, 0.8012], [0.4062, 0.5581]])
-_MACENKO_MOST = np.array([1.9705, 1.0308])
-# CIELAB mean and spread of four real H&E slides brought to that reference, by bench/stain.py
-_REINHARD_MEAN = np.array([58.0, 24.0, -13.0])
-_REINHARD_SPREAD = np.array([13.0, 5.0, 5.0])
+_MACENKO_MOST = np.array([1.9705, 1.0308])  # 99th percentile of the two reference stains' concentrations
+# CIELAB mean and spread of five real H&E slides brought to that reference, by bench/stain.py
+_REINHARD_MEAN = np.array([58.2, 24.9, -11.7])
+_REINHARD_SPREAD = np.array([13.4, 5.0, 5.2])
 _MOST_STRETCH = 1.5  # of a slide's spread: more would make colours that no stain has
 
 
@@ -99,43 +98,87 @@ def fit_stain(slide: Slide, grid: TileGrid, stain: str) -> StainNormaliser | Non
 
 def _stained_pixels(slide: Slide, grid: TileGrid) -> tuple[np.ndarray, tuple[float, ...]]:
     """Stained pixels (N, 3) of a sample of the grid's tiles, the same for the same grid; and the glass."""
+    glass = _glass(slide)
     draw = np.random.default_rng(int(grid.slide_fingerprint[:8], 16))
-    rows = np.sort(draw.permutation(len(grid))[:_SAMPLE_TILES])
-    some = replace(grid, coords=grid.coords[rows], tissue_fraction=grid.tissue_fraction[rows])
-    step = _SAMPLE_STEP_PX
-    seen = [p.pixels[~p.unreadable][:, ::step, ::step].reshape(-1, 3) for p in read_patches(slide, some)]
-    pixels = np.concatenate(seen)
-    glass = tuple(glass_colour(slide.thumbnail(_GLASS_MPP)).tolist())  # tiles may hold none
-    densities = density(pixels, glass)
-    if len(pixels) and np.median(densities) > _DARK:
+    order = draw.permutation(len(grid))[:_MOST_TILES]
+    found: list[np.ndarray] = []
+    n_pixels = n_readable = 0
+    for start in range(0, len(order), _SAMPLE_TILES):
+        if n_pixels >= _ENOUGH_PIXELS:
+            break
+        tiles = _sampled(slide, grid, np.sort(order[start : start + _SAMPLE_TILES]))
+        pixels = tiles.reshape(-1, 3)
+        densities = density(pixels, glass)
+        if len(pixels) and np.median(densities) > _DARK:
+            raise SlideError(
+                f"{slide.id}: is dark, its stain cannot be normalised",
+                hint="leave fluorescence slides out, or extract with --stain none",
+            )
+        found.append(pixels[densities.mean(axis=1) > _STAINED])
+        n_readable, n_pixels = n_readable + len(tiles), n_pixels + len(found[-1])
+    if n_pixels < _LEAST_PIXELS:
         raise SlideError(
-            f"{slide.id}: is dark, its stain cannot be normalised",
-            hint="leave fluorescence slides out, or extract with --stain none",
-        )
-    pixels = pixels[(densities > _STAINED).all(axis=1)]
-    if len(pixels) < _LEAST_PIXELS:
-        raise SlideError(
-            f"{slide.id}: {len(pixels)} stained pixels in {len(rows)} tiles, wanted {_LEAST_PIXELS} "
+            f"{slide.id}: {n_pixels} stained pixels in {n_readable} readable tiles, wanted {_LEAST_PIXELS} "
             "to estimate its stain from",
             hint="leave the slide out, or extract with --stain none",
         )
-    return pixels, glass
+    return np.concatenate(found), glass
+
+
+def _sampled(slide: Slide, grid: TileGrid, rows: np.ndarray) -> np.ndarray:
+    """Those of some tiles that can be read, `coarsened`."""
+    some = replace(grid, coords=grid.coords[rows], tissue_fraction=grid.tissue_fraction[rows])
+    batches = read_patches(slide, some, batch=_SAMPLE_BATCH)
+    return np.concatenate([coarsened(b.pixels[~b.unreadable], grid.config.tile_mpp) for b in batches])
+
+
+def coarsened(patches: np.ndarray, tile_mpp: float) -> np.ndarray:
+    """Return square uint8 patches (n, side, side, 3) averaged to about 2 µm/px, to estimate colours from."""
+    side = patches.shape[1] // max(1, round(_SAMPLE_MPP / tile_mpp)) or 1
+    out = np.empty((len(patches), side, side, 3), np.uint8)
+    for patch, into in zip(patches, out, strict=True):
+        cv2.resize(patch, (side, side), dst=into, interpolation=cv2.INTER_AREA)
+    return out
+
+
+def _glass(slide: Slide) -> tuple[float, ...]:
+    """RGB of the slide's glass, looked for on all of it, as tiles may hold none."""
+    try:
+        return tuple(glass_colour(slide.thumbnail(_GLASS_MPP)).tolist())
+    except SlideError as error:
+        raise SlideError(
+            f"{slide.id}: the colour of its glass cannot be seen on the whole slide ({error})",
+            hint="copy the file again from its source, or extract with --stain none",
+        ) from error
 
 
 def _macenko(pixels: np.ndarray, glass: tuple[float, ...], slide_id: str) -> Macenko:
-    from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
-
-    found: Any = NumpyMacenkoNormalizer()
-    found.fit(pixels, Io=np.array(glass) + 1, beta=_STAINED)
-    stains, most = found.HERef, found.maxCRef
+    densities = density(pixels, glass).astype(float)
+    stains = _two_stains(densities)
+    unmix = np.linalg.pinv(stains)
+    most = np.percentile(densities @ unmix.T, 99, axis=0)
     between = float(np.degrees(np.arccos(np.clip(stains[:, 0] @ stains[:, 1], -1, 1))))
-    if not np.isfinite(between) or between < _LEAST_DEGREES or (most <= 0).any():
+    if between < _LEAST_DEGREES or (most <= 0).any():
         raise SlideError(
             f"{slide_id}: its stains lie {between:.0f} degrees apart, too close to be told from each other",
             hint="a single stain cannot be normalised by macenko: use --stain reinhard or none",
         )
-    matrix = _MACENKO_STAINS @ np.diag(_MACENKO_MOST / most) @ np.linalg.pinv(stains)
+    matrix = STAINS @ np.diag(_MACENKO_MOST / most) @ unmix
     return Macenko((*glass, *matrix.ravel().tolist()))
+
+
+def _two_stains(densities: np.ndarray) -> np.ndarray:
+    """Haematoxylin and eosin, unit columns (3, 2): the extreme hues in the plane that densities (N, 3) span.
+
+    The plane goes through the origin, so that its first axis is the mean hue and no angle to it wraps, as
+    happens in torchstain's estimate where hues vary more than strengths.
+    """
+    _, axes = np.linalg.eigh(densities.T @ densities)
+    frame = axes[:, :0:-1] * np.sign(axes[:, :0:-1].sum(axis=0))
+    along, across = (densities @ frame).T
+    angles = np.percentile(np.arctan2(across, along), (1, 99))
+    stains = frame @ np.stack([np.cos(angles), np.sin(angles)])
+    return stains[:, np.argsort(-stains[0])]  # haematoxylin takes more of the red
 
 
 def _reinhard(pixels: np.ndarray, glass: tuple[float, ...]) -> Reinhard:

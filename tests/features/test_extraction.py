@@ -12,13 +12,15 @@ from features import (
     EncoderCard,
     EncoderConfig,
     ExtractJob,
+    bag_fingerprint,
     extract_cohort,
     extract_features,
     load_encoder,
     load_features,
 )
 from features.bag_writer import BagWriter
-from tiling import GridConfig, SlideError, open_slide, segment_tissue, tile_slide
+from features.views import augment, view_seeds
+from tiling import ConfigError, GridConfig, SlideError, open_slide, read_patches, segment_tissue, tile_slide
 
 N_SLIDES = 5
 
@@ -326,3 +328,114 @@ def test_a_bag_says_how_it_was_made(jobs, tmp_path):
     bag = load_features(tmp_path / "slide-0.h5")
     assert bag.encoder == "stain-stats"
     assert bag.features.shape == (7, encoder.card.dim)
+
+
+class Tokens(MeanColour):
+    """A token is the mean colour of a part of the patch, and the feature that of the whole."""
+
+    def __init__(self, side, name="tokens"):
+        super().__init__(name)
+        self.card = replace(self.card, token_dim=3)
+        self.config = EncoderConfig(token_side=side)
+
+    def encode_tokens(self, patches):
+        side = self.config.token_side
+        parts = patches.reshape(len(patches), side, 96 // side, side, 96 // side, 3)
+        return self.encode(patches), parts.mean(axis=(2, 4), dtype=np.float32)
+
+
+@pytest.fixture
+def pixels(grids, phantom):
+    """All patches of the last slide."""
+    with open_slide(phantom.path) as slide:
+        return np.concatenate([part.pixels for part in read_patches(slide, grids[-1])])
+
+
+@pytest.mark.parametrize("batch", [4, 64])
+def test_views_are_the_hand_augmented_patches_encoded(jobs, grids, pixels, tmp_path, batch):
+    encoder = MeanColour()
+    run(jobs, [encoder], batch=batch, dtype="float32", views=3)
+    bag = load_features(tmp_path / "slide-4.h5")
+    rows = np.arange(len(grids[-1]))
+    seeds = [view_seeds(grids[-1].slide_fingerprint, rows, view) for view in range(3)]
+    right = np.stack([MeanColour().encode(augment(pixels, each)) for each in seeds], axis=1)
+    assert bag.views is not None
+    np.testing.assert_array_equal(bag.views, right)
+    np.testing.assert_array_equal(bag.features, MeanColour().encode(pixels))
+    assert bag.tokens is None
+    assert max(encoder.seen) <= batch
+    assert sum(encoder.seen) == 4 * sum(map(len, grids))
+
+
+def test_views_and_tokens_of_several_encoders_take_one_reading(grids, phantom, pixels, tmp_path):
+    encoders = [MeanColour(), MeanColour("loud", factor=2.0), Tokens(4)]
+    bags = {n: tmp_path / f"{e.card.name}.h5" for n, e in enumerate(encoders)}
+    run([job_of(grids[-1], phantom.path, bags)], encoders, views=2)
+    plain, loud, tokens = (load_features(bags[n]) for n in range(3))
+    assert plain.views is not None
+    assert loud.views is not None
+    assert tokens.views is not None
+    assert (plain.views.shape, plain.views.dtype) == ((len(grids[-1]), 2, 3), np.float16)
+    np.testing.assert_allclose(loud.views, 2 * plain.views, rtol=2e-3)
+    np.testing.assert_array_equal(tokens.views, plain.views)
+    assert plain.tokens is None
+    assert tokens.tokens is not None
+    assert (tokens.tokens.shape, tokens.tokens.dtype) == ((len(grids[-1]), 4, 4, 3), np.float16)
+    np.testing.assert_array_equal(tokens.tokens, Tokens(4).encode_tokens(pixels)[1].astype(np.float16))
+
+
+def test_where_a_tile_is_unreadable_its_views_and_tokens_are_zero(grids, phantom, tmp_path):
+    broken = [0, 5, 6, 26]
+
+    def break_some(slide):
+        read, lost = slide.read_batch, {tuple(xy) for xy in grids[-1].coords[broken].tolist()}
+
+        def reading(corners, *arguments, **options):
+            failed = read(corners, *arguments, **options)
+            return failed | [tuple(xy) in lost for xy in corners.tolist()]
+
+        slide.read_batch = reading
+
+    told = {}
+    for name, breaks in (("whole", None), ("broken", break_some)):
+        job = job_of(grids[-1], phantom.path, {0: tmp_path / f"{name}.h5"}, breaks=breaks)
+        run([job], [Tokens(2)], batch=2, views=2)
+        told[name] = load_features(tmp_path / f"{name}.h5")
+    assert np.flatnonzero(told["broken"].unreadable).tolist() == broken
+    for name in ("features", "views", "tokens"):
+        found, whole = getattr(told["broken"], name), getattr(told["whole"], name)
+        keep = ~told["broken"].unreadable
+        assert not found[~keep].any()
+        np.testing.assert_array_equal(found[keep], whole[keep])
+
+
+def test_memory_does_not_grow_with_the_views(grids, phantom, tmp_path, monkeypatch):
+    """Chunks hold so many fewer patches that patches and views together are as much as before."""
+    monkeypatch.setattr("features.slide_reading._CHUNK_BYTES", 12 * 96 * 96 * 3)
+    n_read = []
+
+    def count(slide):
+        read = slide.read_batch
+        slide.read_batch = lambda c, *a, **o: n_read.append(len(c)) or read(c, *a, **o)
+
+    for views, most in ((0, 12), (3, 3)):
+        n_read.clear()
+        run([job_of(grids[-1], phantom.path, {0: tmp_path / "a.h5"}, breaks=count)], views=views)
+        assert max(n_read) == most
+
+
+def test_fingerprints_follow_views_and_tokens():
+    plain = MeanColour()
+    told = [bag_fingerprint("grid", plain, BagConfig(views=views)) for views in (0, 1, 2)]
+    told += [bag_fingerprint("grid", Tokens(side, "mean-colour"), BagConfig()) for side in (2, 4)]
+    assert len(set(told)) == 5
+    assert told[0] == bag_fingerprint("grid", plain, BagConfig())
+    with pytest.raises(ConfigError, match="views is -1"):
+        BagConfig(views=-1)
+
+
+def test_other_stains_in_one_pass_are_refused(jobs):
+    other = MeanColour("other")
+    other.config = EncoderConfig(stain="reinhard")
+    with pytest.raises(ConfigError, match="different stains: none, reinhard"):
+        run(jobs, [MeanColour(), other])

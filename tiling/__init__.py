@@ -12,6 +12,7 @@ from .contact_sheet import CARD_PICTURE_PX, CARDS_A_SHEET, Card, contact_sheet
 from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, SlideError, WriteError
 from .exchange import COORDS_FORMATS, CoordsFormat, Layout, export_grid, import_grid
 from .files import (
+    check_room,
     fingerprint,
     open_checked,
     read_array,
@@ -28,6 +29,7 @@ from .grid_summary import GridSummary, load_summary, load_thumbnail
 from .heatmap import Heatmap, paint
 from .jpeg_reader import JpegTiffSlide
 from .legend import Legend
+from .new_hdf5 import NewHdf5, replacing_hdf5
 from .openslide_reader import OpenSlideSlide
 from .overlay import OverlayConfig, overlay, overlay_fingerprint, slide_picture, write_overlay
 from .patches import Patches, read_patches
@@ -60,6 +62,7 @@ __all__ = [
     "JpegTiffSlide",
     "Layout",
     "Legend",
+    "NewHdf5",
     "OmeTiffSlide",
     "OmeZarrSlide",
     "OpenSlideSlide",
@@ -82,6 +85,7 @@ __all__ = [
     "Unsuited",
     "WriteError",
     "WsiDicomSlide",
+    "check_room",
     "contact_sheet",
     "export_grid",
     "find_regions",
@@ -110,6 +114,7 @@ __all__ = [
     "regrid",
     "render_phantom",
     "replacing",
+    "replacing_hdf5",
     "save_grid",
     "segment_tissue",
     "slide_picture",

@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 
 from .errors import ConfigError, FormatError
-from .files import replacing
 from .grid import GridConfig, TileGrid, plan_read
+from .new_hdf5 import replacing_hdf5
 from .registry import Registry
 from .slide import Slide
 
@@ -116,7 +116,7 @@ def export_grid(
         raise ValueError(f"{grid.slide_id}: {len(features)} features for {len(grid)} tiles")
     if not len(grid) and not chosen.has_empty_files:
         return False
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing_hdf5(path) as file:
         chosen.write(file, grid)
         if features is not None:
             chosen.write_features(file, features, encoder)

@@ -69,7 +69,7 @@ class _Stream(io.FileIO):
             self.error = error
         return size or 0
 
-    def __exit__(self, *raised: object) -> None:
-        super().__exit__(*raised)
+    def __exit__(self, *_: object) -> None:
+        self.close()
         if self.error is not None:
             raise self.error

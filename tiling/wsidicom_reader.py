@@ -98,7 +98,7 @@ class _Level:
         self.dtype = np.dtype(np.uint8 if bits <= 8 else np.uint16)
 
     def check(self) -> None:
-        """Raise OSError where the first, the middle and the last frame cannot be read: the file is cut off."""
+        """Raise OSError where neither the first, the middle nor the last frame can be read."""
         problems = []
         for share in (0, 0.5, 1):
             row, column = (round((side - 1) * share) for side in self.shape[:2])

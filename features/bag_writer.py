@@ -10,7 +10,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tiling import SlideError, TileGrid, grid_attributes, replacing, write_coords, write_header
+from tiling import (
+    SlideError,
+    TileGrid,
+    check_room,
+    grid_attributes,
+    replacing_hdf5,
+    write_coords,
+    write_header,
+)
 
 from .bag import BagConfig, bag_fingerprint
 from .encoder import Encoder
@@ -30,11 +38,13 @@ class BagWriter:
         self._grid, self._encoder, self._config = grid, encoder, config
         self._origin = origin  # attributes that tell how the pixels were come by
         self._unreadable = np.zeros(len(grid), bool)
+        rows = {name: np.dtype((config.dtype, shape)) for name, shape in self._shapes().items()}
         with ExitStack() as stack:
-            temporary = stack.enter_context(replacing(path))
-            self._file = stack.enter_context(h5py.File(temporary, "w"))
-            for name, shape in self._shapes().items():
-                self._file.create_dataset(name, (len(grid), *shape), dtype=config.dtype)
+            self._file = stack.enter_context(replacing_hdf5(path))
+            n_bytes = len(grid) * sum(row.itemsize for row in rows.values())
+            check_room(path.parent, n_bytes, f"{grid.slide_id}: its bag")
+            for name, row in rows.items():
+                self._file.create_dataset(name, (len(grid), *row.shape), dtype=config.dtype)
             if config.save_patches:
                 self._file.create_dataset("patches", (len(grid),), h5py.vlen_dtype(np.uint8))
             self._open = stack.pop_all()
@@ -50,17 +60,23 @@ class BagWriter:
         return shapes
 
     def add(self, start: int, unreadable: np.ndarray, vectors: dict[str, np.ndarray]) -> None:
-        """Write rows from `start` on: arrays by dataset, zero where `unreadable`, bool (n,)."""
+        """Write rows from `start` on: arrays by dataset, zero where `unreadable`, bool (n,).
+
+        Raises:
+            WriteError: there is no room for them.
+        """
         here = slice(start, start + len(unreadable))
         self._unreadable[here] = unreadable
-        for name, rows in vectors.items():
-            self._dataset(name)[here] = rows
+        with self._file.writing():
+            for name, rows in vectors.items():
+                self._dataset(name)[here] = rows
 
     def add_patches(self, start: int, streams: list[bytes]) -> None:
         """Write the compressed patches of rows from `start` on; those of unreadable tiles are empty."""
-        for row, stream in enumerate(streams, start):
-            if stream:
-                self._dataset("patches")[row] = np.frombuffer(stream, np.uint8)
+        with self._file.writing():
+            for row, stream in enumerate(streams, start):
+                if stream:
+                    self._dataset("patches")[row] = np.frombuffer(stream, np.uint8)
 
     def _dataset(self, name: str) -> Any:
         return self._file[name]
@@ -70,6 +86,7 @@ class BagWriter:
 
         Raises:
             SlideError: no tile of the slide could be read.
+            WriteError: the file could not be written to its end.
         """
         try:
             if len(self._grid) and self._unreadable.all():
@@ -77,9 +94,10 @@ class BagWriter:
                     f"{self._grid.slide_id}: none of its {len(self._grid)} tiles can be read",
                     hint="copy the file again from its source; it is damaged or cut short",
                 )
-            self._file["unreadable"] = self._unreadable
-            write_coords(self._file, self._grid)
-            write_header(self._file, "features", self._attributes())
+            with self._file.writing():
+                self._file["unreadable"] = self._unreadable
+                write_coords(self._file, self._grid)
+                write_header(self._file, "features", self._attributes())
         except BaseException:
             self.abort()
             raise

@@ -17,7 +17,7 @@ from tiling import (
     extractor_name,
     fingerprint,
     grid_attributes,
-    replacing,
+    replacing_hdf5,
     stored_fingerprint,
     write_coords,
     write_header,
@@ -165,7 +165,7 @@ def save_other_bag(bag: OtherBag, grid: TileGrid, path: Path, format: str) -> bo
     expected = fingerprint(grid.fingerprint, encoder_fingerprint, str(features.dtype), content)
     if stored_fingerprint(path) == expected:
         return False
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing_hdf5(path) as file:
         file["features"] = features
         file["unreadable"] = np.zeros(len(features), bool)
         write_coords(file, grid)

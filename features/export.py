@@ -13,6 +13,7 @@ from tiling import (
     TileGrid,
     export_grid,
     replacing,
+    replacing_hdf5,
     write_attribute,
     write_bags_config,
     write_coords,
@@ -82,7 +83,7 @@ _WRITERS = {
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[h5py.File]:
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing_hdf5(path) as file:
         yield file
 
 

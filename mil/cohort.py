@@ -169,7 +169,7 @@ class Cohort:
             n_patients = len(np.unique(patients[labels == label]))
             if n_patients < n_folds or n_folds < 3:
                 raise CohortError(
-                    f"label {label!r} has {n_patients} patients, {n_folds} folds were asked for",
+                    f"label {str(label)!r} has {n_patients} patients, {n_folds} folds were asked for",
                     hint="ask for 3 or more --folds, and no more than each label has patients",
                 )
         from sklearn.model_selection import StratifiedGroupKFold  # takes longer than most verbs

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from tiling import (
@@ -13,7 +12,7 @@ from tiling import (
     open_checked,
     read_array,
     read_header,
-    replacing,
+    replacing_hdf5,
     write_coords,
     write_header,
 )
@@ -42,7 +41,7 @@ def save_scores(scores: Scores, grid: TileGrid, path: Path, *, model_fingerprint
     """
     if not len(grid) == len(scores.probability) == len(scores.prototype):
         raise ValueError(f"{scores.slide_id}: {len(scores.probability)} scores for {len(grid)} tiles")
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing_hdf5(path) as file:
         file["probability"] = scores.probability.astype(np.float32)
         file["prototype"] = scores.prototype.astype(np.int16)
         write_coords(file, grid)

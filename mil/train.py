@@ -163,7 +163,6 @@ class _Job:
             report=lambda figures: history.append(dict(figures)),
         )
         print(f"train: {title}, {len(chosen)} slides, {time.monotonic() - started:.1f} s", file=sys.stderr)
-        folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / "metrics.csv") as temporary:
             pd.DataFrame(history).to_csv(temporary, index=False)
         return learner

@@ -50,7 +50,7 @@ def data_dir() -> Path:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the slides be damaged for longer than the suite has time for."""
     parser.addoption(
-        "--damage-s", type=float, default=3.0, help="seconds that each kind of slide is damaged and read"
+        "--damage-s", type=float, default=2.0, help="seconds that each kind of slide is damaged and read"
     )
 
 

@@ -15,6 +15,7 @@ from .exchange import COORDS_FORMATS, CoordsFormat, Hdf5Format, Layout, export_g
 from .exchange_slideflow import extractor_name, write_bags_config
 from .files import (
     check_format,
+    check_room,
     fingerprint,
     format_attributes,
     open_checked,
@@ -33,6 +34,7 @@ from .grid_file import grid_attributes, grid_from, load_grid, save_grid, write_c
 from .grid_summary import GridSummary, load_summary, load_thumbnail
 from .heatmap import Heatmap, paint
 from .legend import Legend
+from .new_hdf5 import NewHdf5, replacing_hdf5
 from .openslide_reader import OpenSlideSlide
 from .overlay import OverlayConfig, overlay, overlay_fingerprint, slide_picture, write_overlay
 from .patches import Patches, read_patches
@@ -66,6 +68,7 @@ __all__ = [
     "Heatmap",
     "Layout",
     "Legend",
+    "NewHdf5",
     "OmeTiffSlide",
     "OmeZarrSlide",
     "OpenSlideSlide",
@@ -90,6 +93,7 @@ __all__ = [
     "WriteError",
     "WsiDicomSlide",
     "check_format",
+    "check_room",
     "contact_sheet",
     "export_grid",
     "extractor_name",
@@ -122,6 +126,7 @@ __all__ = [
     "render_phantom",
     "replacing",
     "replacing_folder",
+    "replacing_hdf5",
     "save_grid",
     "segment_tissue",
     "slide_picture",

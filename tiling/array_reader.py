@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import warnings
 from abc import abstractmethod
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 
 from .errors import SlideError
 from .slide import READERS, Slide, Unsuited
-from .tiff_index import DAMAGED
+from .tiff_index import DAMAGED, absurd_tiles
 
 _UM_PER_UNIT = {"µm": 1.0, "um": 1.0, "micrometer": 1.0, "nm": 1e-3, "nanometer": 1e-3, "mm": 1e3,
                 "millimeter": 1e3, "cm": 1e4, "centimeter": 1e4}  # fmt: skip
@@ -115,6 +116,7 @@ class OmeTiffSlide(ArraySlide):
             raise Unsuited(f"{self.id}: is no OME-TIFF")
         try:
             series = self._file.series[0]
+            self._refuse_absurd(series.levels)
             self._axes = series.axes.replace("C", "S")
             stores = [zarr.open(level.aszarr(), mode="r") for level in series.levels]
             self._arrays = [s if isinstance(s, zarr.Array) else s["0"] for s in stores]
@@ -128,6 +130,17 @@ class OmeTiffSlide(ArraySlide):
         if sorted(self._axes) not in (sorted("YXS"), sorted("YX")):
             self._file.close()
             raise SlideError(f"{self.id}: its first image has the axes {series.axes}", hint=_WAY_OUT)
+
+    def _refuse_absurd(self, levels: list[tifffile.TiffPageSeries]) -> None:
+        """Raise ValueError where tiles are stated that cannot be, before their pixels are asked for."""
+        if absurd := absurd_tiles(self.path):
+            raise ValueError(f"it states {absurd}")
+        for level in levels:
+            for page in level.pages:
+                if page is not None and len(page.dataoffsets) < math.prod(page.chunked):
+                    raise ValueError(
+                        f"it lists {len(page.dataoffsets)} tiles, {math.prod(page.chunked)} are due"
+                    )
 
     def _resolutions(self, text: str) -> list[tuple[float, str]]:
         pixels = next((e for e in ElementTree.fromstring(text).iter() if e.tag.endswith("Pixels")), None)

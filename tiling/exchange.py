@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 
 from .errors import ConfigError, FormatError
-from .files import replacing
 from .grid import GridConfig, TileGrid, plan_read
+from .new_hdf5 import replacing_hdf5
 from .registry import Registry
 from .slide import Slide
 
@@ -86,7 +86,7 @@ class Hdf5Format(CoordsFormat):
 
     def save(self, path: Path, grid: TileGrid) -> None:
         """Write the tiles, and our own options."""
-        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        with replacing_hdf5(path) as file:
             self.fill(file, grid)
 
     def fill(self, file: h5py.File, grid: TileGrid) -> None:

@@ -23,6 +23,7 @@ FORMAT_VERSION = 1
 _NOT_WRITABLE = {
     getattr(errno, n) for n in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES") if hasattr(errno, n)
 }
+_SPARE_BYTES = 8 << 20  # for what else is written meanwhile
 _STALE_AFTER_S = 3600  # a neighbour untouched for so long was left by a killed process
 
 
@@ -49,10 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno is None or error.errno not in _NOT_WRITABLE:
             raise
-        raise WriteError(
-            f"{path}: cannot be written ({os.strerror(error.errno)})",
-            hint="check free space and permissions, and call the same again: what is whole is kept",
-        ) from error
+        raise unwritable(path, error) from error
 
 
 @contextmanager
@@ -84,6 +82,25 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def unwritable(path: Path, error: OSError) -> WriteError:
+    """Return what to tell of a file that the system does not let be written."""
+    why = os.strerror(error.errno) if error.errno else str(error)
+    return WriteError(
+        f"{path}: cannot be written ({why})",
+        hint="check free space and permissions, and call the same again: what is whole is kept",
+    )
+
+
+def check_room(folder: Path, n_bytes: int, what: str) -> None:
+    """Raise WriteError, beginning with `what`, where a folder's disk has not the room for so many bytes."""
+    n_free = shutil.disk_usage(folder).free
+    if n_free < n_bytes + _SPARE_BYTES:
+        raise WriteError(
+            f"{what} needs {n_bytes / 1e6:,.1f} MB, {n_free / 1e6:,.1f} MB are free in {folder}",
+            hint="make room, or choose a folder on another disk, and call the same again",
+        )
 
 
 def _umask() -> int:

@@ -11,9 +11,10 @@ import h5py
 import numpy as np
 
 from .errors import FormatError
-from .files import open_checked, read_array, read_header, replacing, write_attribute, write_header
+from .files import open_checked, read_array, read_header, write_attribute, write_header
 from .grid import GridConfig, TileGrid
 from .grid_summary import quality_attributes
+from .new_hdf5 import replacing_hdf5
 from .quality import TissueQuality
 from .tissue import TissueConfig
 
@@ -69,7 +70,7 @@ def save_grid(
 
     `thumbnail` is uint8 (H, W, 3), stored with at most 1,024 px in width and height.
     """
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing_hdf5(path) as file:
         attributes = grid_attributes(grid) | {
             "config": {"grid": asdict(grid.config), "tissue": asdict(grid.tissue_config)},
             "fingerprint": grid.fingerprint,

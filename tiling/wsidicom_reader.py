@@ -59,6 +59,8 @@ class WsiDicomSlide(ArraySlide):
         samples = image.samples_per_pixel
         self._axes = "YXS" if samples > 1 else "YX"
         self._arrays = [_Level(self._wsi, level, samples, image.bits) for level in levels]
+        for level in self._arrays:
+            level.check()
         self._stated = self._resolutions()
         self.properties = {
             "dicom.SeriesInstanceUID": str(self._wsi.uids.series_instance if self._wsi.uids else ""),
@@ -94,6 +96,18 @@ class _Level:
         width, height = level.size.to_tuple()
         self.shape = (height, width, samples) if samples > 1 else (height, width)
         self.dtype = np.dtype(np.uint8 if bits <= 8 else np.uint16)
+
+    def check(self) -> None:
+        """Raise OSError where neither the first, the middle nor the last frame can be read."""
+        problems = []
+        for share in (0, 0.5, 1):
+            row, column = (round((side - 1) * share) for side in self.shape[:2])
+            try:
+                self[row : row + 1, column : column + 1]
+            except OSError as error:
+                problems.append(error)
+        if len(problems) == 3:
+            raise problems[0]
 
     def __getitem__(self, where: tuple[slice, ...]) -> np.ndarray:
         rows, columns = where[:2]

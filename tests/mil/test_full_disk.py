@@ -1,17 +1,39 @@
 """No space for what is written: the slide fails with the reason, the others go on, no half file stays."""
 
+import collections
 import errno
 import pkgutil
 import shutil
+import subprocess
+import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from features import EncoderConfig
 from mil import Cohort, ExtractConfig, Run, extract, qc, tile
-from tiling import GridConfig, TissueConfig
+from mil.scores import Scores, save_scores
+from tiling import GridConfig, TissueConfig, load_grid
 
 GRID = GridConfig(tile_px=64)
+# many jobs in one process, whose files cannot grow beyond a bound: a real error of writing, whoever writes
+WORKER = """
+import resource, signal, sys
+from mil.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+none = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+for job in sys.argv[1:]:
+    bound, *sys.argv[1:] = job.split("|")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(bound), none))
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    resource.setrlimit(resource.RLIMIT_FSIZE, (none, none))
+    print("ended with", code, flush=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +44,84 @@ def slides(phantom_cohort, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def whole(slides, tmp_path_factory):
+    """A run whose disk was never full, with predictions that nobody made."""
+    run = Run.create(tmp_path_factory.mktemp("whole") / "run")
+    tile(Cohort.from_folder(slides), run, GRID, TissueConfig())
+    extract(run, EncoderConfig(), ExtractConfig())
+    rows = []
+    for slide_id in run.slides().slide_id:
+        grid = load_grid(run.grid_path(slide_id))
+        even, none = np.full((len(grid), 2), 0.5), np.full(len(grid), -1)
+        scores = Scores(slide_id, ("normal", "tumour"), even, none, "mean", "f0")
+        save_scores(scores, grid, run.scores_path(slide_id), model_fingerprint="f0")
+        rows.append({"slide_id": slide_id, "prediction": "normal", "p(normal)": 0.5, "tile_threshold": 0.5})
+    run.write_table("predictions.csv", pd.DataFrame(rows))
+    return run
+
+
 @pytest.fixture
-def run(slides, tmp_path):
-    made = Run.create(tmp_path / "run")
-    tile(Cohort.from_folder(slides), made, GRID, TissueConfig())
-    return made
+def run(whole, tmp_path):
+    shutil.copytree(whole.root, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "features")
+    return Run(tmp_path / "run")
+
+
+def under_bounds(jobs):
+    """Run commands, each with the most bytes that a file may have; return exit code and text of each."""
+    jobs = ["|".join(str(part) for part in job) for job in jobs]
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER, *jobs],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    *told, rest = done.stdout.split("ended with ")
+    assert len(told) == len(jobs)
+    codes = [int(text.split()[0]) for text in [*told[1:], rest]]
+    return list(zip(codes, told, strict=True))
+
+
+def between(paths):
+    """A bound that some of these files keep to, and some do not."""
+    sizes = sorted(path.stat().st_size for path in paths)
+    assert sizes[0] < sizes[-1]
+    return (sizes[0] + sizes[-1]) // 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the bounds on a process are Linux's")
+def test_files_that_cannot_grow(slides, whole, tmp_path):
+    outputs = {
+        "tile": "tiles/*.h5", "extract": "features/*/*.h5", "heatmap": "heatmaps/*/*", "qc": "qc/ph*.png",
+    }  # fmt: skip
+    jobs, roots = [], collections.defaultdict(list)
+    under_bounds([(10**9, "heatmap", whole.root)])
+    for step, made in outputs.items():
+        for bound in (300, 3000, between(whole.root.glob(made))):
+            root = tmp_path / f"{step}-{bound}"
+            if step != "tile":
+                shutil.copytree(whole.root, root)
+                for path in root.glob(made):
+                    path.unlink()
+            of_step = (slides, root, "--tile-px", 64) if step == "tile" else (root,)
+            jobs.append((bound, step, *of_step))
+            roots[step].append(root)
+    for (bound, step, *_), (code, text) in zip(jobs, under_bounds(jobs), strict=True):
+        assert code in (1, 2), text
+        root = tmp_path / f"{step}-{bound}"
+        failures = root / "failures.csv"
+        assert "Traceback" not in text
+        text += failures.read_text() if failures.exists() else ""
+        assert "cannot be written (File too large)" in text
+        assert "check free space" in text
+        assert not list(root.rglob("*.partial"))
+    for step, (*_, last) in roots.items():
+        told = pd.read_csv(last / "failures.csv").set_index("slide_id")
+        (failed,) = set(told.index)
+        assert told.step[failed] == step
+        assert failed in told.error[failed]
+        stems = {path.parent.name if step == "heatmap" else path.stem for path in last.glob(outputs[step])}
+        assert {"phantom-001", "phantom-002"} - stems <= {failed} <= {"phantom-001", "phantom-002"}
 
 
 def full(monkeypatch, target, slide_id):
@@ -34,35 +129,19 @@ def full(monkeypatch, target, slide_id):
     owner, _, name = target.rpartition(".")
     real = getattr(pkgutil.resolve_name(owner), name)
 
-    def write(file, *args, **options):
-        if slide_id in str(getattr(file, "filename", "")) or slide_id in str(args) + str(options):
+    def write(*args, **options):
+        if slide_id in str(args) + str(options):
             raise OSError(errno.ENOSPC, "No space left on device")
-        return real(file, *args, **options)
+        return real(*args, **options)
 
     monkeypatch.setattr(target, write)
 
 
-def check(run, step):
+def check(run, step, error="No space left"):
     told = pd.read_csv(run.root / "failures.csv").set_index("slide_id")
     assert told.step.to_dict() == {"phantom-001": step}
-    assert told.hint.str.contains("free space").all()
-    assert "No space left" in told.error["phantom-001"]
+    assert error in told.error["phantom-001"]
     assert not list(run.root.rglob("*.partial"))
-
-
-def test_a_grid(slides, tmp_path, monkeypatch):
-    run = Run.create(tmp_path / "run")
-    full(monkeypatch, "tiling.grid_file.write_coords", "phantom-001")
-    tile(Cohort.from_folder(slides), run, GRID, TissueConfig())
-    check(run, "tile")
-    assert [p.stem for p in (run.root / "tiles").iterdir()] == ["phantom-002"]
-
-
-def test_a_bag(run, monkeypatch):
-    full(monkeypatch, "features.bag.write_header", "phantom-001")
-    extract(run, EncoderConfig(), ExtractConfig())
-    check(run, "extract")
-    assert [p.stem for p in (run.root / "features").rglob("*.h5")] == ["phantom-002"]
 
 
 def test_a_picture(run, monkeypatch):
@@ -73,3 +152,33 @@ def test_a_picture(run, monkeypatch):
     check(run, "qc")
     assert not (run.root / "qc" / "phantom-001.png").exists()
     assert (run.root / "qc" / "phantom-002.png").exists()
+
+
+def test_a_bag_for_which_there_is_no_room_is_not_begun(run, monkeypatch):
+    usage = collections.namedtuple("usage", "total used free")
+    frees = iter([1000, 10**9])
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage(10**9, 0, next(frees)))
+    extract(run, EncoderConfig(), ExtractConfig())
+    check(run, "extract", "its bag needs 0.0 MB, 0.0 MB are free in ")
+    assert [p.stem for p in (run.root / "features").rglob("*.h5")] == ["phantom-002"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the bounds on a process are Linux's")
+def test_a_model_that_cannot_grow(phantom_cohort, tmp_path):
+    run = Run.create(tmp_path / "run")
+    table = phantom_cohort / "slides.csv"
+    tile(Cohort.from_folder(phantom_cohort / "slides", table), run, GridConfig(max_tiles=9), TissueConfig())
+    extract(run, EncoderConfig(), ExtractConfig())
+    jobs = []
+    for bound in (300, 10_000, 10**9):
+        shutil.copytree(run.root, tmp_path / str(bound))
+        jobs.append((bound, "train", tmp_path / str(bound), "--learner", "mean", "--folds", 3))
+    *bounded, free = under_bounds(jobs)
+    assert free[0] == 0
+    for (bound, *_), (code, text) in zip(jobs, bounded, strict=False):
+        assert code == 2
+        assert "cannot be written (File too large); check free space" in text
+        assert "Traceback" not in text
+        assert not list((tmp_path / str(bound)).rglob("*.partial"))
+        assert not list((tmp_path / str(bound)).rglob("recipe.json"))

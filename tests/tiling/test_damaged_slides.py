@@ -15,7 +15,7 @@ from damage import damaged
 from dicom_slides import write_dicom
 from PIL import Image
 
-from tiling import open_slide
+from tiling import OmeTiffSlide, SlideError, open_slide
 
 MOST_ADDRESSES = 6 << 30  # what the libraries map is most of it
 MOST_KB = 1_500_000  # of memory in use
@@ -236,3 +236,16 @@ def test_absurd_byte_counts_end_no_process(phantom, worker, tmp_path):
     said, wrong = worker.ask(path)
     assert not wrong
     assert said.startswith("told")
+
+
+@pytest.mark.parametrize(("tag", "value"), [(257, 70_000), (322, 2**30), (323, 2**30)])
+def test_absurd_sizes_of_an_ome_tiff_are_told(phantom, worker, tmp_path, tag, value):
+    path = _ome_tiff(tmp_path, phantom)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for page in (file.pages[0], *file.pages[0].pages):
+            page.tags[tag].overwrite(value)
+    with pytest.raises(SlideError, match=r"a\.ome: .*tiles"):
+        OmeTiffSlide(path, id="a.ome", mpp=None, fallback_mpp=None)
+    said, wrong = worker.ask(path)
+    assert not wrong
+    assert said

@@ -243,6 +243,8 @@ def test_a_slide_that_cannot_be_read_is_no_matter_of_writing(tmp_path):
     with pytest.raises(SlideError, match="broken"), replacing(tmp_path / "a.bin"):
         raise SlideError("broken")
     assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_takes_its_place_only_when_whole(tmp_path):
     place = tmp_path / "a" / "store"
     for text in ("one", "two"):

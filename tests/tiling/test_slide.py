@@ -5,6 +5,7 @@ import numpy as np
 import openslide
 import pytest
 import tifffile
+from PIL import Image
 
 from tiling import ResolutionError, Slide, SlideError, open_slide, write_slide
 
@@ -296,3 +297,66 @@ def test_qupath_counts_from_the_bounds_that_openslide_tells(stated, properties, 
     with open_slide(stated) as slide:
         slide.properties = dict(slide.properties) | properties
         assert slide.shown_from_px == corner
+
+
+@pytest.mark.parametrize(
+    ("suffix", "reader"), [(".tif", "jpeg-tiff"), (".tiff", "jpeg-tiff"), (".ndpi", "openslide")]
+)
+def test_a_slide_of_another_suffix_is_read_all_the_same(stated, tmp_path, suffix, reader):
+    shutil.copy2(stated, tmp_path / f"a{suffix}")
+    with open_slide(stated) as right, open_slide(tmp_path / f"a{suffix}") as slide:
+        assert slide.reader == reader
+        assert slide.mpp == 0.5
+        assert slide.level_sizes_px == right.level_sizes_px
+        np.testing.assert_array_equal(slide.read(0, 0, 0, (900, 600)), right.read(0, 0, 0, (900, 600)))
+
+
+def test_a_picture_that_calls_itself_a_slide_is_refused(tmp_path, pixels):
+    Image.fromarray(pixels).save(tmp_path / "a.svs", format="PNG")
+    with pytest.raises(SlideError, match=r"a: cannot be opened.*a\.svs is a complete slide file"):
+        open_slide(tmp_path / "a.svs")
+
+
+def test_tiles_without_their_tables_are_told(stated, tmp_path):
+    content = stated.read_bytes()
+    # what held tables is now a segment that decoders pass over
+    (tmp_path / "a.svs").write_bytes(
+        content.replace(b"\xff\xdb", b"\xff\xe5").replace(b"\xff\xc4", b"\xff\xe6")
+    )
+    with pytest.raises(SlideError, match="a: "), open_slide(tmp_path / "a.svs") as slide:
+        slide.read(0, 0, 0, (256, 256))
+
+
+def test_a_corrupt_tile_costs_itself_and_not_its_neighbours(stated, tmp_path):
+    path = tmp_path / "a.svs"
+    shutil.copy2(stated, path)
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        side, columns = page.tilewidth, -(-page.imagewidth // page.tilewidth)
+        middle = columns + 1  # the second of the second row
+        start, n_bytes = page.dataoffsets[middle], page.databytecounts[middle]
+    content = bytearray(path.read_bytes())
+    content[start : start + n_bytes] = bytes(n_bytes)
+    path.write_bytes(content)
+    corners = np.array([[x, y] for y in (0, side) for x in (0, side, 2 * side)])
+    with open_slide(stated) as right, open_slide(path) as slide:
+        out, whole = (np.zeros((6, side, side, 3), np.uint8) for _ in range(2))
+        assert slide.read_batch(corners, 0, out).tolist() == [False, False, False, False, True, False]
+        assert not right.read_batch(corners, 0, whole).any()
+        np.testing.assert_array_equal(out[[0, 1, 2, 3, 5]], whole[[0, 1, 2, 3, 5]])
+
+
+@pytest.mark.parametrize("absurd", ["1e300", "-0.5", "nan", "0.0", "inf", "1e-9", "half"])
+def test_an_absurd_resolution_in_the_file_is_not_believed(stated, tmp_path, absurd):
+    content = stated.read_bytes()
+    assert b"MPP = 0.5" in content
+    path = tmp_path / "a.svs"
+    with tifffile.TiffFile(stated) as file:
+        told = file.pages[0].description
+    shutil.copy2(stated, path)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["ImageDescription"].overwrite(told.replace("MPP = 0.5", f"MPP = {absurd}"))
+    with open_slide(path) as slide, pytest.raises(ResolutionError, match="a: "):
+        _ = slide.mpp
+    with open_slide(path, fallback_mpp=0.25) as slide:
+        assert (slide.mpp, slide.resolution.source) == (0.25, "--mpp")

@@ -1,8 +1,8 @@
 """How fast features come back from the bags and from the packed store, beside memory itself.
 
-Draws 1,000 bags, packs them, and reads them in interleaved rounds, each in another order; files are warm, so that it
-is the way that is measured and not the disk. Whole bags are measured against a copy in memory, random rows
-of all bags, which is what batches of the instance learner are, against the same rows of one array in memory.
+Draws 1,000 bags, packs them, and reads them in interleaved rounds, each in another order. Files are warm: it
+is the way that is measured, not the disk. Whole bags are measured against a copy in memory; random rows of
+all bags, of which batches of the instance learner are made, against those of one array in memory.
 
     python bench/store.py [--bags 1000] [--tiles 480] [--dim 1024] [--json]
 

@@ -1,8 +1,8 @@
 """How fast features come back from the bags and from the packed store, beside memory itself.
 
-Draws 1,000 bags, packs them, and reads them in interleaved rounds on one thread; files are warm, so that it
-is the way that is measured and not the disk. Whole bags are measured against a copy in memory, random rows
-of all bags, which is what batches of the instance learner are, against the same rows of one array in memory.
+Draws 1,000 bags, packs them, and reads them in interleaved rounds, each in another order. Files are warm: it
+is the way that is measured, not the disk. Whole bags are measured against a copy in memory; random rows of
+all bags, of which batches of the instance learner are made, against those of one array in memory.
 
     python bench/store.py [--bags 1000] [--tiles 480] [--dim 1024] [--json]
 
@@ -97,7 +97,7 @@ class Reading:
     def random(self, indices: np.ndarray) -> dict[str, Callable[[], object]]:
         """Return the ways to read some rows; by h5py and by zarr only the first of them, which take long."""
         return {
-            "array in memory": lambda: self.ram[indices],
+            "array in memory": lambda: self.ram.take(indices, axis=0),
             "bag files, mapped (Instances)": lambda: self.bags.rows(indices),
             "store, mapped (Instances)": lambda: self.packed.rows(indices),
             "bag files by h5py, row by row": lambda: self._by_h5py(indices[: len(indices) // 16]),
@@ -114,10 +114,10 @@ class Reading:
         return rows
 
 
-def turned(ways: dict[str, Callable[[], object]], turn: int) -> list[tuple[str, Callable[[], object]]]:
-    """The ways in another order each time: the first one pays for the memory that the next ones reuse."""
+def shuffled(ways: dict[str, Callable[[], object]], rng: np.random.Generator) -> list[tuple[str, Callable]]:
+    """The ways in another order each time: one pays for caches and memory as the one before left them."""
     items = list(ways.items())
-    return items[turn % len(items) :] + items[: turn % len(items)]
+    return [items[k] for k in rng.permutation(len(items))]
 
 
 def timed(job: Callable[[], object]) -> float:
@@ -130,14 +130,14 @@ def measure(reading: Reading) -> tuple[dict[str, float], dict[str, float]]:
     """Return GB/s of whole bags and seconds a million random rows, by way."""
     rng = np.random.default_rng(1)
     whole, random = defaultdict(list), defaultdict(list)
-    for turn in range(ROUNDS):
+    for _ in range(ROUNDS):
         numbers = rng.choice(len(reading.paths), min(BAGS_A_ROUND, len(reading.paths)), replace=False)
         n_bytes = len(numbers) * reading.bag_bytes
-        for way, job in turned(reading.whole(numbers), turn):
+        for way, job in shuffled(reading.whole(numbers), rng):
             whole[way].append(n_bytes / timed(job) / 1e9)
-        for batch in range(BATCHES_A_ROUND):
+        for _ in range(BATCHES_A_ROUND):
             indices = rng.integers(0, len(reading.ram), ROWS_A_BATCH)
-            for way, job in turned(reading.random(indices), turn * BATCHES_A_ROUND + batch):
+            for way, job in shuffled(reading.random(indices), rng):
                 n_rows = len(indices) // (16 if "h5py" in way else 64 if "zarr" in way else 1)
                 random[way].append(timed(job) / n_rows * 1e6)
     return _medians(whole, reading.whole(np.zeros(0, int))), _medians(

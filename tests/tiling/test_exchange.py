@@ -350,15 +350,6 @@ def test_stamps_microns_become_pixels_by_the_slides_own_resolution(fake_slide, t
     np.testing.assert_array_equal(import_grid(tmp_path / "fake.h5", coarse, "stamp").coords, XY // 2)
 
 
-def test_atlaspatch_keeps_several_encoders_and_their_order_is_the_tiles(slide, tmp_path):
-    grid = import_grid(atlaspatch(tmp_path / "fake.h5"), slide, "atlaspatch")
-    features = np.arange(5 * 3, dtype=np.float64).reshape(5, 3)
-    export_grid(grid, tmp_path / "again.h5", "atlaspatch", features=features, encoder="uni_v1")
-    with h5py.File(tmp_path / "again.h5") as file:
-        assert file["features/uni_v1"].dtype == np.float32
-        np.testing.assert_array_equal(file["features/uni_v1"], features)
-
-
 @pytest.mark.parametrize(
     ("format", "attributes"),
     [

@@ -1,0 +1,5 @@
+"""`python -m mil.cli` is `slidebag`."""
+
+from . import main
+
+main()

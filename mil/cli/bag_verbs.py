@@ -1,0 +1,56 @@
+"""Verbs that work on features."""
+
+from typing import Annotated
+
+import typer
+
+from features import ENCODERS, EncoderConfig
+from mil import show
+from mil.extract import ExtractConfig
+from mil.extract import extract as extract_run
+from mil.options import Several, configured
+from mil.pack import pack as pack_run
+from mil.run_folder import Run
+from mil.search import SearchConfig
+from mil.search import search as search_run
+from mil.search_options import QueryOptions
+
+from .app import RunFolder, app
+
+
+@app.command()
+@configured(encoders=Several(EncoderConfig, by=("encoder", "weights")), extract_config=ExtractConfig)
+def extract(run: RunFolder, encoders: tuple[EncoderConfig, ...], extract_config: ExtractConfig) -> None:
+    """Encode the tiles of each slide into a bag of features; several encoders in one pass."""
+    show.finish(Run(run), extract_run(Run(run), encoders, extract_config))
+
+
+@app.command()
+def pack(
+    run: RunFolder,
+    out: Annotated[
+        str | None,
+        typer.Argument(help="a folder or s3://... and the like [default: RUN/features/NAME.zarr]"),
+    ] = None,
+    encoder: Annotated[str, typer.Option("--encoder", help="whose features to pack")] = "stain-stats",
+) -> None:
+    """Pack the features of all slides into one store, which `train` reads in their stead."""
+    typer.echo(pack_run(Run(run), encoder, out))
+
+
+@app.command()
+@configured(asked=QueryOptions, search_config=SearchConfig)
+def search(
+    run: RunFolder,
+    asked: QueryOptions,
+    search_config: SearchConfig,
+    encoder: Annotated[str, typer.Option("--encoder", help="whose features are compared")] = "stain-stats",
+) -> None:
+    """Find the tiles that look most like a tile, a region of a slide, or a picture."""
+    show.hits(search_run(Run(run), asked.query(), encoder, search_config))
+
+
+@app.command()
+def encoders() -> None:
+    """List the encoders by name."""
+    show.encoders([ENCODERS[name].card for name in ENCODERS])

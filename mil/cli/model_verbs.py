@@ -1,0 +1,144 @@
+"""Verbs that work on models and predictions, and those that do everything."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from features import EncoderConfig
+from mil import show
+from mil.cohort import Cohort
+from mil.demo import demo as run_demo
+from mil.doctor import examine
+from mil.evaluate import evaluate as evaluate_run
+from mil.extract import ExtractConfig
+from mil.heatmaps import HeatmapConfig
+from mil.heatmaps import heatmap as paint_run
+from mil.options import configured
+from mil.pipeline import Plan, run_all
+from mil.predict import predict as predict_slides
+from mil.run_folder import Run
+from mil.train import TrainConfig
+from mil.train import train as train_run
+from tiling import GridConfig, OverlayConfig, TissueConfig
+
+from .app import Mpp, Regions, RunFolder, Settings, Slides, Table, Truth, app, pairs
+
+
+@app.command()
+@configured(train_config=TrainConfig)
+def train(
+    run: RunFolder,
+    train_config: TrainConfig,
+    encoder: Annotated[str, typer.Option("--encoder", help="whose features to learn from")] = "stain-stats",
+    store: Annotated[
+        str | None,
+        typer.Option("--store", help="packed store to read features from: a folder, or s3://..."),
+    ] = None,
+    settings: Settings = None,
+) -> None:
+    """Learn from the slides' labels by folds; predict every slide by a model that has not seen it."""
+    folder = Run(run)
+    done = train_run(folder, encoder, train_config, pairs(settings), store=store)
+    show.training(done)
+    show.figures(evaluate_run(folder))
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="a model's folder, such as RUN/models/slidebag")],
+    slides: Slides,
+    run: RunFolder,
+    table: Table = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="local weights of the model's encoder")
+    ] = None,
+    mpp: Mpp = None,
+    regions: Regions = None,
+    batch: Annotated[int, typer.Option("--batch", help="patches encoded at a time; 0 is what suits")] = 0,
+    device: Annotated[str, typer.Option("--device", help="where the encoder runs; as for extract")] = "auto",
+) -> None:
+    """Apply a saved model to new slides: tiles, features, predictions and scores."""
+    folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
+    outcomes = predict_slides(
+        model, cohort, folder,
+        weights=weights, mpp=mpp, regions=regions, extract_config=ExtractConfig(batch=batch, device=device),
+    )  # fmt: skip
+    show.predictions(folder)
+    show.finish(folder, *outcomes)
+
+
+@app.command()
+@configured(overlay=OverlayConfig, heatmap_config=HeatmapConfig)
+def heatmap(
+    run: RunFolder,
+    overlay: OverlayConfig,
+    heatmap_config: HeatmapConfig,
+    slide: Annotated[
+        list[str] | None, typer.Option("--slide", help="only this slide; may be repeated")
+    ] = None,
+) -> None:
+    """Paint the stored scores over the slides (PNG) and write the tiles for QuPath (GeoJSON)."""
+    show.finish(Run(run), paint_run(Run(run), overlay, heatmap_config, only=tuple(slide or ())))
+
+
+@app.command()
+def evaluate(run: RunFolder, truth: Truth = None) -> None:
+    """Measure the predictions against the labels and, if given, the tiles against known truth."""
+    show.figures(evaluate_run(Run(run), truth))
+
+
+@app.command("run")
+@configured(
+    grid=GridConfig, tissue=TissueConfig, encoder=EncoderConfig, extract_config=ExtractConfig,
+    train_config=TrainConfig, overlay=OverlayConfig, heatmap_config=HeatmapConfig,
+)  # fmt: skip
+def run_command(
+    slides: Slides,
+    run: RunFolder,
+    grid: GridConfig,
+    tissue: TissueConfig,
+    encoder: EncoderConfig,
+    extract_config: ExtractConfig,
+    train_config: TrainConfig,
+    overlay: OverlayConfig,
+    heatmap_config: HeatmapConfig,
+    table: Annotated[Path, typer.Option("--table", help="CSV: slide, label[, patient, mpp, split]")],
+    mpp: Mpp = None,
+    truth: Truth = None,
+    regions: Regions = None,
+    settings: Settings = None,
+) -> None:
+    """Do everything: tile, extract, train, evaluate, heatmap. The same command again goes on where it was."""
+    plan = Plan(
+        grid=grid, tissue=tissue, encoder=encoder, extract=extract_config,
+        train=train_config, overlay=overlay, heatmap=heatmap_config,
+    )  # fmt: skip
+    folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
+    done = run_all(cohort, folder, plan, mpp=mpp, settings=pairs(settings), truth=truth, regions=regions)
+    show.quality(folder)
+    show.training(done.training)
+    show.figures(done.evaluation)
+    show.overlays(folder)
+    show.finish(folder, *done.outcomes)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="where the example goes")] = Path("slidebag-demo"),
+) -> None:
+    """Draw a small cohort with known tumour and take it the whole way; no network, no weights."""
+    done = run_demo(folder)
+    run = Run(folder / "run")
+    show.training(done.training)
+    show.figures(done.evaluation)
+    show.overlays(run)
+    show.finish(run, *done.outcomes)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, which devices there are, and where the packages come from."""
+    findings = examine()
+    show.findings(findings)
+    raise typer.Exit(0 if all(f.is_well for f in findings) else 1)

@@ -45,7 +45,7 @@ def augment(patches: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         sigma_px = rng.uniform(-_MOST_BLUR_PX, _MOST_BLUR_PX)
         if sigma_px > 0:
             view = cv2.GaussianBlur(view, (0, 0), sigma_px)
-        turned = np.rot90(view, rng.integers(4))
+        turned = np.rot90(view, int(rng.integers(4)))
         into[:] = turned[::-1] if rng.integers(2) else turned
     return out
 

@@ -31,11 +31,12 @@ from tiling import (
     tile_slide,
 )
 
-# name: µm/px that the tiles are cut at; where a slide states no resolution, 0.5 is assumed
+# name: µm/px that the tiles are cut at, and that is assumed where a slide states none (the whole of the
+# third on 5,477 px: it is coarse)
 SLIDES = {
     "CMU-1-Small-Region.svs": 0.5,
     "tcga-cr-7395-01a-01-ts1.svs": 0.5,
-    "C3L-00601-26_from_dzi.tif": 0.5,
+    "C3L-00601-26_from_dzi.tif": 4.0,
     "idc_14082_4mpp.tif": 4.0,
     "idc_14306_4mpp.tif": 4.0,
 }
@@ -87,7 +88,7 @@ def main() -> None:
     rows = []
     for name, tile_mpp in SLIDES.items():
         path = Path(os.environ["SLIDEBAG_DATA"], "slides", name)
-        with open_slide(path, fallback_mpp=0.5) as slide:
+        with open_slide(path, fallback_mpp=tile_mpp) as slide:
             grid, patches = sample(slide, tile_mpp)
             glass = tuple(glass_colour(slide.thumbnail(16.0)).tolist())
             for method in METHODS:

@@ -298,3 +298,24 @@ def test_options_may_come_from_a_file_and_flags_override(phantom_cohort, tmp_pat
     config.write_text("tile_pixels = 100\n")
     said = slidebag("tile", phantom_cohort / "slides", tmp_path / "run", "--config", config, code=2)
     assert "unknown option 'tile_pixels'" in said
+
+
+@pytest.mark.slow
+def test_a_model_keeps_its_stain_and_predict_treats_new_slides_alike(phantom_cohort, tmp_path):
+    run, new = tmp_path / "run", tmp_path / "new"
+    slidebag(
+        "tile", phantom_cohort / "slides", run, "--table", phantom_cohort / "slides.csv", "--tile-px", 112,
+        "--max-tiles", 12,
+    )  # fmt: skip
+    slidebag("extract", run, "--stain", "macenko")
+    slidebag("train", run, "--learner", "mix", "--folds", 3, "--set", "epochs=2")
+    recipe = json.loads((run / "models" / "mix" / "recipe.json").read_text())
+    assert recipe["preparation"]["encoder"]["stain"] == "macenko"
+    one = sorted((phantom_cohort / "slides").iterdir())[0]
+    (tmp_path / "outside").mkdir()
+    shutil.copy2(one, tmp_path / "outside")
+    slidebag("predict", run / "models" / "mix", tmp_path / "outside", new)
+    name = f"features/stain-stats/{one.stem}.h5"
+    assert equal_bags(run / name, new / name)
+    with h5py.File(new / name) as file:
+        assert len(json.loads(file.attrs["stain_numbers"])) == 12

@@ -1,7 +1,7 @@
 """Patches to vectors: encoders, extraction and feature bags."""
 
 from . import families, zoo_general, zoo_pathology  # noqa: F401  being imported files their encoders
-from .bag import BagConfig, FeatureBag, bag_fingerprint, load_bag_configs, load_features
+from .bag import BagConfig, FeatureBag, bag_fingerprint, load_bag_configs, load_beside, load_features
 from .devices import find_devices
 from .encoder import (
     ENCODERS,
@@ -50,6 +50,7 @@ __all__ = [
     "find_devices",
     "find_encoder",
     "load_bag_configs",
+    "load_beside",
     "load_encoder",
     "load_features",
     "load_patches",

@@ -49,8 +49,7 @@ class FeatureBag:
     """All features of one slide: (N, D) float16 or float32, one row a tile.
 
     `coords` int64 (N, 2) are the tiles' level-0 corners; rows where `unreadable`, bool (N,), is true
-    are zero and mean nothing. Where the bag was made with them, `views` (N, K, D) are the features of K
-    augmented views of each tile, and `tokens` (N, side, side, D') its token vectors, in the same dtype.
+    are zero and mean nothing.
     """
 
     slide_id: str
@@ -60,8 +59,6 @@ class FeatureBag:
     encoder: str
     encoder_fingerprint: str
     fingerprint: str
-    views: np.ndarray | None = None
-    tokens: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -115,18 +112,11 @@ def load_features(path: Path) -> FeatureBag:
         told = read_header(file)
         features, coords = read_array(file, "features"), read_array(file, "coords")
         unreadable = read_array(file, "unreadable")
-        beside = {name: read_array(file, name) for name in ("views", "tokens") if name in file}
     if not len(features) == len(coords) == len(unreadable):
         raise FormatError(
             f"{path}: {len(features)} features, {len(coords)} coords, {len(unreadable)} unreadable flags",
             hint="extract this slide again",
         )
-    for name, rows in beside.items():
-        if len(rows) != len(features):
-            raise FormatError(
-                f"{path}: {len(features)} features, {len(rows)} rows of {name}",
-                hint="extract this slide again",
-            )
     return FeatureBag(
         slide_id=str(told["slide_id"]),
         features=features,
@@ -135,5 +125,19 @@ def load_features(path: Path) -> FeatureBag:
         encoder=str(told["encoder"]),
         encoder_fingerprint=str(told["encoder_fingerprint"]),
         fingerprint=str(told["fingerprint"]),
-        **beside,
     )
+
+
+def load_beside(path: Path, name: str) -> np.ndarray:
+    """Read what a bag holds beside its features, a row a tile: "views" (N, K, D) or "tokens" (N, S, S, D').
+
+    Raises:
+        FormatError: the file is absent, damaged, of another kind or version, or was made without them.
+    """
+    with open_checked(path, "features") as file:
+        if name not in file:
+            raise FormatError(f"{path}: holds no {name}", hint=f"extract again with {_OPTIONS[name]}")
+        return read_array(file, name)
+
+
+_OPTIONS = {"views": "--views", "tokens": "--token-side"}

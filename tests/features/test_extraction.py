@@ -15,12 +15,22 @@ from features import (
     bag_fingerprint,
     extract_cohort,
     extract_features,
+    load_beside,
     load_encoder,
     load_features,
 )
 from features.bag_writer import BagWriter
 from features.views import augment, view_seeds
-from tiling import ConfigError, GridConfig, SlideError, open_slide, read_patches, segment_tissue, tile_slide
+from tiling import (
+    ConfigError,
+    FormatError,
+    GridConfig,
+    SlideError,
+    open_slide,
+    read_patches,
+    segment_tissue,
+    tile_slide,
+)
 
 N_SLIDES = 5
 
@@ -359,10 +369,10 @@ def test_views_are_the_hand_augmented_patches_encoded(jobs, grids, pixels, tmp_p
     rows = np.arange(len(grids[-1]))
     seeds = [view_seeds(grids[-1].slide_fingerprint, rows, view) for view in range(3)]
     right = np.stack([MeanColour().encode(augment(pixels, each)) for each in seeds], axis=1)
-    assert bag.views is not None
-    np.testing.assert_array_equal(bag.views, right)
+    np.testing.assert_array_equal(load_beside(tmp_path / "slide-4.h5", "views"), right)
     np.testing.assert_array_equal(bag.features, MeanColour().encode(pixels))
-    assert bag.tokens is None
+    with pytest.raises(FormatError, match="holds no tokens.*--token-side"):
+        load_beside(tmp_path / "slide-4.h5", "tokens")
     assert max(encoder.seen) <= batch
     assert sum(encoder.seen) == 4 * sum(map(len, grids))
 
@@ -371,17 +381,13 @@ def test_views_and_tokens_of_several_encoders_take_one_reading(grids, phantom, p
     encoders = [MeanColour(), MeanColour("loud", factor=2.0), Tokens(4)]
     bags = {n: tmp_path / f"{e.card.name}.h5" for n, e in enumerate(encoders)}
     run([job_of(grids[-1], phantom.path, bags)], encoders, views=2)
-    plain, loud, tokens = (load_features(bags[n]) for n in range(3))
-    assert plain.views is not None
-    assert loud.views is not None
-    assert tokens.views is not None
-    assert (plain.views.shape, plain.views.dtype) == ((len(grids[-1]), 2, 3), np.float16)
-    np.testing.assert_allclose(loud.views, 2 * plain.views, rtol=2e-3)
-    np.testing.assert_array_equal(tokens.views, plain.views)
-    assert plain.tokens is None
-    assert tokens.tokens is not None
-    assert (tokens.tokens.shape, tokens.tokens.dtype) == ((len(grids[-1]), 4, 4, 3), np.float16)
-    np.testing.assert_array_equal(tokens.tokens, Tokens(4).encode_tokens(pixels)[1].astype(np.float16))
+    plain, loud, other = (load_beside(bags[n], "views") for n in range(3))
+    assert (plain.shape, plain.dtype) == ((len(grids[-1]), 2, 3), np.float16)
+    np.testing.assert_allclose(loud, 2 * plain, rtol=2e-3)
+    np.testing.assert_array_equal(other, plain)
+    tokens = load_beside(bags[2], "tokens")
+    assert (tokens.shape, tokens.dtype) == ((len(grids[-1]), 4, 4, 3), np.float16)
+    np.testing.assert_array_equal(tokens, Tokens(4).encode_tokens(pixels)[1].astype(np.float16))
 
 
 def test_where_a_tile_is_unreadable_its_views_and_tokens_are_zero(grids, phantom, tmp_path):
@@ -400,11 +406,13 @@ def test_where_a_tile_is_unreadable_its_views_and_tokens_are_zero(grids, phantom
     for name, breaks in (("whole", None), ("broken", break_some)):
         job = job_of(grids[-1], phantom.path, {0: tmp_path / f"{name}.h5"}, breaks=breaks)
         run([job], [Tokens(2)], batch=2, views=2)
-        told[name] = load_features(tmp_path / f"{name}.h5")
-    assert np.flatnonzero(told["broken"].unreadable).tolist() == broken
-    for name in ("features", "views", "tokens"):
-        found, whole = getattr(told["broken"], name), getattr(told["whole"], name)
-        keep = ~told["broken"].unreadable
+        path = tmp_path / f"{name}.h5"
+        beside = {each: load_beside(path, each) for each in ("views", "tokens")}
+        told[name] = beside | {"features": load_features(path).features}
+    keep = ~load_features(tmp_path / "broken.h5").unreadable
+    assert np.flatnonzero(~keep).tolist() == broken
+    for name, whole in told["whole"].items():
+        found = told["broken"][name]
         assert not found[~keep].any()
         np.testing.assert_array_equal(found[keep], whole[keep])
 

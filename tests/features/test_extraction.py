@@ -371,7 +371,7 @@ def test_views_are_the_hand_augmented_patches_encoded(jobs, grids, pixels, tmp_p
     right = np.stack([MeanColour().encode(augment(pixels, each)) for each in seeds], axis=1)
     np.testing.assert_array_equal(load_beside(tmp_path / "slide-4.h5", "views"), right)
     np.testing.assert_array_equal(bag.features, MeanColour().encode(pixels))
-    with pytest.raises(FormatError, match="holds no tokens.*--token-side"):
+    with pytest.raises(FormatError, match=r"holds no tokens.*--token-side"):
         load_beside(tmp_path / "slide-4.h5", "tokens")
     assert max(encoder.seen) <= batch
     assert sum(encoder.seen) == 4 * sum(map(len, grids))

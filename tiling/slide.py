@@ -94,7 +94,7 @@ class Slide(ABC):
         raise ResolutionError(f"{self.id}: {found or 'states no resolution (mpp)'}", hint=_WAYS_OUT)
 
     def _stated_resolutions(self) -> list[tuple[float, str]]:
-        given = [] if self._given_mpp is None else [(self._given_mpp, "manifest")]
+        given = [] if self._given_mpp is None else [(self._given_mpp, "slide table")]
         fallback = [] if self._fallback_mpp is None else [(self._fallback_mpp, "--mpp")]
         return [*given, *self._file_resolutions(), *fallback]
 

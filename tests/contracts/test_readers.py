@@ -169,7 +169,7 @@ def test_no_such_region_is_a_callers_mistake(slide):
 
 def test_given_resolutions_hold(sample):
     with sample.open(mpp=0.3, fallback_mpp=0.7) as slide:
-        assert (slide.resolution.mpp, slide.resolution.source) == (0.3, "manifest")
+        assert (slide.resolution.mpp, slide.resolution.source) == (0.3, "slide table")
     if sample.reader.reader != "picture":
         with sample.open(fallback_mpp=0.7) as slide:
             assert slide.mpp == pytest.approx(sample.mpp)

@@ -10,7 +10,7 @@ from tiling import GridSummary, TissueQuality
 def slide(name, *, status="tiled", tissue_mpp=8.0, background="bright", **figures):
     usual = {"tissue_mm2": 100.0, "pen_fraction": 0.0, "focus": 0.15, "stain_strength": 0.25}
     quality = TissueQuality(**(usual | figures), background=background)
-    summary = GridSummary(name, 10, 224, 0.5, 0.25, "manifest", (9, 9), tissue_mpp, "fake", quality, "abc")
+    summary = GridSummary(name, 10, 224, 0.5, 0.25, "slide table", (9, 9), tissue_mpp, "fake", quality, "abc")
     return SlideFacts(name, status, "", summary)
 
 

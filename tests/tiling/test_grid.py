@@ -248,7 +248,7 @@ def test_the_grid_says_where_it_comes_from(fake_slide):
     mask, tissue = random_mask((1000, 700), (70, 100)), TissueConfig(tissue_mpp=4)
     grid = tile_slide(slide, mask, GridConfig(tile_px=100), tissue)
     assert (grid.slide_id, grid.slide_path, grid.slide_fingerprint) == ("fake", "fake.svs", "fake")
-    assert (grid.mpp, grid.mpp_source, grid.size_level0_px) == (0.25, "manifest", (1000, 700))
+    assert (grid.mpp, grid.mpp_source, grid.size_level0_px) == (0.25, "slide table", (1000, 700))
     assert grid.tissue_polygons == mask.polygons()
     assert grid.tissue_config == tissue
 

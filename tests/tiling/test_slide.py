@@ -44,7 +44,7 @@ METADATA = {"openslide.mpp-x": "0.4", "openslide.mpp-y": "0.4"}
 
 def test_the_table_comes_before_the_file_and_the_file_before_the_flag(unstated):
     everything = METADATA | TAGS
-    assert told_by(unstated, everything, mpp=0.3, fallback_mpp=0.6) == (0.3, "manifest")
+    assert told_by(unstated, everything, mpp=0.3, fallback_mpp=0.6) == (0.3, "slide table")
     assert told_by(unstated, everything, fallback_mpp=0.6) == (0.4, "openslide.mpp-x")
     assert told_by(unstated, TAGS, fallback_mpp=0.6) == (0.25, "tiff.XResolution")
     assert told_by(unstated, fallback_mpp=0.6) == (0.6, "--mpp")
@@ -300,7 +300,7 @@ def test_qupath_counts_from_the_bounds_that_openslide_tells(stated, properties, 
 
 
 @pytest.mark.parametrize(
-    ("suffix", "reader"), [(".tif", "jpeg-tiff"), (".tiff", "jpeg-tiff"), (".ndpi", "openslide")]
+    ("suffix", "reader"), [(".tif", "tiled-tiff"), (".tiff", "tiled-tiff"), (".ndpi", "openslide")]
 )
 def test_a_slide_of_another_suffix_is_read_all_the_same(stated, tmp_path, suffix, reader):
     shutil.copy2(stated, tmp_path / f"a{suffix}")

@@ -35,7 +35,8 @@ _GREY_BELOW = 10  # of 255: more saturation than here is stain, however dark; br
 _RIM_STAIN = 0.4  # of the strongest stain beside it, what a pixel of the outline must have
 _RIM_GLOW = 0.8  # of the light around it, what a pixel of the outline must have to be mostly tissue
 _SAMPLE_STEP = 3  # light is so smooth that every ninth pixel tells its distribution
-_MIN_AREA_SHARE = 0.05  # of a slide: a picture of a few hundred pixels is smaller than any least piece
+# the least piece where none is asked for: a picture of a few hundred pixels is smaller than any in mm²
+_MIN_AREA_MM2, _MIN_AREA_SHARE = 0.05, 0.05
 _SOFT_PX = 0.7  # calms single pixels; more would put the border where there is no tissue
 
 
@@ -44,9 +45,11 @@ class TissueConfig:
     """What counts as tissue."""
 
     tissue_mpp: float = field(default=8.0, metadata={"help": "resolution at which tissue is sought, µm/px"})
-    min_area_mm2: float = field(
-        default=0.05,
-        metadata={"help": "smallest piece of tissue that is kept, mm²; never more than 5 % of the slide"},
+    min_area_mm2: float | None = field(
+        default=None,
+        metadata={
+            "help": "smallest piece of tissue that is kept, mm² [default: 0.05, at most 5 % of the slide]"
+        },
     )
     min_hole_mm2: float = field(
         default=0.02, metadata={"help": "smallest hole in tissue that stays a hole, mm²"}
@@ -58,7 +61,7 @@ class TissueConfig:
     def __post_init__(self) -> None:
         if not 0.5 <= self.tissue_mpp <= 100:
             raise ConfigError(f"tissue_mpp is {self.tissue_mpp:g} µm/px", hint="give 0.5 to 100")
-        if self.min_area_mm2 < 0 or self.min_hole_mm2 < 0:
+        if (self.min_area_mm2 or 0) < 0 or self.min_hole_mm2 < 0:
             raise ConfigError(
                 "an area below 0 mm² was asked for",
                 hint="give min_area_mm2 and min_hole_mm2 of 0 or more",
@@ -205,4 +208,7 @@ def _tidy(found: np.ndarray, mpp: float, config: TissueConfig) -> np.ndarray:
 
 
 def _min_area_px(found: np.ndarray, mpp: float, config: TissueConfig) -> int:
-    return ceil(min(config.min_area_mm2 / (mpp / 1000) ** 2, _MIN_AREA_SHARE * found.size))
+    pixel_mm2 = (mpp / 1000) ** 2
+    if config.min_area_mm2 is None:
+        return ceil(min(_MIN_AREA_MM2 / pixel_mm2, _MIN_AREA_SHARE * found.size))
+    return ceil(config.min_area_mm2 / pixel_mm2)

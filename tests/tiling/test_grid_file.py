@@ -94,7 +94,7 @@ def test_the_file_holds_what_its_page_says(grid, saved):
             "max_tiles": 0,
             "tile_seed": 0,
         },
-        "tissue": {"tissue_mpp": 6, "min_area_mm2": 0.05, "min_hole_mm2": 0.02, "background": "auto"},
+        "tissue": {"tissue_mpp": 6, "min_area_mm2": None, "min_hole_mm2": 0.02, "background": "auto"},
     }
     expected = {
         "mpp": 0.5,

@@ -123,7 +123,7 @@ def test_small_pieces_and_holes_go_and_large_ones_stay(fake_slide):
     assert told(min_area_mm2=0.06, min_hole_mm2=0.06) == (2, 1)
     assert told(min_area_mm2=0.01, min_hole_mm2=0.01) == (3, 2)
     assert told(min_area_mm2=0.2, min_hole_mm2=0.3) == (1, 0)
-    assert told(min_area_mm2=100) == (1, 2)  # the largest piece has more than 5 % of the slide
+    assert told(min_area_mm2=100) == (0, 0)  # what is asked for holds, also where nothing is left
 
 
 def test_a_picture_smaller_than_the_least_piece_keeps_its_tissue(fake_slide):
@@ -132,6 +132,8 @@ def test_a_picture_smaller_than_the_least_piece_keeps_its_tissue(fake_slide):
     found = segment_tissue(fake_slide(stained(truth), mpp=0.5)).mask
     assert found[:24, :24].sum() > 150
     assert not found[26:, 26:].any()
+    asked = TissueConfig(min_area_mm2=0.05)
+    assert not segment_tissue(fake_slide(stained(truth), mpp=0.5), asked).mask.any()
 
 
 def test_polygons_are_in_level0_pixels_with_holes_as_inner_rings(fake_slide):

@@ -94,7 +94,8 @@ def between(paths):
 @pytest.mark.skipif(sys.platform != "linux", reason="the bounds on a process are Linux's")
 def test_files_that_cannot_grow(slides, whole, tmp_path):
     outputs = {
-        "tile": "tiles/*.h5", "extract": "features/*/*.h5", "heatmap": "heatmaps/*/overlay.png", "qc": "qc/ph*.png",
+        "tile": "tiles/*.h5", "extract": "features/*/*.h5",
+        "heatmap": "heatmaps/*/overlay.png", "qc": "qc/ph*.png",
     }  # fmt: skip
     jobs, roots = [], collections.defaultdict(list)
     for step, made in outputs.items():

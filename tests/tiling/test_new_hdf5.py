@@ -76,7 +76,11 @@ def test_a_failed_write_is_told_at_the_end_of_its_block(tmp_path):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_what_else_goes_wrong_in_the_block_is_passed_on(tmp_path, error):
-    with pytest.raises(error), replacing_hdf5(tmp_path / "a.h5") as file:
-        fill(file)
-        raise error
+    def fail():
+        with replacing_hdf5(tmp_path / "a.h5") as file:
+            fill(file)
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert not list(tmp_path.iterdir())

@@ -75,6 +75,8 @@ def absurd_tiles(path: Path) -> str:
                     return f"tiles of {width} × {height} px, {samples} samples each"
                 if page.is_tiled and max(page.databytecounts, default=0) > file_bytes:
                     return f"a tile of {max(page.databytecounts)} bytes in a file of {file_bytes}"
+    except MemoryError:
+        return "more bytes in its header than there is memory for"
     except DAMAGED:
         return ""  # the reader will say what is wrong
     return ""

@@ -22,7 +22,7 @@ _GLASS_MPP = 16.0  # the slide is looked at so coarsely to see the colour of its
 # method: eosin takes little of the red, and where it lies alone it would not be seen
 _STAINED = 0.15
 _ENOUGH_PIXELS, _LEAST_PIXELS = 10_000, 500
-_LEAST_DEGREES = 8.0  # between two stains; those of the target lie 27 degrees apart
+_LEAST_DEGREES = 8.0  # between two stains; those of the target lie 22 degrees apart
 _FULLY = 8.0  # a pixel an eighth darker than white is stained
 _DARK = 2.0  # median optical density above which nobody stained it: fluorescence, or a black border
 

@@ -104,7 +104,7 @@ class OmeTiffSlide(ArraySlide):
     def _open_arrays(self) -> None:
         try:
             self._file = tifffile.TiffFile(self.path)
-        except DAMAGED as error:
+        except (*DAMAGED, MemoryError) as error:
             raise Unsuited(f"{self.id}: tifffile does not open it ({error})") from error
         try:
             is_ome = self._file.is_ome

@@ -66,6 +66,8 @@ def index_tiles(path: Path) -> list[TiledLevel]:
             if absurd := _absurd_tiles(pages, file_bytes):
                 raise NotIndexable(f"states {absurd}")
             return [_level(page, file_bytes) for page in pages if _is_decodable(page)]
+    except MemoryError as error:
+        raise NotIndexable("asks for more bytes in its header than there is memory for") from error
     except DAMAGED as error:
         raise NotIndexable(f"tifffile cannot list its tiles ({error})") from error
 
@@ -79,6 +81,8 @@ def absurd_tiles(path: Path) -> str:
         file_bytes = path.stat().st_size
         with tifffile.TiffFile(path) as file:
             return _absurd_tiles(_pages(file), file_bytes)
+    except MemoryError:
+        return "more bytes in its header than there is memory for"
     except DAMAGED:
         return ""  # the reader will say what is wrong
 

@@ -132,18 +132,16 @@ def _series_uid(path: Path) -> str:
 
 @cache
 def _damaged() -> tuple[type[Exception], ...]:
-    """What wsidicom and pydicom raise on damaged files; the former's errors have no base of their own."""
+    """What wsidicom and pydicom raise on damaged files; their errors have no bases of their own."""
     import pydicom.errors
     import wsidicom.errors
 
     # it logs what it also raises; an application that wants to see that sets up logging
     logging.getLogger("wsidicom").addHandler(logging.NullHandler())
     logging.getLogger("pydicom").addHandler(logging.NullHandler())
-    own = [e for e in vars(wsidicom.errors).values() if isinstance(e, type) and issubclass(e, Exception)]
-    return (
-        *own, *DAMAGED, pydicom.errors.InvalidDicomError, AttributeError, EOFError, RuntimeError,
-        AssertionError,
-    )  # fmt: skip
+    theirs = [*vars(wsidicom.errors).values(), *vars(pydicom.errors).values()]
+    own = [e for e in theirs if isinstance(e, type) and issubclass(e, Exception)]
+    return (*own, *DAMAGED, AttributeError, EOFError, RuntimeError, AssertionError)
 
 
 def _text(error: Exception) -> str:

@@ -360,3 +360,15 @@ def test_an_absurd_resolution_in_the_file_is_not_believed(stated, tmp_path, absu
         _ = slide.mpp
     with open_slide(path, fallback_mpp=0.25) as slide:
         assert (slide.mpp, slide.resolution.source) == (0.25, "--mpp")
+
+
+def test_a_header_larger_than_memory_is_told(stated, tmp_path, monkeypatch):
+    def absurd(*_, **__):
+        raise MemoryError
+
+    shutil.copy2(stated, tmp_path / "a.tif")
+    monkeypatch.setattr(tifffile, "TiffFile", absurd)  # as of an NDPI file that lies about its first MCU
+    with pytest.raises(SlideError, match="more bytes in its header than there is memory for"):
+        open_slide(stated)
+    with open_slide(tmp_path / "a.tif") as slide:
+        assert slide.reader == "picture"  # the next that may take it

@@ -123,6 +123,18 @@ def test_a_file_cut_short_is_told(tmp_path, pixels):
         slide.read(0, 0, 0, slide.size_px)
 
 
+def test_a_number_of_the_wrong_length_costs_only_its_file(tmp_path, pixels):
+    write_dicom(tmp_path / "a.dcm", [pixels], 0.5)
+    content = bytearray((tmp_path / "a.dcm").read_bytes())
+    assert content[132:140] == b"\x02\x00\x00\x00UL\x04\x00"
+    content[138] = 6  # bytes of the first number, which has four
+    (tmp_path / "b.dcm").write_bytes(content)
+    with pytest.raises(SlideError):
+        open_slide(tmp_path / "b.dcm")
+    with open_slide(tmp_path / "a.dcm") as slide:
+        np.testing.assert_array_equal(slide.read(0, 0, 0, slide.size_px), pixels)
+
+
 def test_importing_tiling_imports_no_dicom():
     code = "import sys, tiling; assert not {'wsidicom', 'pydicom'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -26,13 +26,11 @@ class TileBytes:
     def expect(self, extents: Iterable[Extent]) -> None:
         """Begin to read what will be asked for next."""
         fresh, total = set(), 0
-        for extent in sorted(extents):
-            if any(extent in known for known, _ in self._expected):
-                continue
-            total += extent[1]
+        for span in _spans(sorted(set(extents).difference(*(known for known, _ in self._expected)))):
+            total += _length(span)  # what lies between its tiles is held too
             if total > _AHEAD_BYTES:
                 break
-            fresh.add(extent)
+            fresh.update(span)
         if fresh:
             self._expected.append((fresh, self._thread.submit(self._read, sorted(fresh))))
 
@@ -50,7 +48,7 @@ class TileBytes:
         found: dict[Extent, memoryview] = {}
         for span in _spans(extents):
             start = span[0][0]
-            read = memoryview(self._read_span(start, max(offset + count for offset, count in span) - start))
+            read = memoryview(self._read_span(start, _length(span)))
             found |= {(at, count): read[at - start : at - start + count] for at, count in span}
         return found
 
@@ -67,6 +65,10 @@ class TileBytes:
         self._thread.shutdown(cancel_futures=True)
         self._expected.clear()
         self._file.close()
+
+
+def _length(span: list[Extent]) -> int:
+    return max(offset + count for offset, count in span) - span[0][0]
 
 
 def _spans(extents: list[Extent]) -> Iterator[list[Extent]]:

@@ -46,7 +46,7 @@ class TileCache:
         self._n_threads = min(_MOST_THREADS, _n_cores())
         self._threads = ThreadPoolExecutor(self._n_threads, "decode")
         self._tiles: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
-        self._spare: dict[tuple[int, ...], list[np.ndarray]] = {}
+        self._spare: list[np.ndarray] = []  # of the size that was spread last
         self._kept_bytes = 0
 
     def decode(self, level: int, number: int) -> np.ndarray:
@@ -91,6 +91,8 @@ class TileCache:
         size = (of.tile_px[1] // scale, of.tile_px[0] // scale, 3)
         n_rows = -(-(out.shape[1] - 1) // size[0]) + 1
         bound = min(max(n_rows * of.offsets.shape[1] * math.prod(size), least_bytes), _MOST_BYTES)
+        if self._spare and self._spare[0].shape != size:
+            self._spare.clear()
         most = max(1, min(_TILES_A_THREAD * self._n_threads, _DECODED_BYTES // math.prod(size)))
         missing = self._spread_kept(level, scale, uses, out)
         for portion in _portions(sorted(zip(of.extents(missing), missing, strict=True))):
@@ -108,8 +110,8 @@ class TileCache:
                         self._tiles[level, scale, job.number] = job.tile
                         self._kept_bytes += job.tile.nbytes
                     elif job.pieces:
-                        self._spare[size].append(job.tile)
-                self._trim(bound)
+                        self._spare.append(job.tile)
+                self._trim(bound, size)
         return lost
 
     def _spread_kept(
@@ -140,19 +142,19 @@ class TileCache:
         shares = [jobs[start : start + share] for start in range(0, len(jobs), share)]
         return [is_done for done in self._threads.map(run, shares) for is_done in done]
 
-    def _trim(self, bound: int) -> None:
+    def _trim(self, bound: int, size: tuple[int, int, int]) -> None:
         """Let go of the tiles not used for longest, down to so many bytes."""
         while self._kept_bytes > bound:
             _, tile = self._tiles.popitem(last=False)
             self._kept_bytes -= tile.nbytes
-            self._spare[tile.shape].append(tile)
+            if tile.shape == size:
+                self._spare.append(tile)
 
     def _buffer(self, size: tuple[int, int, int]) -> np.ndarray:
         """Room for a tile, used before or of a large piece: fresh pages cost half as much as decoding."""
-        spare = self._spare.setdefault(size, [])
-        if not spare:
-            spare.extend(empty_pixels((max(1, _SLAB_BYTES // math.prod(size)), *size)))
-        return spare.pop()
+        if not self._spare:
+            self._spare.extend(empty_pixels((max(1, _SLAB_BYTES // math.prod(size)), *size)))
+        return self._spare.pop()
 
     def close(self) -> None:
         """Let go of the file and of all tiles."""
@@ -168,13 +170,7 @@ def _decode_and_copy(codec: TileCodec, job: _Job, scale: int, out: np.ndarray) -
             codec.decode(job.compressed, job.tile, scale)
         except UndecodableTile:
             return False
-    for (
-        region,
-        to_rows,
-        to_columns,
-        rows,
-        columns,
-    ) in job.pieces:  # while the tile is in a near cache
+    for region, to_rows, to_columns, rows, columns in job.pieces:  # while the tile is in a near cache
         out[region, to_rows, to_columns] = job.tile[rows, columns]
     return True
 

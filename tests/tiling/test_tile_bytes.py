@@ -67,6 +67,17 @@ def test_what_was_expected_is_read_once(tiles, content):
     assert sorted(tiles._file.counts) == [15_000, 20_000]
 
 
+def test_what_lies_between_expected_tiles_counts_as_read_ahead(tmp_path):
+    with (tmp_path / "a").open("wb") as file:
+        file.truncate(40 << 20)
+    opened = TileBytes(tmp_path / "a")
+    opened.expect([(k * 60_000, 100) for k in range(600)])  # 60 KB of tiles in 36 MB
+    ((_, reading),) = opened._expected
+    spans = {id(view.obj): len(view.obj) for view in reading.result().values()}
+    assert 8 << 20 <= sum(spans.values()) <= 16 << 20
+    opened.close()
+
+
 def test_a_wrong_expectation_does_no_harm(tiles, content):
     for start in range(5):
         tiles.expect([(start * 5000, 100)])

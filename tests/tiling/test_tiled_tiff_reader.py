@@ -305,6 +305,15 @@ def test_a_grid_to_the_end_keeps_few_tiles(tmp_path):
         assert len(slide._tiles._tiles) <= 6  # two columns in two rows, and one below
 
 
+def test_room_for_tiles_of_one_size_is_not_kept_for_another(tmp_path):
+    write(tmp_path / "a.svs", [picture(900, 1000)])
+    out = np.empty((2, 100, 100, 3), np.uint8)
+    with open_slide(tmp_path / "a.svs", fallback_mpp=0.5) as slide:
+        for scale in (1, 2, 1, 4):
+            slide.read_batch(np.array([[10, 10], [300, 300]]), 0, out, scale=scale)
+            assert {tile.shape for tile in slide._tiles._spare} <= {(256 // scale, 256 // scale, 3)}
+
+
 @pytest.mark.parametrize("mpp", [0.5, 4.0, 8.0, 40.0])
 def test_a_thumbnail_shows_the_slide(tmp_path, mpp):
     whole = np.kron(picture(20, 30), np.ones((64, 64, 1), np.uint8))

@@ -42,9 +42,14 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: there is no space, or no permission to write there.
     """
+    with _told(path), _beside(path) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
     try:
-        with _beside(path) as temporary:
-            yield temporary
+        yield
     except SlidebagError:
         raise
     except OSError as error:
@@ -69,7 +74,17 @@ def _beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside `path` that takes its place only if the block succeeds."""
+    """Yield a new folder beside `path` that takes its place only if the block succeeds.
+
+    Raises:
+        WriteError: there is no space, or no permission to write there.
+    """
+    with _told(path), _folder_beside(path) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = {"dir": path.parent, "prefix": f".{path.name}.", "suffix": ".partial"}
     temporary, old = Path(tempfile.mkdtemp(**beside)), Path(tempfile.mkdtemp(**beside))

@@ -68,6 +68,15 @@ class WsiDicomSlide(ArraySlide):
             "dicom.PhotometricInterpretation": str(image.photometric_interpretation),
         }
 
+    def _check(self) -> None:
+        super()._check()
+        n_channels = len(self._wsi.pyramid.levels[0].optical_paths)
+        if n_channels > 1:  # only the first would be read
+            raise SlideError(
+                f"{self.id}: holds {n_channels} channels, each a picture of its own",
+                hint="convert it to 8-bit RGB, as an OME-TIFF or a tiled TIFF",
+            )
+
     def _series(self) -> list[Path]:
         """The file and those beside it that belong to its series."""
         uid = _series_uid(self.path)

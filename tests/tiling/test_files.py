@@ -236,6 +236,10 @@ def test_what_cannot_be_written_is_told_with_its_place(tmp_path, number):
     with told, replacing(tmp_path / "a.bin") as temporary:
         temporary.write_bytes(b"half")
         raise OSError(number, "as the system says it")
+    told = pytest.raises(WriteError, match=r"store: cannot be written.*free space")
+    with told, replacing_folder(tmp_path / "store") as temporary:
+        (temporary / "0").write_bytes(b"half")
+        raise OSError(number, "as the system says it")
     assert list(tmp_path.iterdir()) == []
 
 

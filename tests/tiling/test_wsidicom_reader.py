@@ -7,10 +7,11 @@ import imagecodecs
 import numpy as np
 import pytest
 from dicom_slides import write_dicom
+from pydicom import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRBigEndian, HTJ2KLossless, JPEGLSLossless, RLELossless
 
-from tiling import ResolutionError, SlideError, open_slide
+from tiling import ResolutionError, SlideError, WsiDicomSlide, open_slide
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,19 @@ def test_grey_becomes_rgb(tmp_path, pixels):
     with open_slide(tmp_path / "a.dcm") as slide:
         seen = slide.read(0, 0, 0, slide.size_px)
         np.testing.assert_array_equal(seen, np.repeat(pixels[..., 1:2], 3, axis=2))
+
+
+def test_several_channels_are_refused(tmp_path, pixels):
+    def two_channels(one):
+        one.OpticalPathSequence = [*one.OpticalPathSequence, Dataset()]
+        one.OpticalPathSequence[1].OpticalPathIdentifier = "2"
+        one.NumberOfOpticalPaths, one.NumberOfFrames = 2, 2 * one.NumberOfFrames
+        one.PixelData = 2 * one.PixelData
+        run_length(one)
+
+    write_dicom(tmp_path / "a.dcm", [pixels[..., 1]], 0.5, encode=two_channels)
+    with pytest.raises(SlideError, match="holds 2 channels"):
+        WsiDicomSlide(tmp_path / "a.dcm", id="a", mpp=None, fallback_mpp=None)
 
 
 def test_any_file_of_a_series_gives_all_levels_and_no_other_series(tmp_path, pixels):

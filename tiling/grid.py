@@ -12,6 +12,7 @@ from .slide import Slide
 from .tissue import TissueConfig, TissueMask
 
 _TOLERANCE = 0.02  # a slide scanned this much too coarse still counts as scanned at the asked mpp
+_ROUNDING = 1e-9  # of a tile's share of tissue, that sums of fractions of pixels may be off
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ def tile_slide(
     step = (config.tile_px - config.overlap_px) * wanted
     xs, ys = (_corners(size, side, step) for size in slide.size_px)
     fraction = tissue_fraction(mask, xs, ys, side)
-    rows, columns = np.nonzero((fraction >= config.min_tissue) & (fraction > 0))
+    rows, columns = np.nonzero((fraction >= config.min_tissue - _ROUNDING) & (fraction > _ROUNDING))
     drawn = _draw(len(rows), config)
     rows, columns = rows[drawn], columns[drawn]
     return TileGrid(

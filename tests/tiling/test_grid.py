@@ -162,6 +162,19 @@ def test_tissue_fraction_is_the_share_of_pixels_at_level0(fake_slide):
     np.testing.assert_allclose(grid.tissue_fraction, counted, atol=1e-6)
 
 
+@pytest.mark.parametrize("tile_mpp", [0.25, 0.2475, 0.99, 1 / 3])
+def test_a_tile_of_nothing_but_tissue_has_all_that_can_be_asked_for(fake_slide, tile_mpp):
+    mask = TissueMask(np.ones((600, 800), bool), np.zeros((600, 800, 3), np.uint8), (8000, 6000))
+    slide = fake_slide(size_px=(8000, 6000), mpp=0.25)
+    every, full = (
+        tile_slide(
+            slide, mask, GridConfig(tile_px=190, tile_mpp=tile_mpp, min_tissue=m, allow_upsampling=True)
+        )
+        for m in (0, 1)
+    )
+    assert len(full) == len(every) > 0
+
+
 @pytest.mark.parametrize("min_tissue", [0, 0.25, 0.5, 1])
 def test_tiles_with_enough_tissue_are_kept_and_no_other(fake_slide, min_tissue):
     size_px = (1000, 700)

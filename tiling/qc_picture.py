@@ -87,9 +87,12 @@ def draw_tiles(painted: np.ndarray, grid: TileGrid, colour: Colour) -> None:
     scale = np.divide(painted.shape[1::-1], grid.size_level0_px)
     first = np.rint(grid.coords * scale).astype(int)
     last = np.rint((grid.coords + side_level0_px(grid)) * scale).astype(int)
+    for axis in (0, 1):  # neighbours share a line, also where rounding puts it a pixel apart
+        near = last[:, axis, None] + (0, -1, 1)
+        last[:, axis] = near[np.arange(len(near)), np.isin(near, first[:, axis]).argmax(axis=1)]
     lines, area = (np.zeros(painted.shape[:2], np.uint8) for _ in range(2))
     for a, b in zip(first.tolist(), last.tolist(), strict=True):
-        cv2.rectangle(lines, a, b, 1)  # neighbours share a line
+        cv2.rectangle(lines, a, b, 1)
         cv2.rectangle(area, a, b, 1, cv2.FILLED)
     side_px = float((last - first).mean())
     share = float(np.interp(side_px, (_LEAST_TILE_PX, _LARGE_TILE_PX), _LATTICE_SHARES))

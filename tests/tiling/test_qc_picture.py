@@ -76,6 +76,14 @@ def test_tiles_and_tissue_are_drawn_where_they_are(cut):
     assert dark[300, 198:203].any()
 
 
+def test_neighbours_share_a_line_however_their_places_are_rounded(cut):
+    grid, thumbnail = cut(tile_px=190, tile_mpp=0.99, allow_upsampling=True)
+    shown = slide_part(qc_picture(grid, thumbnail, summary_of(grid)))
+    for lines in ((shown[170:400, 235:555] != GREY).any(axis=2).all(axis=axis) for axis in (0, 1)):
+        assert lines.sum() > 5
+        assert not (lines[1:] & lines[:-1]).any()
+
+
 def test_small_tiles_are_a_tint_through_which_the_slide_is_seen(cut):
     grid, thumbnail = cut(tile_px=20)
     shown = slide_part(qc_picture(grid, thumbnail, summary_of(grid)))

@@ -1,4 +1,4 @@
-"""Memory for many pixels: fresh pages of 4 KB cost as much as half the decoding that fills them."""
+"""Memory for many pixels: fresh pages of 4 KB cost a good part of the decoding that fills them."""
 
 import math
 

@@ -151,7 +151,7 @@ class TileCache:
                 self._spare.append(tile)
 
     def _buffer(self, size: tuple[int, int, int]) -> np.ndarray:
-        """Room for a tile, used before or of a large piece: fresh pages cost half as much as decoding."""
+        """Room for a tile, used before or of a large piece: fresh pages cost much."""
         if not self._spare:
             self._spare.extend(empty_pixels((max(1, _SLAB_BYTES // math.prod(size)), *size)))
         return self._spare.pop()

@@ -66,8 +66,8 @@ class JpegCodec(TileCodec):
 class Jpeg2000Codec(TileCodec):
     """JPEG 2000 codestreams of three components; `is_ycbcr` is whether these are YCbCr.
 
-    Fewer wavelet levels would cost less, but their pixels alias and lie off their place: 32, 25 and 24 dB
-    from area averaging at 1/2, 1/4 and 1/8, where JPEG has 42. So there is but one scale.
+    Fewer wavelet levels would cost less, but their pixels alias and lie off their place. So there is but
+    one scale.
     """
 
     def __init__(self, *, is_ycbcr: bool) -> None:

@@ -20,7 +20,7 @@ _SCATTERED_BYTES = 32 << 20  # of tiles to keep where regions do not go down the
 
 @READERS.register("tiled-tiff")
 class TiledTiffSlide(OpenSlideSlide):
-    """A slide whose levels are JPEG or JPEG 2000 tiles in a TIFF: Aperio, Philips, tiled TIFF of any maker.
+    """A slide whose levels are JPEG or JPEG 2000 tiles in a TIFF: Aperio, Philips, generic tiled TIFF.
 
     OpenSlide says what the slide is, and reads where a tile is missing or damaged; whole tiles are
     decoded here, once each. At places that fall on a pixel of their level the pixels are OpenSlide's,

@@ -102,6 +102,7 @@ class TiledTiffSlide(OpenSlideSlide):
         least_bytes = 0 if (np.diff(starts[:, 1]) >= 0).all() else _SCATTERED_BYTES
         for number in self._tiles.spread(level, scale, uses, out, least_bytes=least_bytes):
             failed[[piece[0] for piece in uses[number]]] = True
+        _mend_border(out, border - 1 - starts, np.array(self._levels[level].size_px) % scale > 0)
         for row in np.flatnonzero(failed).tolist():
             failed[row] = not self._read_slowly(corners[row].tolist(), level, out[row], scale)
         return failed
@@ -167,6 +168,19 @@ class TiledTiffSlide(OpenSlideSlide):
         if hasattr(self, "_tiles"):
             self._tiles.close()
         super().close()
+
+
+def _mend_border(out: np.ndarray, last: np.ndarray, hangs: np.ndarray) -> None:
+    """Repeat the slide's last whole column and row in those that hang over its border when scaled.
+
+    Encoders fill tiles beyond the border with anything, mostly black. `last` int64 (n, 2) is where the
+    last (column, row) lies in each region, `hangs` bool (2,) whether they hang over.
+    """
+    for region, (column, row) in zip(out, last.tolist(), strict=True):
+        if hangs[0] and 0 < column < out.shape[2]:
+            region[:, column] = region[:, column - 1]
+        if hangs[1] and 0 < row < out.shape[1]:
+            region[row] = region[row - 1]
 
 
 def _uses(of: TiledLevel, starts: np.ndarray, size_px: tuple[int, int], scale: int) -> dict[int, list[Piece]]:

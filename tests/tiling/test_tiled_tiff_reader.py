@@ -61,6 +61,7 @@ def abbreviated(stream):
 
 def write(path, levels, *, tile=256, missing=(), broken=(), has_shared_tables=False, is_rgb=False, **kind):
     """Write pictures as the levels of a generic tiled TIFF; `missing` and `broken` are tiles of level 0."""
+    beyond = kind.pop("beyond", "edge")  # the border
     with tifffile.TiffWriter(path) as file:
         for number, level in enumerate(levels):
             streams, tables = [], b""
@@ -68,7 +69,7 @@ def write(path, levels, *, tile=256, missing=(), broken=(), has_shared_tables=Fa
                 itertools.product(range(0, level.shape[0], tile), range(0, level.shape[1], tile))
             ):
                 part = level[y : y + tile, x : x + tile]
-                part = np.pad(part, ((0, tile - len(part)), (0, tile - part.shape[1]), (0, 0)), mode="edge")
+                part = np.pad(part, ((0, tile - len(part)), (0, tile - part.shape[1]), (0, 0)), mode=beyond)
                 stream = encoded(part, is_rgb=is_rgb, **kind)
                 if has_shared_tables:
                     tables, stream = abbreviated(stream)
@@ -303,6 +304,18 @@ def test_a_grid_to_the_end_keeps_few_tiles(tmp_path):
         for _ in read_patches(slide, everywhere(slide, tile_px=200), batch=7):
             pass
         assert len(slide._tiles._tiles) <= 6  # two columns in two rows, and one below
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
+def test_nothing_of_what_lies_beyond_the_border_is_seen(tmp_path, scale):
+    white = np.full((1203, 1413, 3), 240, np.uint8)
+    path = write(tmp_path / "a.svs", [white], beyond="constant")  # black
+    with open_slide(path, fallback_mpp=0.5) as slide:
+        corners = np.array([[1413, 0], [0, 1203], [1413, 1203]]) - (20 * scale, 20 * scale)
+        out = np.empty((3, 40, 40, 3), np.uint8)
+        assert not slide.read_batch(corners, 0, out, scale=scale).any()
+        assert out.min() > 180  # but for the waves of the edge
+        assert slide.thumbnail(0.5 * scale).min() > 180
 
 
 def test_room_for_tiles_of_one_size_is_not_kept_for_another(tmp_path):

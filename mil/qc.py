@@ -149,7 +149,11 @@ def _cards(run: Run, slides: Sequence[tuple[SlideFacts, Flags]]) -> Iterator[Car
             yield Card(slide.slide_id, message=slide.message, **look)
             continue
         path: Path = run.grid_path(slide.slide_id)
-        picture = small_picture(load_grid(path), load_thumbnail(path), CARD_PICTURE_PX, slide.summary)
+        try:
+            picture = small_picture(load_grid(path), load_thumbnail(path), CARD_PICTURE_PX, slide.summary)
+        except FormatError as error:  # this slide's alone: the others are still to be looked at
+            yield Card(slide.slide_id, message=error.message, flag=FAILED, colour=_COLOURS[FAILED])
+            continue
         yield Card(slide.slide_id, picture, _figures(slide), **look)
 
 

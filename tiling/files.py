@@ -172,7 +172,8 @@ def open_checked(path: Path, kind: str) -> h5py.File:
             f"{path}: not a readable HDF5 file ({error})", hint="remove it and run the step again"
         ) from error
     try:
-        check_format(file.attrs, kind, str(path))
+        with damage_told(path):
+            check_format(file.attrs, kind, str(path))
     except FormatError:
         file.close()
         raise
@@ -199,9 +200,10 @@ def read_header(file: h5py.File) -> dict[str, Any]:
 
     Looking up one that is not there raises FormatError.
     """
-    header = _Header(file.attrs.items())
-    header.path = file.filename
-    header.update({k: json.loads(header[k]) for k in ("config", "classes") if k in header})
+    with damage_told(file.filename):
+        header = _Header(file.attrs.items())
+        header.path = file.filename
+        header.update({k: json.loads(header[k]) for k in ("config", "classes") if k in header})
     return header
 
 
@@ -218,10 +220,24 @@ def read_array(file: h5py.File, name: str) -> Any:
     Raises:
         FormatError: the file has no such dataset.
     """
-    dataset = file.get(name)
-    if not isinstance(dataset, h5py.Dataset):
-        raise FormatError(f"{file.filename}: has no dataset {name!r}", hint="make the file again")
-    return dataset[()]
+    with damage_told(file.filename):
+        dataset = file.get(name)
+        if not isinstance(dataset, h5py.Dataset):
+            raise FormatError(f"{file.filename}: has no dataset {name!r}", hint="make the file again")
+        return dataset[()]
+
+
+@contextmanager
+def damage_told(place: Path | str) -> Iterator[None]:
+    """Raise FormatError where what is read of the file at `place` makes no sense."""
+    try:
+        yield
+    except SlidebagError:
+        raise
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:  # the first two are HDF5's
+        raise FormatError(
+            f"{place}: is damaged ({error})", hint="remove it and run the step again"
+        ) from error
 
 
 def stored_fingerprint(path: Path) -> str | None:
@@ -229,6 +245,6 @@ def stored_fingerprint(path: Path) -> str | None:
     try:
         with h5py.File(path, "r") as file:
             value = file.attrs.get("fingerprint")
-    except OSError:
+    except (OSError, RuntimeError):
         return None  # absent or damaged: to be made again
     return None if value is None else str(value)

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from .errors import FormatError
-from .files import open_checked, read_array, read_header, write_attribute, write_header
+from .files import damage_told, open_checked, read_array, read_header, write_attribute, write_header
 from .grid import GridConfig, TileGrid
 from .grid_summary import quality_attributes
 from .new_hdf5 import replacing_hdf5
@@ -107,8 +107,9 @@ def load_grid(path: Path) -> TileGrid:
                 f"{path}: {len(coords)} coords but {len(fraction)} tissue fractions",
                 hint="tile this slide again",
             )
-        polygons = json.loads(read_array(file, "tissue/polygons"))
-    return grid_from(attributes, coords, fraction, polygons)
+        polygons = read_array(file, "tissue/polygons")
+    with damage_told(path):
+        return grid_from(attributes, coords, fraction, json.loads(polygons))
 
 
 def grid_from(

@@ -8,7 +8,8 @@ import cv2
 import h5py
 import numpy as np
 
-from .files import open_checked, read_header
+from .errors import FormatError
+from .files import damage_told, open_checked, read_array, read_header
 from .quality import TissueQuality
 
 
@@ -43,20 +44,23 @@ def load_summary(path: Path) -> GridSummary:
     with open_checked(path, "grid") as file:
         told = read_header(file)
         coords = file.get("coords")
-        n_tiles = len(coords) if isinstance(coords, h5py.Dataset) else 0
-    return GridSummary(
-        slide_id=str(told["slide_id"]),
-        n_tiles=n_tiles,
-        tile_px=int(told["tile_px"]),
-        tile_mpp=float(told["tile_mpp"]),
-        mpp=float(told["mpp"]),
-        mpp_source=str(told["mpp_source"]),
-        size_level0_px=(int(told["width_level0"]), int(told["height_level0"])),
-        tissue_mpp=float(told["config"]["tissue"]["tissue_mpp"]),
-        reader=str(told.get("reader", "")),
-        quality=_quality(told),
-        fingerprint=str(told["fingerprint"]),
-    )
+        if not isinstance(coords, h5py.Dataset):
+            raise FormatError(f"{path}: has no dataset 'coords'", hint="tile this slide again")
+        n_tiles = len(coords)
+    with damage_told(path):
+        return GridSummary(
+            slide_id=str(told["slide_id"]),
+            n_tiles=n_tiles,
+            tile_px=int(told["tile_px"]),
+            tile_mpp=float(told["tile_mpp"]),
+            mpp=float(told["mpp"]),
+            mpp_source=str(told["mpp_source"]),
+            size_level0_px=(int(told["width_level0"]), int(told["height_level0"])),
+            tissue_mpp=float(told["config"]["tissue"]["tissue_mpp"]),
+            reader=str(told.get("reader", "")),
+            quality=_quality(told),
+            fingerprint=str(told["fingerprint"]),
+        )
 
 
 def _quality(told: dict[str, Any]) -> TissueQuality | None:
@@ -77,10 +81,10 @@ def load_thumbnail(path: Path) -> np.ndarray | None:
     Raises:
         FormatError: the file is absent, damaged, of another kind or of a newer version.
     """
-    with open_checked(path, "grid") as file:
-        stored = file.get("thumbnail")
-        data = stored[()] if isinstance(stored, h5py.Dataset) else None
-    if data is None:
-        return None
-    pixels = cv2.imdecode(np.asarray(data, np.uint8), cv2.IMREAD_COLOR)
-    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    with open_checked(path, "grid") as file, damage_told(path):
+        if "thumbnail" not in file:
+            return None
+        pixels = cv2.imdecode(np.asarray(read_array(file, "thumbnail"), np.uint8), cv2.IMREAD_COLOR)
+        if pixels is None:
+            raise ValueError("its thumbnail is no picture")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)

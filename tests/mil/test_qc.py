@@ -208,3 +208,16 @@ def polygons_mm2(grid) -> float:
     polygons = grid.tissue_polygons["coordinates"]
     px = sum(area(p[0]) - sum(area(hole) for hole in p[1:]) for p in polygons)
     return px * (grid.mpp / 1000) ** 2
+
+
+def test_a_damaged_grid_costs_no_other_slide_its_picture(copied):
+    with h5py.File(copied.grid_path("empty"), "a") as file:
+        file.attrs["fingerprint"] = "another"
+        del file["tissue/polygons"]
+        file["tissue/polygons"] = "{"
+    copied.contact_sheet_path(1).unlink()
+    outcome = qc(copied)
+    assert [failure.slide_id for failure in outcome.failures] == ["empty"]
+    assert "is damaged" in outcome.failures[0].error
+    assert copied.contact_sheet_path(1).exists()
+    assert len(table(copied)) == 8

@@ -12,6 +12,8 @@ from tiling import (
     TissueConfig,
     grid_fingerprint,
     load_grid,
+    load_summary,
+    load_thumbnail,
     open_slide,
     save_grid,
     segment_tissue,
@@ -199,3 +201,29 @@ def test_a_file_without_an_attribute_is_refused(saved, attribute):
         del file.attrs[attribute]
     with pytest.raises(FormatError, match=rf"phantom\.h5.*{attribute}"):
         load_grid(saved)
+
+
+@pytest.mark.parametrize("config", ["{", '{"grid": {"side": 1}, "tissue": {}}', "[]"])
+def test_options_that_no_grid_has_are_damage(saved, config):
+    with h5py.File(saved, "a") as file:
+        file.attrs["config"] = config
+    for load in (load_grid, load_summary):
+        with pytest.raises(FormatError, match=r"is damaged.*run the step again"):
+            load(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "loads"),
+    [
+        ("tissue/polygons", [load_grid]),
+        ("coords", [load_grid, load_summary]),
+        ("thumbnail", [load_thumbnail]),
+    ],
+)
+def test_a_dataset_of_another_kind_is_damage(saved, name, loads):
+    with h5py.File(saved, "a") as file:
+        del file[name]
+        file.create_group(name) if name == "coords" else file.create_dataset(name, data=b"{")
+    for load in loads:
+        with pytest.raises(FormatError, match=r"phantom\.h5"):
+            load(saved)

@@ -11,7 +11,6 @@ encoders in one pass over the sum of their encodings; and the peak memory of sli
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -159,7 +158,8 @@ def extract_idly(path: Path, n_tiles: int) -> None:
         if len(grid) < n_tiles:
             raise SystemExit(f"{path} has {len(grid)} tiles, {n_tiles} were asked for")
         extract_all(jobs_of([path], [grid], Path(folder), (0,)), [Idle()])
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    status = Path("/proc/self/status").read_text()  # ru_maxrss would count the parent's memory
+    print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
 
 
 def crc_slides(folder: Path) -> list[Path]:

@@ -61,9 +61,9 @@ def extract_cohort(
         Exception: what ended the last worker, as when a device is lost.
     """
     work = _Work(jobs, workers, config or BagConfig(), report or (lambda n: None))
-    threads = [Thread(target=work.read) for _ in range(n_readers)]
-    threads += [Thread(target=work.encode, args=(encoders,)) for encoders in workers]
-    threads += [Thread(target=work.write)]
+    threads = [Thread(target=work.read, name="extract read") for _ in range(n_readers)]
+    threads += [Thread(target=work.encode, args=(encoders,), name="extract encode") for encoders in workers]
+    threads += [Thread(target=work.write, name="extract write")]
     work.n_reading, work.n_encoding = n_readers, len(workers)
     for thread in threads:
         thread.start()

@@ -283,7 +283,8 @@ def test_a_folder_in_timms_layout_is_an_encoder(model, tmp_path):
     config["pretrained_cfg"] |= {"input_size": [3, 160, 160], "fixed_input_size": True}
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_file(model.state_dict(), tmp_path / "model.safetensors")
-    encoder = load_encoder(EncoderConfig(encoder=f"timm:local-dir:{tmp_path}"))
+    name = f"timm:local-dir:{tmp_path}"
+    encoder = load_encoder(EncoderConfig(encoder=name, engine="torch", precision="float32"))
     assert encoder.card.mean == (0.7, 0.6, 0.7)
     expected = own_forward(model, patches(), encoder.card)
     np.testing.assert_allclose(encoder.encode(patches()), expected, atol=1e-5)

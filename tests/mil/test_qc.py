@@ -32,7 +32,8 @@ def slides(tmp_path_factory) -> Path:
     """Five good slides, a pale one, an empty one and a damaged one, in folders."""
     folder = tmp_path_factory.mktemp("slides")
     for k in range(6):
-        pixels = render_phantom(PhantomConfig(size_px=(1000, 800), tissue_share=0.4, seed=k)).pixels
+        config = PhantomConfig(size_px=(1000, 800), tissue_share=0.4, has_pen=False, seed=k)
+        pixels = render_phantom(config).pixels
         if k == 4:
             pixels = np.rint(244 - (244 - pixels.astype(float)) * 0.4).astype(np.uint8)
         path = folder / f"ward-{k % 2}" / ("pale.svs" if k == 4 else f"good-{k}.svs")

@@ -10,10 +10,12 @@ import numpy as np
 from tiling import (
     ConfigError,
     FormatError,
+    TileGrid,
     fingerprint,
     open_checked,
     read_array,
     read_header,
+    refuse_other_tiles,
 )
 
 from .encoder import Encoder, EncoderConfig
@@ -72,7 +74,6 @@ def bag_fingerprint(grid_fingerprint: str, encoder: Encoder, config: BagConfig) 
     """Return the fingerprint that the feature bag of a grid will have."""
     kept = ["patches"] if config.save_patches else []
     kept += [f"tokens {encoder.config.token_side}"] if encoder.config.token_side else []
-    kept += [f"stain {encoder.config.stain}"] if encoder.config.stain != "none" else []
     kept += [f"views {config.views}"] if config.views else []
     return fingerprint(grid_fingerprint, encoder.fingerprint, config.dtype, *kept)
 
@@ -102,13 +103,15 @@ def _known(config: type, told: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in told.items() if name in names}
 
 
-def load_features(path: Path) -> FeatureBag:
-    """Read a feature bag.
+def load_features(path: Path, *, grid: TileGrid | None = None) -> FeatureBag:
+    """Read a feature bag; where a `grid` is given, it has to be the one that the bag is of.
 
     Raises:
         FormatError: the file is absent, damaged, of another kind or version, or its rows do not match.
     """
     with open_checked(path, "features") as file:
+        if grid is not None:
+            refuse_other_tiles(file, grid)
         told = read_header(file)
         features, coords = read_array(file, "features"), read_array(file, "coords")
         unreadable = read_array(file, "unreadable")

@@ -69,8 +69,8 @@ class BagFiles:
         return path
 
     def bag(self, slide_id: str) -> FeatureBag:
-        """Return the bag in the slide's file."""
-        return load_features(self.path(slide_id))
+        """Return the bag in the slide's file; raises FormatError where it is of other tiles than the grid."""
+        return load_features(self.path(slide_id), grid=self.grid(slide_id))
 
     def grid(self, slide_id: str) -> TileGrid:
         """Return the grid in the slide's file."""

@@ -81,7 +81,8 @@ def bag_fingerprint(grid_fingerprint: str, encoder: Encoder, config: BagConfig) 
 def load_bag_configs(path: Path) -> tuple[EncoderConfig, BagConfig]:
     """Return how a bag was made; where the precision was chosen, the one that was.
 
-    The weights are known by the encoder's fingerprint, not by where they once lay: the path is left out.
+    What belongs to the machine is left out: the path of the weights, which are known by the encoder's
+    fingerprint, and the engine, as all of them agree within the precision.
 
     Raises:
         FormatError: the file is absent, damaged, or of another kind or version.
@@ -99,7 +100,7 @@ def bag_configs(header: Mapping[str, Any]) -> tuple[EncoderConfig, BagConfig]:
 
 
 def _known(config: type, told: dict[str, Any]) -> dict[str, Any]:
-    names = {f.name for f in fields(config)} - {"weights"}
+    names = {f.name for f in fields(config)} - {"weights", "engine"}
     return {name: value for name, value in told.items() if name in names}
 
 

@@ -54,10 +54,16 @@ def extract(
     Several encoders take the patches of one pass: each slide is read and decoded once.
 
     Raises:
-        ConfigError: no such encoder or device, or a grid of the run does not fit it.
+        ConfigError: no such encoder or device, two whose bags are one file, or a grid that does not fit.
         SlidebagError: the encoder's weights cannot be had.
     """
     encoders = [encoders] if isinstance(encoders, EncoderConfig) else list(encoders)
+    folders = [run.features_folder(each.encoder) for each in encoders]
+    if twice := [folder.name for folder in folders if folders.count(folder) > 1]:
+        raise ConfigError(
+            f"two encoders of one pass keep their bags in features/{twice[0]}",
+            hint="name each encoder once; for other weights of the same one, use another run folder",
+        )
     for slide in run.cohort(*_READY).slides[:1]:  # a misfit is told before the weights are loaded
         told = load_grid(run.grid_path(slide.slide_id)).config
         for each in encoders:

@@ -102,13 +102,19 @@ def test_weights_that_belong_to_no_encoder_are_told(folder, weights):
     assert "--encoder 2 times, --weights 1 times" in slidebag(*args, "--weights", weights, code=2)
 
 
-def test_what_computes_is_said_and_stored(folder, weights, capfd):
+def test_what_computes_is_said_and_stored(folder, weights):
     args = ("extract", folder / "run", "--encoder", ENCODERS[1], "--weights", weights)
-    slidebag(*args, "--precision", "float32", "--engine", "torch")
-    assert "timm:test_vit in float32 by torch on" in capfd.readouterr().err
+    said = slidebag(*args, "--precision", "float32", "--engine", "torch")
+    assert "timm:test_vit in float32 by torch on" in said
     path = next((folder / "run" / "features" / "timm_test_vit").glob("*.h5"))
     encoder, _ = load_bag_configs(path)
     assert (encoder.encoder, encoder.precision, encoder.weights) == (ENCODERS[1], "float32", None)
+    assert encoder.engine == "auto"  # so that a model goes to machines that have another one
+
+
+def test_encoders_that_would_write_one_file_are_refused(folder):
+    said = slidebag("extract", folder / "run", "--encoder", "stain-stats", "--encoder", "stain-stats", code=2)
+    assert "two encoders of one pass keep their bags in features/stain-stats" in said
 
 
 @pytest.mark.parametrize("what", ["gone", "replaced", "cut"])

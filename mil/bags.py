@@ -140,7 +140,8 @@ def load_bags(source: Bags, slides: Sequence[CohortSlide]) -> list[LoadedBag]:
         bags.append(as_loaded(source.bag(slide.slide_id)))
         if bags[-1].encoder_fingerprint != bags[0].encoder_fingerprint:
             raise SlidebagError(
-                f"{slide.slide_id}: its features are of other weights than those of {slides[0].slide_id}",
-                hint="extract all slides of the run with the same encoder and weights",
+                f"{slide.slide_id}: its features are of other weights, precision or stain than "
+                f"those of {slides[0].slide_id}",
+                hint="extract all slides of the run with the same encoder, weights and options",
             )
     return bags

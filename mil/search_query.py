@@ -169,6 +169,11 @@ def _some(grid: TileGrid, inside: np.ndarray, name: str) -> np.ndarray:
 def _picture(query: ImageQuery, run: Run, index: TileIndex) -> Asked:
     slide_id = index.slide_ids[int(index.tiles[0, 0])]
     config, _ = load_bag_configs(run.features_path(index.encoder, slide_id))
+    if config.stain != "none":
+        raise ConfigError(
+            f"image {query.path}: the run's slides were brought to one stain, a picture has no slide to be so",
+            hint="ask by --slide and --at, or extract without --stain",
+        )
     patch = _patch(query, load_grid(run.grid_path(slide_id)))
     encoder = load_encoder(replace(config, weights=query.weights), device=query.device)
     if encoder.fingerprint != index.encoder_fingerprint:

@@ -22,10 +22,12 @@ from mil import (
     Run,
     SearchConfig,
     TileQuery,
+    TrainConfig,
     extract,
     open_index,
     search,
     tile,
+    train,
 )
 from mil.cli import app
 from tiling import ConfigError, FormatError, GridConfig, SlidebagError, TissueConfig, load_grid, open_slide
@@ -178,6 +180,21 @@ def test_a_picture_finds_the_tile_that_it_is_of(extracted, in_tumour, tmp_path):
     Image.fromarray(fine).save(tmp_path / "around.png")
     first = search(extracted, ImageQuery(tmp_path / "around.png", mpp=0.25), ENCODER).hits.iloc[0]
     assert (first.slide_id, first.x, first.y) == (in_tumour.slide_id, x, y)
+
+
+def test_slides_of_one_stain_are_not_mixed_with_others_nor_asked_by_a_picture(copied, tmp_path):
+    one = copied.cohort().slides[0].slide_id
+    path = copied.features_path(ENCODER, one)
+    shutil.copy2(path, tmp_path / "plain.h5")
+    extract(copied, EncoderConfig(stain="reinhard"), ExtractConfig())
+    Image.fromarray(np.full((PX, PX, 3), 200, np.uint8)).save(tmp_path / "patch.png")
+    with pytest.raises(ConfigError, match=r"brought to one stain.*extract without --stain"):
+        search(copied, ImageQuery(tmp_path / "patch.png"), ENCODER)
+    shutil.copy2(tmp_path / "plain.h5", path)  # as where extraction was stopped half way
+    with pytest.raises(SlidebagError, match=r"of other weights, precision or stain"):
+        search(copied, ImageQuery(tmp_path / "patch.png"), ENCODER)
+    with pytest.raises(SlidebagError, match=r"of other weights, precision or stain"):
+        train(copied, ENCODER, TrainConfig(learner="mix", folds=3))
 
 
 def test_the_index_is_kept_and_follows_the_bags(copied, in_tumour):

@@ -171,7 +171,7 @@ def _picture(query: ImageQuery, run: Run, index: TileIndex) -> Asked:
     config, _ = load_bag_configs(run.features_path(index.encoder, slide_id))
     if config.stain != "none":
         raise ConfigError(
-            f"image {query.path}: the run's slides were brought to one stain, a picture has no slide to be so",
+            f"image {query.path}: the run's slides were brought to one stain, which a picture cannot be",
             hint="ask by --slide and --at, or extract without --stain",
         )
     patch = _patch(query, load_grid(run.grid_path(slide_id)))

@@ -5,8 +5,20 @@ from pathlib import Path
 import pytest
 
 from features import EncoderConfig
-from mil import Cohort, ExtractConfig, HeatmapConfig, Run, TrainConfig
-from mil import evaluate, export_run, extract, heatmap, pack, tile, train
+from mil import (
+    Cohort,
+    ExtractConfig,
+    HeatmapConfig,
+    Run,
+    TrainConfig,
+    evaluate,
+    export_run,
+    extract,
+    heatmap,
+    pack,
+    tile,
+    train,
+)
 from tiling import FormatError, GridConfig, OverlayConfig, TissueConfig
 
 OTHERS = {

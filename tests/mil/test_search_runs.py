@@ -257,6 +257,8 @@ def test_what_cannot_be_asked_is_told_with_a_way_out(copied, in_tumour, tmp_path
     with pytest.raises(FormatError, match=r"no features of 'dino-vits16'.*slidebag extract"):
         search(copied, in_tumour, "dino-vits16")
     Image.new("RGB", (PX, PX)).save(wrong)
+    with pytest.raises(ConfigError, match="device 'warp' is not there"):
+        search(copied, ImageQuery(wrong, device="warp"), ENCODER)
     with pytest.raises(ConfigError, match="is of no slide"):
         search(copied, ImageQuery(wrong), ENCODER, SearchConfig(exclude_slide=True))
     for told in ({"top": 0}, {"match": "worst"}):

@@ -10,10 +10,12 @@ import numpy as np
 from tiling import (
     ConfigError,
     FormatError,
+    TileGrid,
     fingerprint,
     open_checked,
     read_array,
     read_header,
+    refuse_other_tiles,
 )
 
 from .encoder import Encoder, EncoderConfig
@@ -72,7 +74,6 @@ def bag_fingerprint(grid_fingerprint: str, encoder: Encoder, config: BagConfig) 
     """Return the fingerprint that the feature bag of a grid will have."""
     kept = ["patches"] if config.save_patches else []
     kept += [f"tokens {encoder.config.token_side}"] if encoder.config.token_side else []
-    kept += [f"stain {encoder.config.stain}"] if encoder.config.stain != "none" else []
     kept += [f"views {config.views}"] if config.views else []
     return fingerprint(grid_fingerprint, encoder.fingerprint, config.dtype, *kept)
 
@@ -80,7 +81,8 @@ def bag_fingerprint(grid_fingerprint: str, encoder: Encoder, config: BagConfig) 
 def load_bag_configs(path: Path) -> tuple[EncoderConfig, BagConfig]:
     """Return how a bag was made; where the precision was chosen, the one that was.
 
-    The weights are known by the encoder's fingerprint, not by where they once lay: the path is left out.
+    What belongs to the machine is left out: the path of the weights, which are known by the encoder's
+    fingerprint, and the engine, as all of them agree within the precision.
 
     Raises:
         FormatError: the file is absent, damaged, or of another kind or version.
@@ -98,17 +100,19 @@ def bag_configs(header: Mapping[str, Any]) -> tuple[EncoderConfig, BagConfig]:
 
 
 def _known(config: type, told: dict[str, Any]) -> dict[str, Any]:
-    names = {f.name for f in fields(config)} - {"weights"}
+    names = {f.name for f in fields(config)} - {"weights", "engine"}
     return {name: value for name, value in told.items() if name in names}
 
 
-def load_features(path: Path) -> FeatureBag:
-    """Read a feature bag.
+def load_features(path: Path, *, grid: TileGrid | None = None) -> FeatureBag:
+    """Read a feature bag; where a `grid` is given, it has to be the one that the bag is of.
 
     Raises:
         FormatError: the file is absent, damaged, of another kind or version, or its rows do not match.
     """
     with open_checked(path, "features") as file:
+        if grid is not None:
+            refuse_other_tiles(file, grid)
         told = read_header(file)
         features, coords = read_array(file, "features"), read_array(file, "coords")
         unreadable = read_array(file, "unreadable")

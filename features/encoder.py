@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tiling import ConfigError, Registry
+from tiling import ConfigError, Registry, fingerprint
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 STAINS = ("none", "macenko", "reinhard")
@@ -150,4 +150,6 @@ def load_encoder(config: EncoderConfig, *, device: str = "cpu") -> Encoder:
     entry = find_encoder(config.encoder)
     encoder = entry.load(entry.card, config, device)
     encoder.config = config
+    if config.stain != "none":  # vectors of other colours are other vectors, and not to be mixed
+        encoder.fingerprint = fingerprint(encoder.fingerprint, config.stain)
     return encoder

@@ -86,7 +86,9 @@ def _takes_openvino(config: EncoderConfig, device: str) -> bool:
         return False
     on_cpu = torch.device(device).type == "cpu"
     if config.engine == "openvino" and not on_cpu:
-        raise ConfigError(f"engine openvino does not compute on {device}", hint="use --engine torch")
+        raise ConfigError(
+            f"engine openvino does not compute on {device}", hint="use --device cpu, or --engine torch"
+        )
     installed = importlib.util.find_spec("openvino") is not None
     if config.engine == "openvino" and not installed:
         raise ConfigError("engine openvino is not installed", hint="pip install 'slidebag[fast]'")

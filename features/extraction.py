@@ -1,5 +1,6 @@
 """Extraction: slides are read, encoded and written at once, by threads that hand over to each other."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -65,16 +66,17 @@ def extract_cohort(
     threads += [Thread(target=work.encode, args=(encoders,), name="extract encode") for encoders in workers]
     threads += [Thread(target=work.write, name="extract write")]
     work.n_reading, work.n_encoding = n_readers, len(workers)
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         yield from work.done
     except Stopped:
         pass  # why is told below
     finally:
         work.stop()
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:  # no room for another thread, or stopped before it was begun
+                thread.join()
         work.abort()
     if work.crash is not None:
         raise work.crash
@@ -151,11 +153,13 @@ class _Work:
                 Worker(encoders, self._config, self._batch).work(self._chunks, self._rows)
             except Stopped:
                 raise
-            except Exception:
+            except Exception as error:
                 with self._lock:
                     self.n_encoding -= 1
                     if not self.n_encoding:
                         raise
+                told = f"one of the devices encodes nothing any more, the others go on ({error})"
+                warnings.warn(told, stacklevel=2)
                 return
             with self._lock:
                 self.n_encoding -= 1

@@ -15,9 +15,11 @@ from tiling import (
     SlidebagError,
     fingerprint,
     format_attributes,
+    load_grid,
     open_checked,
     read_array,
     read_header,
+    refuse_other_tiles,
     replacing_folder,
     stored_fingerprint,
 )
@@ -56,6 +58,7 @@ def pack_features(
         writer = _Writer(group)
         for slide_id, (grid_path, bag_path) in sources.items():
             with open_checked(grid_path, "grid") as grid, open_checked(bag_path, "features") as bag:
+                refuse_other_tiles(bag, load_grid(grid_path))
                 writer.add(slide_id, grid, bag)
             if advance is not None:
                 advance(slide_id)
@@ -115,10 +118,6 @@ class _Writer:
         """Append a slide; the bag's rows are read piece by piece."""
         told, grid_told = _plain(read_header(bag)), _plain(read_header(grid))
         rows = _row_datasets(bag) | {"tissue_fraction": _dataset(grid, "tissue_fraction")}
-        if not np.array_equal(read_array(grid, "coords"), read_array(bag, "coords")):
-            raise FormatError(
-                f"{slide_id}: its features are of other tiles than its grid has", hint="extract it again"
-            )
         self._check_alike(slide_id, told, rows)
         for name, dataset in rows.items():
             self._column(name, dataset).extend(dataset)

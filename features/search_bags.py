@@ -36,8 +36,8 @@ def load_heads(bags: Mapping[str, Path]) -> dict[str, BagHead]:
     for slide_id, head in heads.items():
         if head.encoder_fingerprint != heads[first].encoder_fingerprint:
             raise SlidebagError(
-                f"{slide_id}: its features are of other weights than those of {first}",
-                hint="extract all slides of the run with the same encoder and weights",
+                f"{slide_id}: its features are of other weights, precision or stain than those of {first}",
+                hint="extract all slides of the run with the same encoder, weights and options",
             )
     return heads
 

@@ -121,7 +121,7 @@ def _choose_precision(asked: str, device: torch.device) -> str:
     if asked == "auto":
         return best
     if asked not in able:
-        out = "install slidebag[fast] for int8 on a CPU, or " if asked == "int8" else ""
+        out = "give --device cpu and install slidebag[fast] for int8, or " if asked == "int8" else ""
         raise ConfigError(
             f"torch does not compute {asked} on {device.type}", hint=f"{out}choose from {', '.join(able)}"
         )

@@ -69,8 +69,8 @@ class BagFiles:
         return path
 
     def bag(self, slide_id: str) -> FeatureBag:
-        """Return the bag in the slide's file."""
-        return load_features(self.path(slide_id))
+        """Return the bag in the slide's file; raises FormatError where it is of other tiles than the grid."""
+        return load_features(self.path(slide_id), grid=self.grid(slide_id))
 
     def grid(self, slide_id: str) -> TileGrid:
         """Return the grid in the slide's file."""
@@ -140,7 +140,8 @@ def load_bags(source: Bags, slides: Sequence[CohortSlide]) -> list[LoadedBag]:
         bags.append(as_loaded(source.bag(slide.slide_id)))
         if bags[-1].encoder_fingerprint != bags[0].encoder_fingerprint:
             raise SlidebagError(
-                f"{slide.slide_id}: its features are of other weights than those of {slides[0].slide_id}",
-                hint="extract all slides of the run with the same encoder and weights",
+                f"{slide.slide_id}: its features are of other weights, precision or stain than "
+                f"those of {slides[0].slide_id}",
+                hint="extract all slides of the run with the same encoder, weights and options",
             )
     return bags

@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from tiling import SlidebagError, sweep
@@ -42,7 +43,7 @@ def each_slide(
     Failures go into failures.csv, also when the batch is interrupted.
     """
 
-    def results() -> Iterator[Result]:
+    def results() -> Generator[Result, None, None]:
         with progress(step, len(slides)) as advance:
             for slide in slides:
                 result: str | Exception
@@ -56,17 +57,18 @@ def each_slide(
     return gather(run, step, results())
 
 
-def gather(run: Run, step: str, results: Iterator[Result]) -> Outcome:
+def gather(run: Run, step: str, results: Generator[Result, None, None]) -> Outcome:
     """Take the results of slides as they come; failures go into failures.csv, also when interrupted."""
     sweep(run.root)
     started = time.monotonic()
     statuses: list[tuple[str, str]] = []
     failures: list[Failure] = []
     try:
-        for slide, result in results:
-            if isinstance(result, Exception):
-                failures.append(_failure(slide, step, result))
-            statuses.append((slide.slide_id, FAILED if isinstance(result, Exception) else result))
+        with closing(results):  # else threads that work on them would go on, however this ends
+            for slide, result in results:
+                if isinstance(result, Exception):
+                    failures.append(_failure(slide, step, result))
+                statuses.append((slide.slide_id, FAILED if isinstance(result, Exception) else result))
     finally:
         run.record_failures(step, failures)
     return Outcome(step, tuple(statuses), tuple(failures), time.monotonic() - started)

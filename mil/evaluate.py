@@ -59,8 +59,9 @@ def tile_figures(run: Run, truth: Path, thresholds: dict[str, float]) -> dict[st
     """Return patch AUC over all tiles and in positive slides, AP there, Dice at each slide's threshold."""
     scores, truths, calls, slide_of = [], [], [], []
     for number, (slide_id, threshold) in enumerate(sorted(thresholds.items())):
-        suspicion = 1 - load_scores(run.scores_path(slide_id)).probability[:, 0]
-        is_positive = tile_truth(load_grid(run.grid_path(slide_id)), truth / f"{slide_id}.png")
+        grid = load_grid(run.grid_path(slide_id))
+        suspicion = 1 - load_scores(run.scores_path(slide_id), grid=grid).probability[:, 0]
+        is_positive = tile_truth(grid, truth / f"{slide_id}.png")
         read = ~np.isnan(suspicion)
         scores.append(suspicion[read])
         truths.append(is_positive[read])

@@ -16,7 +16,6 @@ from features import (
 )
 from tiling import (
     COORDS_FORMATS,
-    FormatError,
     TileGrid,
     export_grid,
     import_grid,
@@ -129,7 +128,8 @@ def export_run(run: Run, folder: Path, format: str, *, encoder: str | None = Non
         if encoder is None:
             export_grid(grid, folder / "patches" / f"{slide.slide_id}{ending}", format)
         else:
-            part, features = _read_tiles(grid, load_features(run.features_path(encoder, slide.slide_id)))
+            bag = load_features(run.features_path(encoder, slide.slide_id), grid=grid)
+            part, features = _read_tiles(grid, bag)
             export_bag(folder, format, part, features, encoder)
         return DONE if len(grid) else NO_TISSUE
 
@@ -140,10 +140,6 @@ def export_run(run: Run, folder: Path, format: str, *, encoder: str | None = Non
 
 def _read_tiles(grid: TileGrid, bag: FeatureBag) -> tuple[TileGrid, np.ndarray]:
     """The tiles that were read, and their features."""
-    if not np.array_equal(grid.coords, bag.coords):
-        raise FormatError(
-            f"{grid.slide_id}: its features are of other tiles than its grid has", hint="extract it again"
-        )
     kept = ~bag.unreadable
     part = replace(grid, coords=grid.coords[kept], tissue_fraction=grid.tissue_fraction[kept])
     return part, bag.features[kept]

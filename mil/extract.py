@@ -1,7 +1,7 @@
 """From grids to feature bags: the verb `extract`, resumed by fingerprint, one pass for several encoders."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
@@ -54,14 +54,26 @@ def extract(
     Several encoders take the patches of one pass: each slide is read and decoded once.
 
     Raises:
-        ConfigError: no such encoder or device, or a grid of the run does not fit it.
+        ConfigError: no such encoder or device, two whose bags are one file, or a grid that does not fit.
         SlidebagError: the encoder's weights cannot be had.
     """
     encoders = [encoders] if isinstance(encoders, EncoderConfig) else list(encoders)
+    folders = [run.features_folder(each.encoder) for each in encoders]
+    if twice := [folder.name for folder in folders if folders.count(folder) > 1]:
+        raise ConfigError(
+            f"two encoders of one pass keep their bags in features/{twice[0]}",
+            hint="name each encoder once; for other weights of the same one, use another run folder",
+        )
+    cards = [find_encoder(each.encoder).card for each in encoders]
+    if any(each.token_side for each in encoders) and not any(card.token_dim for card in cards):
+        raise ConfigError(
+            f"{', '.join(card.name for card in cards)}: gives no tokens",
+            hint="leave out --token-side, or use a transformer",
+        )
     for slide in run.cohort(*_READY).slides[:1]:  # a misfit is told before the weights are loaded
         told = load_grid(run.grid_path(slide.slide_id)).config
-        for each in encoders:
-            find_encoder(each.encoder).card.check_patch(told.tile_px, told.tile_mpp)
+        for card in cards:
+            card.check_patch(told.tile_px, told.tile_mpp)
     return extract_by(run, load_workers(encoders, config), config)
 
 
@@ -97,7 +109,7 @@ class _Extraction:
     workers: list[list[Encoder]]
     config: ExtractConfig
 
-    def results(self, slides: Sequence[CohortSlide], n_readers: int) -> Iterator[Result]:
+    def results(self, slides: Sequence[CohortSlide], n_readers: int) -> Generator[Result, None, None]:
         """What became of each slide: first those that are kept, then the others as they are done."""
         n_tiles = {row["slide_id"]: int(row["n_tiles"] or 0) for row in self.run.slides().to_dict("records")}
         jobs, by_id = [], {}

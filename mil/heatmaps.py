@@ -61,7 +61,8 @@ def heatmap(
 def _write_one(
     run: Run, slide: CohortSlide, row: dict[str, str], overlay: OverlayConfig, config: HeatmapConfig
 ) -> str:
-    scores, grid = load_scores(run.scores_path(slide.slide_id)), load_grid(run.grid_path(slide.slide_id))
+    grid = load_grid(run.grid_path(slide.slide_id))
+    scores = load_scores(run.scores_path(slide.slide_id), grid=grid)
     expected = fingerprint(scores.fingerprint, row["prediction"], row["tile_threshold"], overlay)
     folder = run.heatmap_folder(slide.slide_id)
     threshold = float(row["tile_threshold"])

@@ -15,6 +15,8 @@ import typer
 
 from tiling import ConfigError
 
+_TOML_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 'text in "quotes"'}
+
 
 @dataclass(frozen=True)
 class Several:
@@ -100,11 +102,13 @@ def _shown(cls: type) -> list[tuple[Any, Any]]:
     return [(f, hints[f.name]) for f in fields(cls)]
 
 
+def _type_of(hint: Any) -> Any:
+    """The type of a value that may be None."""
+    return next((t for t in typing.get_args(hint) if t is not types.NoneType), hint)
+
+
 def _parameter(shown: tuple[Any, Any], repeated: tuple[str, ...]) -> inspect.Parameter:
-    field, hint = shown
-    plain = (
-        next(t for t in typing.get_args(hint) if t is not types.NoneType) if typing.get_args(hint) else hint
-    )
+    field, plain = shown[0], _type_of(shown[1])
     default = field.default
     name = "--" + field.name.replace("_", "-")
     flag = f"{name}/--no-{name[2:]}" if plain is bool else name
@@ -147,4 +151,15 @@ def _read_toml(path: Path, classes: Mapping[str, type | Several]) -> dict[str, A
     known = {f.name for cls in classes.values() for f in fields(_plain(cls))}
     for key in told.keys() - known:
         raise ConfigError(f"{path}: unknown option {key!r}", hint=f"choose from {', '.join(sorted(known))}")
+    for cls in classes.values():
+        for field, hint in _shown(_plain(cls)):
+            if field.name in told:
+                may_be_list = field.name in _repeated(cls)
+                _check_type(path, field.name, told[field.name], _type_of(hint), may_be_list=may_be_list)
     return told
+
+
+def _check_type(path: Path, name: str, value: Any, wanted: type, *, may_be_list: bool) -> None:
+    values = value if may_be_list and isinstance(value, list) else [value]
+    if not all(type(v) is wanted or (wanted is float and type(v) is int) for v in values):
+        raise ConfigError(f"{path}: {name} is {value!r}", hint=f"write it as {_TOML_KINDS[wanted]}")

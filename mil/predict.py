@@ -45,7 +45,8 @@ def predict(
     if found != recipe.encoder_fingerprint:
         raise SlidebagError(
             f"{model}: trained on encoder {encoder.encoder} {recipe.encoder_fingerprint}, found {found}",
-            hint="give the weights it was trained on with --weights",
+            hint="give the weights it was trained on with --weights; "
+            "of features that another tool computed, the encoder cannot be had",
         )
     tiled = tile(cohort, run, how.grid, how.tissue, mpp=mpp, regions=regions)
     extracted = extract_by(run, workers, replace(config, dtype=how.dtype))

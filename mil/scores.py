@@ -12,6 +12,7 @@ from tiling import (
     open_checked,
     read_array,
     read_header,
+    refuse_other_tiles,
     replacing_hdf5,
     write_coords,
     write_header,
@@ -56,13 +57,15 @@ def save_scores(scores: Scores, grid: TileGrid, path: Path, *, model_fingerprint
         write_header(file, "scores", grid_attributes(grid) | told)
 
 
-def load_scores(path: Path) -> Scores:
-    """Read the scores of one slide.
+def load_scores(path: Path, *, grid: TileGrid | None = None) -> Scores:
+    """Read the scores of one slide; where a `grid` is given, it has to be the one that they are of.
 
     Raises:
         FormatError: the file is absent, damaged, of another kind or version, or its rows do not match.
     """
     with open_checked(path, "scores") as file:
+        if grid is not None:
+            refuse_other_tiles(file, grid)
         told = read_header(file)
         probability, prototype = read_array(file, "probability"), read_array(file, "prototype")
         n_tiles = len(read_array(file, "coords"))

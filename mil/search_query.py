@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from features import TileIndex, load_bag_configs, load_encoder
+from features import TileIndex, find_devices, load_bag_configs, load_encoder
 from tiling import ConfigError, FormatError, Regions, TileGrid, TissueMask, keep_regions, load_grid
 
 from .run_folder import Run
@@ -169,8 +169,13 @@ def _some(grid: TileGrid, inside: np.ndarray, name: str) -> np.ndarray:
 def _picture(query: ImageQuery, run: Run, index: TileIndex) -> Asked:
     slide_id = index.slide_ids[int(index.tiles[0, 0])]
     config, _ = load_bag_configs(run.features_path(index.encoder, slide_id))
+    if config.stain != "none":
+        raise ConfigError(
+            f"image {query.path}: the run's slides were brought to one stain, which a picture cannot be",
+            hint="ask by --slide and --at, or extract without --stain",
+        )
     patch = _patch(query, load_grid(run.grid_path(slide_id)))
-    encoder = load_encoder(replace(config, weights=query.weights), device=query.device)
+    encoder = load_encoder(replace(config, weights=query.weights), device=find_devices(query.device)[0])
     if encoder.fingerprint != index.encoder_fingerprint:
         raise ConfigError(
             f"encoder {index.encoder}: its weights are {encoder.fingerprint}, "

@@ -30,7 +30,14 @@ from .files import (
 )
 from .geojson import geojson_fingerprint, write_geojson
 from .grid import GridConfig, TileGrid, grid_fingerprint, tile_slide
-from .grid_file import grid_attributes, grid_from, load_grid, save_grid, write_coords
+from .grid_file import (
+    grid_attributes,
+    grid_from,
+    load_grid,
+    refuse_other_tiles,
+    save_grid,
+    write_coords,
+)
 from .grid_summary import GridSummary, load_summary, load_thumbnail
 from .heatmap import Heatmap, paint
 from .legend import Legend
@@ -122,6 +129,7 @@ __all__ = [
     "read_array",
     "read_header",
     "read_patches",
+    "refuse_other_tiles",
     "regrid",
     "render_phantom",
     "replacing",

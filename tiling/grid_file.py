@@ -19,6 +19,7 @@ from .quality import TissueQuality
 from .tissue import TissueConfig
 
 _THUMBNAIL_PX = 1024
+_WHAT_ROWS_ARE_OF = ("slide_fingerprint", "mpp", "tile_mpp", "tile_px")
 
 
 def grid_attributes(grid: TileGrid) -> dict[str, Any]:
@@ -56,6 +57,18 @@ def write_coords(file: h5py.File, grid: TileGrid) -> h5py.Dataset:
     for name, value in attributes.items():
         write_attribute(coords, name, value)
     return coords
+
+
+def refuse_other_tiles(file: h5py.File, grid: TileGrid) -> None:
+    """Raise FormatError where the rows of a file are not of the tiles of `grid`, or of another slide file."""
+    told, wanted = read_header(file), grid_attributes(grid)
+    is_alike = all(told[name] == wanted[name] for name in _WHAT_ROWS_ARE_OF)
+    if not is_alike or not np.array_equal(read_array(file, "coords"), grid.coords):
+        kind = str(told["format"]).removeprefix("slidebag.")
+        raise FormatError(
+            f"{grid.slide_id}: its {kind} are of other tiles than its grid has",
+            hint=f"the slide was tiled again since: make its {kind} again",
+        )
 
 
 def save_grid(

@@ -234,7 +234,8 @@ class Mortal(MeanColour):
 
 def test_when_a_device_dies_the_others_do_its_work(jobs, grids, tmp_path):
     mortal, other = Mortal(1), MeanColour()
-    done = run(jobs, [mortal], [other], batch=4)
+    with pytest.warns(UserWarning, match=r"one of the devices encodes nothing any more.*device lost"):
+        done = run(jobs, [mortal], [other], batch=4)
     assert not [d for d in done.values() if d.error]
     assert sorted(whole_bags(tmp_path)) == [g.slide_id for g in grids]
     assert sum(mortal.seen) + sum(other.seen) == sum(map(len, grids))
@@ -247,6 +248,23 @@ def test_when_the_last_device_dies_it_is_told_and_whole_bags_stay(jobs, tmp_path
     assert 0 < len(left) < N_SLIDES
     assert not list(tmp_path.glob(".*"))
     assert no_threads_left()
+
+
+def test_where_a_thread_cannot_be_begun_the_others_are_let_go(jobs, tmp_path, monkeypatch):
+    begin, n_begun = threading.Thread.start, []
+
+    def start(thread):
+        if len(n_begun) == 2:
+            raise RuntimeError("can't start new thread")
+        n_begun.append(thread)
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        run(jobs, [MeanColour()])
+    assert len(n_begun) == 2
+    assert no_threads_left()
+    assert not list(tmp_path.glob("*.h5"))
 
 
 def test_a_full_disk_fails_the_slide_that_met_it(jobs, tmp_path, monkeypatch):

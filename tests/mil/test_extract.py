@@ -109,6 +109,17 @@ def test_what_computes_is_said_and_stored(folder, weights):
     path = next((folder / "run" / "features" / "timm_test_vit").glob("*.h5"))
     encoder, _ = load_bag_configs(path)
     assert (encoder.encoder, encoder.precision, encoder.weights) == (ENCODERS[1], "float32", None)
+    assert encoder.engine == "auto"  # so that a model goes to machines that have another one
+
+
+def test_tokens_of_encoders_that_have_none_are_refused(folder):
+    said = slidebag("extract", folder / "run", "--token-side", 4, code=2)
+    assert "stain-stats: gives no tokens" in said
+
+
+def test_encoders_that_would_write_one_file_are_refused(folder):
+    said = slidebag("extract", folder / "run", "--encoder", "stain-stats", "--encoder", "stain-stats", code=2)
+    assert "two encoders of one pass keep their bags in features/stain-stats" in said
 
 
 @pytest.mark.parametrize("what", ["gone", "replaced", "cut"])

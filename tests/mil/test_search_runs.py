@@ -22,10 +22,12 @@ from mil import (
     Run,
     SearchConfig,
     TileQuery,
+    TrainConfig,
     extract,
     open_index,
     search,
     tile,
+    train,
 )
 from mil.cli import app
 from tiling import ConfigError, FormatError, GridConfig, SlidebagError, TissueConfig, load_grid, open_slide
@@ -180,6 +182,21 @@ def test_a_picture_finds_the_tile_that_it_is_of(extracted, in_tumour, tmp_path):
     assert (first.slide_id, first.x, first.y) == (in_tumour.slide_id, x, y)
 
 
+def test_slides_of_one_stain_are_not_mixed_with_others_nor_asked_by_a_picture(copied, tmp_path):
+    one = copied.cohort().slides[0].slide_id
+    path = copied.features_path(ENCODER, one)
+    shutil.copy2(path, tmp_path / "plain.h5")
+    extract(copied, EncoderConfig(stain="reinhard"), ExtractConfig())
+    Image.fromarray(np.full((PX, PX, 3), 200, np.uint8)).save(tmp_path / "patch.png")
+    with pytest.raises(ConfigError, match=r"brought to one stain.*extract without --stain"):
+        search(copied, ImageQuery(tmp_path / "patch.png"), ENCODER)
+    shutil.copy2(tmp_path / "plain.h5", path)  # as where extraction was stopped half way
+    with pytest.raises(SlidebagError, match=r"of other weights, precision or stain"):
+        search(copied, ImageQuery(tmp_path / "patch.png"), ENCODER)
+    with pytest.raises(SlidebagError, match=r"of other weights, precision or stain"):
+        train(copied, ENCODER, TrainConfig(learner="mix", folds=3))
+
+
 def test_the_index_is_kept_and_follows_the_bags(copied, in_tumour):
     search(copied, in_tumour, ENCODER)
     told = copied.search_folder(ENCODER) / "index.json"
@@ -240,6 +257,8 @@ def test_what_cannot_be_asked_is_told_with_a_way_out(copied, in_tumour, tmp_path
     with pytest.raises(FormatError, match=r"no features of 'dino-vits16'.*slidebag extract"):
         search(copied, in_tumour, "dino-vits16")
     Image.new("RGB", (PX, PX)).save(wrong)
+    with pytest.raises(ConfigError, match="device 'warp' is not there"):
+        search(copied, ImageQuery(wrong, device="warp"), ENCODER)
     with pytest.raises(ConfigError, match="is of no slide"):
         search(copied, ImageQuery(wrong), ENCODER, SearchConfig(exclude_slide=True))
     for told in ({"top": 0}, {"match": "worst"}):

@@ -1,0 +1,68 @@
+"""Verbs that do everything."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from features import EncoderConfig
+from mil import show
+from mil.cohort import Cohort
+from mil.demo import demo as run_demo
+from mil.extract import ExtractConfig
+from mil.heatmaps import HeatmapConfig
+from mil.options import configured
+from mil.pipeline import Plan, run_all
+from mil.run_folder import Run
+from mil.train import TrainConfig
+from tiling import GridConfig, OverlayConfig, TissueConfig
+
+from .app import Mpp, Regions, RunFolder, Settings, Slides, Truth, app, pairs
+
+
+@app.command("run")
+@configured(
+    grid=GridConfig, tissue=TissueConfig, encoder=EncoderConfig, extract_config=ExtractConfig,
+    train_config=TrainConfig, overlay=OverlayConfig, heatmap_config=HeatmapConfig,
+)  # fmt: skip
+def run_command(
+    slides: Slides,
+    run: RunFolder,
+    grid: GridConfig,
+    tissue: TissueConfig,
+    encoder: EncoderConfig,
+    extract_config: ExtractConfig,
+    train_config: TrainConfig,
+    overlay: OverlayConfig,
+    heatmap_config: HeatmapConfig,
+    table: Annotated[Path, typer.Option("--table", help="CSV: slide, label[, patient, mpp, split]")],
+    mpp: Mpp = None,
+    truth: Truth = None,
+    regions: Regions = None,
+    settings: Settings = None,
+) -> None:
+    """Do everything: tile, extract, train, evaluate, heatmap. The same command again goes on where it was."""
+    plan = Plan(
+        grid=grid, tissue=tissue, encoder=encoder, extract=extract_config,
+        train=train_config, overlay=overlay, heatmap=heatmap_config,
+    )  # fmt: skip
+    folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
+    done = run_all(cohort, folder, plan, mpp=mpp, settings=pairs(settings), truth=truth, regions=regions)
+    show.quality(folder)
+    show.training(done.training)
+    show.figures(done.evaluation)
+    show.overlays(folder)
+    show.finish(folder, *done.outcomes)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="where the example goes")] = Path("slidebag-demo"),
+) -> None:
+    """Draw a small cohort with known tumour and take it the whole way; no network, no weights."""
+    done = run_demo(folder)
+    run = Run(folder / "run")
+    show.training(done.training)
+    show.figures(done.evaluation)
+    show.overlays(run)
+    show.finish(run, *done.outcomes)

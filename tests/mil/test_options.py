@@ -1,0 +1,38 @@
+"""Options in a TOML file."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from mil.cli import app
+from tiling import ConfigError
+
+
+def config_of(tmp_path, text):
+    (tmp_path / "run.toml").write_text(text)
+    args = ["extract", str(tmp_path), "--config", str(tmp_path / "run.toml"), "--print-config"]
+    done = CliRunner().invoke(app, args)
+    if isinstance(done.exception, ConfigError):
+        raise done.exception
+    return json.loads(done.stdout)
+
+
+def test_values_are_taken_and_one_or_several_encoders(tmp_path):
+    told = config_of(tmp_path, 'batch = 7\nsave_patches = true\nencoder = "stain-stats"\n')
+    assert (told["batch"], told["save_patches"], told["encoder"]) == (7, True, "stain-stats")
+    assert config_of(tmp_path, 'encoder = ["uni", "conch"]')["encoder"] == ["uni", "conch"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('batch = "many"', "batch is 'many'; write it as a whole number"),
+        ("batch = true", "batch is True; write it as a whole number"),
+        ("encoder = [1]", r"encoder is \[1\]; write it as text"),
+        ('device = ["cuda:0", "cuda:1"]', r"device is \[.*\]; write it as text"),
+    ],
+)
+def test_values_of_another_type_are_refused(tmp_path, text, told):
+    with pytest.raises(ConfigError, match=rf"run.toml: {told}"):
+        config_of(tmp_path, text)

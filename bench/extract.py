@@ -174,8 +174,9 @@ def crc_slides(folder: Path) -> list[Path]:
 def show(name: str, told: dict[str, float]) -> None:
     parts = ", ".join(f"{way} {told[way]:.1f} s" for way in ("reading", "encoding", "whole"))
     print(f"{name}: {told['tiles']:.0f} tiles; {parts}; {told['patches_per_s']:.0f} patches/s")
-    print(f"  whole / slower part {told['ratio_to_slower_part']:.3f}", end="")
-    print(f", two encoders / sum {told['two_encoders_ratio_to_sum']:.3f}" * ("both" in told), flush=True)
+    print(f"  whole / slower part {told['ratio_to_slower_part']:.3f}", flush=True)
+    if "both" in told:
+        print(f"  two encoders / sum {told['two_encoders_ratio_to_sum']:.3f}", flush=True)
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ class Jpeg2000Codec(TileCodec):
             raise UndecodableTile
         try:
             imagecodecs.jpeg2k_decode(bytes(compressed), numthreads=1, out=out)
-        except (imagecodecs.Jpeg2kError, ValueError) as error:
+        except (RuntimeError, ValueError, TypeError, MemoryError) as error:  # its own is a RuntimeError
             raise UndecodableTile from error
         if self._is_ycbcr:
             _to_rgb(out)

@@ -67,3 +67,11 @@ def test_a_hostile_size_takes_no_memory():
     stream[8:16] = b"\x7f\xff\xff\xff" * 2
     with pytest.raises(UndecodableTile):
         decoded(Jpeg2000Codec(is_ycbcr=False), bytes(stream))
+
+
+@pytest.mark.parametrize("bits", [1, 12, 16, 38])
+def test_jpeg_2000_of_components_unlike_each_other_is_no_tile(bits):
+    stream = bytearray(jpeg_2000(flat((200, 40, 90))))
+    stream[45] = bits - 1  # of the second component, in the first segment
+    with pytest.raises(UndecodableTile):
+        decoded(Jpeg2000Codec(is_ycbcr=False), bytes(stream))

@@ -106,7 +106,9 @@ class Reading:
             "slidebag": lambda: sum(len(patches) for patches in read_patches(self.slide, some)),
             "openslide": lambda: sum(1 for _ in self.by_openslide(some)),
         }
-        return jobs | ({"cucim": lambda: sum(1 for _ in self.by_cucim(some))} if self.cucim else {})
+        return jobs | (
+            {"cucim": lambda: sum(1 for _ in self.by_cucim(some))} if self.cucim is not None else {}
+        )
 
     def decode(self, grid: TileGrid) -> int:
         """Decode the tiles that the patches touch, and do nothing with them."""

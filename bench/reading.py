@@ -150,22 +150,25 @@ class Reading:
 
 
 def measure(path: Path, case: Case, seconds: float) -> dict[str, dict[str, float]]:
-    """Return rate and CPU time a patch of each way; the ways take turns on runs of patches."""
+    """Return rate and CPU time a patch of each way, medians over rounds; the ways take turns in each.
+
+    The mean would be that of the rounds in which the machine was lent to somebody else.
+    """
     reading = Reading(path, case)
     n = min(len(reading.grid), 2000 // case.factor**2)
-    wall, cpu, count = defaultdict(float), defaultdict(float), defaultdict(int)
+    rates, cpu_ms = defaultdict(list), defaultdict(list)
     begun = time.perf_counter()
     for part in range(MOST_ROUNDS):
         for way, job in reading.jobs(part, n).items():
             start, start_cpu = time.perf_counter(), time.process_time()
-            count[way] += job()
-            wall[way] += time.perf_counter() - start
-            cpu[way] += time.process_time() - start_cpu
+            count = job()
+            rates[way].append(count / (time.perf_counter() - start))
+            cpu_ms[way].append(1000 * (time.process_time() - start_cpu) / count)
         elapsed = time.perf_counter() - begun
         if elapsed > seconds or (part + 1 >= LEAST_ROUNDS and elapsed > seconds / 2):
             break
     reading.slide.close()
-    return {w: {"rate": count[w] / wall[w], "cpu_ms": 1000 * cpu[w] / count[w]} for w in count}
+    return {w: {"rate": float(np.median(rates[w])), "cpu_ms": float(np.median(cpu_ms[w]))} for w in rates}
 
 
 def figures(ways: dict[str, dict[str, float]]) -> dict[str, float]:

@@ -61,11 +61,10 @@ def extract_cohort(
     Raises:
         Exception: what ended the last worker, as when a device is lost.
     """
-    work = _Work(jobs, workers, config or BagConfig(), report or (lambda n: None))
+    work = _Work(jobs, workers, n_readers, config or BagConfig(), report or (lambda n: None))
     threads = [Thread(target=work.read, name="extract read") for _ in range(n_readers)]
     threads += [Thread(target=work.encode, args=(encoders,), name="extract encode") for encoders in workers]
     threads += [Thread(target=work.write, name="extract write")]
-    work.n_reading, work.n_encoding = n_readers, len(workers)
     try:
         for thread in threads:
             thread.start()
@@ -89,6 +88,7 @@ class _Work:
         self,
         jobs: Iterable[ExtractJob],
         workers: Sequence[Sequence[Encoder]],
+        n_readers: int,
         config: BagConfig,
         report: Callable[[int], None],
     ) -> None:
@@ -104,9 +104,9 @@ class _Work:
         self._chunks: Channel[Chunk] = Channel(_WAITING * len(workers))
         self._rows: Channel[Rows | Ended] = Channel(_WAITING_ROWS)
         self.done: Channel[Extracted] = Channel(_WAITING_ROWS)
-        self.n_reading = self.n_encoding = 0
+        self._n_reading, self._n_encoding = n_readers, len(workers)
         self.crash: BaseException | None = None
-        self._begun: dict[int, SlideInWork] = {}
+        self._begun: set[SlideInWork] = set()
         self._lock = Lock()
 
     def read(self) -> None:
@@ -115,11 +115,11 @@ class _Work:
             while job := self._next_job():
                 slide = SlideInWork(job)
                 with self._lock:
-                    self._begun[id(slide)] = slide
+                    self._begun.add(slide)
                 self._rows.put(Ended(slide, self._read_one(slide)))
             with self._lock:
-                self.n_reading -= 1
-                if not self.n_reading:
+                self._n_reading -= 1
+                if not self._n_reading:
                     self._chunks.end()
 
     def _next_job(self) -> ExtractJob | None:
@@ -155,15 +155,15 @@ class _Work:
                 raise
             except Exception as error:
                 with self._lock:
-                    self.n_encoding -= 1
-                    if not self.n_encoding:
+                    self._n_encoding -= 1
+                    if not self._n_encoding:
                         raise
                 told = f"one of the devices encodes nothing any more, the others go on ({error})"
                 warnings.warn(told, stacklevel=2)
                 return
             with self._lock:
-                self.n_encoding -= 1
-                if not self.n_encoding:
+                self._n_encoding -= 1
+                if not self._n_encoding:
                     self._rows.end()
 
     def write(self) -> None:
@@ -177,7 +177,7 @@ class _Work:
                     self._report(len(item.unreadable))
                 if done is not None:
                     with self._lock:
-                        del self._begun[id(item.slide)]
+                        self._begun.remove(item.slide)
                     self.done.put(done)
             self.done.end()
 
@@ -201,7 +201,7 @@ class _Work:
 
     def abort(self) -> None:
         """Leave nothing half-written; to be called when no thread works any more."""
-        for slide in self._begun.values():
+        for slide in self._begun:
             slide.abort()
 
 

@@ -36,6 +36,9 @@ class FeatureStore:
     def __len__(self) -> int:
         return len(self._slides)
 
+    def __contains__(self, slide_id: object) -> bool:
+        return slide_id in self._numbers
+
     def __repr__(self) -> str:
         return f"FeatureStore({self.address!r}, {len(self)} bags, {self._offsets[-1]} tiles, {self.encoder})"
 

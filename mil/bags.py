@@ -10,6 +10,7 @@ import numpy as np
 from features import BagConfig, EncoderConfig, FeatureBag, FeatureStore, load_bag_configs, load_features
 from tiling import ConfigError, FormatError, SlidebagError, TileGrid, load_grid, stored_fingerprint
 
+from .batch import status_of
 from .cohort import CohortSlide
 from .learner import Bag, Prediction
 from .run_folder import Run
@@ -24,6 +25,7 @@ class LoadedBag:
     encoder: str
     encoder_fingerprint: str
     fingerprint: str
+    flags: tuple[str, ...] = ()  # why there is no row
 
     def spread(self, prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
         """Return probability (N, T) and prototype (N,) on the whole grid; NaN and -1 where unreadable."""
@@ -37,6 +39,15 @@ class LoadedBag:
 
 class Bags(Protocol):
     """Where the bags of one encoder are: the run's own files, or a packed store."""
+
+    @property
+    def encoder(self) -> str:
+        """The encoder's name."""
+        ...
+
+    def __contains__(self, slide_id: object) -> bool:
+        """Whether there is a bag of a slide."""
+        ...
 
     def bag(self, slide_id: str) -> FeatureBag:
         """Return all features of a slide; raises FormatError where there are none."""
@@ -57,6 +68,10 @@ class BagFiles:
 
     run: Run
     encoder: str
+
+    def __contains__(self, slide_id: object) -> bool:
+        """Whether the slide has a file."""
+        return self.run.features_path(self.encoder, str(slide_id)).is_file()
 
     def path(self, slide_id: str) -> Path:
         """Return the file of a slide's bag; raises FormatError where there is none."""
@@ -116,8 +131,9 @@ def _check_fresh(run: Run, slide_id: str, store: FeatureStore) -> None:
             )
 
 
-def as_loaded(stored: FeatureBag) -> LoadedBag:
-    """Return a feature bag as learners take it: its readable tiles."""
+def load_bag(source: Bags, slide_id: str) -> LoadedBag:
+    """Return a slide's bag as learners take it: its readable tiles; FormatError where there is none."""
+    stored = source.bag(slide_id)
     readable = ~stored.unreadable
     features = stored.features if readable.all() else stored.features[readable]
     return LoadedBag(
@@ -126,6 +142,7 @@ def as_loaded(stored: FeatureBag) -> LoadedBag:
         stored.encoder,
         stored.encoder_fingerprint,
         stored.fingerprint,
+        () if len(stored) else (status_of(source.grid(slide_id), ""),),
     )
 
 
@@ -137,11 +154,12 @@ def load_bags(source: Bags, slides: Sequence[CohortSlide]) -> list[LoadedBag]:
     """
     bags = []
     for slide in slides:
-        bags.append(as_loaded(source.bag(slide.slide_id)))
+        bags.append(load_bag(source, slide.slide_id))
         if bags[-1].encoder_fingerprint != bags[0].encoder_fingerprint:
             raise SlidebagError(
                 f"{slide.slide_id}: its features are of other weights, precision or stain than "
                 f"those of {slides[0].slide_id}",
-                hint="extract all slides of the run with the same encoder, weights and options",
+                hint="extract all slides of the run with the same encoder, weights and options; "
+                "remove the bags of those that cannot be",
             )
     return bags

@@ -6,14 +6,22 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from tiling import SlidebagError, sweep
+from tiling import SlidebagError, TileGrid, sweep
 
 from .cohort import CohortSlide, Failure
 from .progress import progress
 from .run_folder import Run
 
 Result = tuple[CohortSlide, str | Exception]  # a slide with its status, or with what went wrong
-DONE, KEPT, NO_TISSUE, FAILED = "done", "kept", "no tissue", "failed"
+DONE, KEPT, NO_TISSUE, NO_TILE, FAILED = "done", "kept", "no tissue", "no tile", "failed"
+WITHOUT_TILES = (NO_TISSUE, NO_TILE)
+
+
+def status_of(grid: TileGrid, status: str) -> str:
+    """Return `status`, or why there is no tile: no tissue, or none that a tile holds enough of."""
+    if len(grid):
+        return status
+    return NO_TILE if grid.tissue_polygons.get("coordinates") else NO_TISSUE
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from tiling import (
     stored_fingerprint,
 )
 
-from .batch import DONE, KEPT, NO_TISSUE, Outcome, each_slide
+from .batch import DONE, KEPT, WITHOUT_TILES, Outcome, each_slide, status_of
 from .cohort import Cohort, CohortSlide
 from .other_files import files_by_slide, only_file
 from .prepare import open_cohort_slide, summary, tell_slides
@@ -34,7 +34,7 @@ from .run_folder import Run
 
 _THUMBNAIL_PX = 1024
 _WITH_TILES = ("tiled", "extracted", "not extracted")
-_TILED = (*_WITH_TILES, NO_TISSUE)
+_TILED = (*_WITH_TILES, *WITHOUT_TILES)
 
 
 def import_coords(
@@ -70,7 +70,7 @@ def import_coords(
                 seen = slide_picture(opened, _THUMBNAIL_PX)
                 save_grid(grid, path, thumbnail=seen, reader=opened.reader)
         n_tiles[slide.slide_id] = len(grid)
-        return (KEPT if is_kept else DONE) if len(grid) else NO_TISSUE
+        return status_of(grid, KEPT if is_kept else DONE)
 
     outcome = each_slide(run, "import", cohort.slides, work)
     run.record_failures("cohort", cohort.failures)
@@ -90,7 +90,7 @@ def import_features(folder: Path, run: Run, format: str, *, encoder: str = "") -
     Raises:
         ConfigError: no such format, or `folder` holds no file of it.
     """
-    slides = run.cohort(*_WITH_TILES).slides + run.cohort(NO_TISSUE).slides
+    slides = run.cohort(*_WITH_TILES).slides + run.cohort(*WITHOUT_TILES).slides
     owned = files_by_slide(folder, FEATURES_FORMATS[format].endings, Cohort(slides))
     known: list[OtherBag] = []
 
@@ -102,7 +102,7 @@ def import_features(folder: Path, run: Run, format: str, *, encoder: str = "") -
             bag = read_other_bag(only_file(owned, slide.slide_id, folder), format, grid, encoder)
             known[:] = known or [replace(bag, features=bag.features[:1].copy())]
         is_new = save_other_bag(bag, grid, run.features_path(bag.encoder, slide.slide_id), format)
-        return (DONE if is_new else KEPT) if len(grid) else NO_TISSUE
+        return status_of(grid, DONE if is_new else KEPT)
 
     outcome = each_slide(run, "import features", slides, work)
     tell_slides(run, outcome, "extracted", {})
@@ -131,7 +131,7 @@ def export_run(run: Run, folder: Path, format: str, *, encoder: str | None = Non
             bag = load_features(run.features_path(encoder, slide.slide_id), grid=grid)
             part, features = _read_tiles(grid, bag)
             export_bag(folder, format, part, features, encoder)
-        return DONE if len(grid) else NO_TISSUE
+        return status_of(grid, DONE)
 
     outcome = each_slide(run, "export", run.cohort(*_TILED).slides, work)
     run.note("export", {"folder": folder, "format": format, "encoder": encoder, **summary(outcome)})

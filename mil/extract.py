@@ -18,13 +18,13 @@ from features import (
 )
 from tiling import ConfigError, Slide, TileGrid, load_grid, open_slide, stored_fingerprint
 
-from .batch import DONE, KEPT, NO_TISSUE, Outcome, Result, gather
+from .batch import DONE, KEPT, WITHOUT_TILES, Outcome, Result, gather, status_of
 from .cohort import CohortSlide
 from .prepare import summary, tell_slides
 from .progress import progress
 from .run_folder import Run
 
-_READY = ("tiled", NO_TISSUE, "extracted", "not extracted")
+_READY = ("tiled", *WITHOUT_TILES, "extracted", "not extracted")
 _READERS = 4  # slides that are read at a time for each GPU
 
 
@@ -119,14 +119,17 @@ class _Extraction:
                 jobs.append(job)
                 by_id[slide.slide_id] = slide
             else:
-                yield slide, KEPT if n_tiles[slide.slide_id] else NO_TISSUE
+                yield slide, self._status(slide.slide_id, n_tiles[slide.slide_id], KEPT)
         with progress("extract", sum(n_tiles[i] for i in by_id), unit="tiles") as advance:
             done = extract_cohort(
                 jobs, self.workers, self.config, n_readers=n_readers, report=lambda n: advance("", n)
             )
             for slide in done:
-                status = DONE if slide.n_tiles else NO_TISSUE
-                yield by_id[slide.slide_id], slide.error if slide.error is not None else status
+                failed = slide.error
+                yield by_id[slide.slide_id], failed or self._status(slide.slide_id, slide.n_tiles, DONE)
+
+    def _status(self, slide_id: str, n_tiles: int, status: str) -> str:
+        return status if n_tiles else status_of(load_grid(self.run.grid_path(slide_id)), status)
 
     def _job(self, slide: CohortSlide) -> ExtractJob:
         grid_path = self.run.grid_path(slide.slide_id)

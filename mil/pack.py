@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features import FeatureStore, pack_features
-from tiling import ConfigError, sweep
+from tiling import sweep
 
 from .bags import BagFiles
-from .batch import NO_TISSUE
 from .progress import progress
 from .run_folder import Run
+from .with_features import with_features
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,21 @@ class Packing:
 def pack(run: Run, encoder: str, address: Path | str | None = None) -> Packing:
     """Write the features of a run into one store, by default `RUN/features/<encoder>.zarr`.
 
-    `address` is a local folder or an fsspec address. A store that holds just these bags is kept.
+    `address` is a local folder or an fsspec address. A store that holds just these bags is kept. Slides
+    without features are left out, and told on stderr and in failures.csv.
 
     Raises:
-        ConfigError: no slide has features, or something else lies at `address`.
-        SlidebagError: a bag is missing, or the bags are not alike.
+        ConfigError: something else lies at `address`.
+        FormatError: no slide has features of `encoder`.
+        SlidebagError: a bag is of other tiles than its grid, or the bags are not alike.
     """
     started = time.monotonic()
     sweep(run.root)
     files = BagFiles(run, encoder)
-    slides = run.cohort("extracted", NO_TISSUE).slides
-    if not slides:
-        raise ConfigError(
-            f"{run.root}: no slide has features", hint=f"run `slidebag extract {run.root}` first"
-        )
-    sources = {s.slide_id: (run.grid_path(s.slide_id), files.path(s.slide_id)) for s in slides}
+    found = with_features(run, files, "pack")
+    found.tell(run)
+    ids = [s.slide_id for s in found.cohort.slides]
+    sources = {slide_id: (run.grid_path(slide_id), files.path(slide_id)) for slide_id in ids}
     place = run.store_path(encoder) if address is None else address
     with progress("pack", len(sources)) as advance:
         is_new = pack_features(sources, place, advance=advance)

@@ -6,8 +6,8 @@ from typing import Any
 
 from tiling import SlidebagError
 
-from .bags import BagFiles, as_loaded
-from .batch import DONE, KEPT, NO_TISSUE, Outcome, each_slide
+from .bags import BagFiles, load_bag
+from .batch import DONE, KEPT, WITHOUT_TILES, Outcome, each_slide
 from .cohort import Cohort, CohortSlide
 from .extract import ExtractConfig, extract_by, load_workers
 from .learner import load_learner
@@ -54,13 +54,13 @@ def predict(
     rows: list[dict[str, Any]] = []
 
     def work(slide: CohortSlide) -> str:
-        loaded = as_loaded(source.bag(slide.slide_id))
+        loaded = load_bag(source, slide.slide_id)
         prediction = fitted.predict(loaded)
         rows.append(prediction_row(slide.slide_id, slide.label, prediction, fitted))
         is_new = write_scores(run, source, loaded, prediction, fitted)
-        return NO_TISSUE if prediction.flags else DONE if is_new else KEPT
+        return prediction.flags[0] if prediction.flags else DONE if is_new else KEPT
 
-    predicted = each_slide(run, "predict", run.cohort("extracted", NO_TISSUE).slides, work)
+    predicted = each_slide(run, "predict", run.cohort("extracted", *WITHOUT_TILES).slides, work)
     write_predictions(run, rows)
     run.note(
         "predict", {"model": str(model), "seconds": round(predicted.seconds, 2), "slides": predicted.counts}

@@ -1,6 +1,6 @@
 """Writing down what a learner says: a row in predictions.csv and a scores file for each slide."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -23,8 +23,9 @@ class Fitted:
     fold: str = ""
 
     def predict(self, loaded: LoadedBag) -> Prediction:
-        """Return the prediction of one bag."""
-        return self.learner.predict(loaded.bag)
+        """Return the prediction of one bag; where it is empty, its flag says why."""
+        prediction = self.learner.predict(loaded.bag)
+        return replace(prediction, flags=loaded.flags) if loaded.flags else prediction
 
 
 def prediction_row(slide_id: str, label: str, prediction: Prediction, fitted: Fitted) -> dict[str, Any]:

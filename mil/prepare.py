@@ -1,5 +1,6 @@
 """From slide files to grids: the verb `tile`, resumed by fingerprint."""
 
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,9 +29,9 @@ from tiling import (
     tile_slide,
 )
 
-from .batch import DONE, FAILED, KEPT, NO_TISSUE, Outcome, each_slide
+from .batch import DONE, FAILED, KEPT, NO_TILE, WITHOUT_TILES, Outcome, each_slide, status_of
 from .cohort import Cohort, CohortSlide
-from .qc import qc
+from .qc import NO_TILE_HINT, qc
 from .run_folder import Run
 
 _LEAST_THUMBNAIL_PX = 512
@@ -83,8 +84,9 @@ def tile(
                     thumbnail=_thumbnail(opened, mask), quality=_quality(opened, mask, found),
                     reader=opened.reader,
                 )  # fmt: skip
-        n_tiles[slide.slide_id] = len(load_grid(path))
-        return (KEPT if is_kept else DONE) if n_tiles[slide.slide_id] else NO_TISSUE
+        left = load_grid(path)
+        n_tiles[slide.slide_id] = len(left)
+        return status_of(left, KEPT if is_kept else DONE)
 
     outcome = each_slide(run, "tile", cohort.slides, work)
     run.record_failures("cohort", cohort.failures)
@@ -143,11 +145,17 @@ def tell_slides(run: Run, outcome: Outcome, done: str, n_tiles: dict[str, int]) 
     failed = "not extracted" if done == "extracted" else "failed"
     told = {}
     for slide_id, status in outcome.statuses:
-        shown = {FAILED: failed, NO_TISSUE: NO_TISSUE}.get(status, done)
-        told[slide_id] = {"status": shown, "message": errors.get(slide_id, "")}
+        shown = status if status in WITHOUT_TILES else failed if status == FAILED else done
+        message = f"tissue, but no tile holds enough of it: {NO_TILE_HINT}" if status == NO_TILE else ""
+        told[slide_id] = {"status": shown, "message": errors.get(slide_id, message)}
         if slide_id in n_tiles:
             told[slide_id]["n_tiles"] = n_tiles[slide_id]
     run.update_slides(told)
+    missed = [slide_id for slide_id, status in outcome.statuses if status == NO_TILE]
+    if missed and done == "tiled":
+        shown = ", ".join(missed[:3]) + (", and so on" if len(missed) > 3 else "")
+        print(f"{outcome.step}: {len(missed)} slides have tissue, but no tile holds enough of it: {shown}; "
+              f"{NO_TILE_HINT}", file=sys.stderr)  # fmt: skip
 
 
 def summary(outcome: Outcome) -> dict:

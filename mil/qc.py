@@ -23,10 +23,10 @@ from tiling import (
     write_qc_picture,
 )
 
-from .batch import DONE, KEPT, NO_TISSUE, Outcome, each_slide
+from .batch import DONE, FAILED, KEPT, NO_TILE, NO_TISSUE, Outcome, each_slide
 from .cohort import CohortSlide
-from .qc_flags import BLUR, FAILED, INK, PALE, PENDING, TILED, Flags, SlideFacts, by_suspicion, find_flags
-from .run_folder import Run
+from .qc_flags import BLUR, INK, PALE, TILED, Flags, SlideFacts, by_suspicion, find_flags
+from .run_folder import PENDING, Run
 
 _COLUMNS = [
     "slide_id", "status", "tissue_mm2", "n_tiles", "pen_fraction", "focus", "stain_strength", "background",
@@ -34,9 +34,10 @@ _COLUMNS = [
 ]  # fmt: skip
 # of the palette of Okabe and Ito, which readers with any kind of colour vision can tell apart
 _COLOURS = {
-    FAILED: (90, 90, 94), PENDING: (150, 150, 154), NO_TISSUE: (213, 94, 0),
+    FAILED: (90, 90, 94), PENDING: (150, 150, 154), NO_TISSUE: (213, 94, 0), NO_TILE: (230, 159, 0),
     INK: (0, 114, 178), BLUR: (240, 228, 66), PALE: (204, 121, 167),
 }  # fmt: skip
+NO_TILE_HINT = "tile with a smaller --tile-px or --tile-mpp, or a lower --min-tissue"
 _LOOK = 1  # to be raised when sheets are to look otherwise
 
 
@@ -88,8 +89,10 @@ def _facts(run: Run, row: dict) -> SlideFacts:
     if summary.n_tiles:
         return SlideFacts(slide_id, TILED, "", summary)
     found = summary.quality.tissue_mm2 if summary.quality else 0.0
-    why = f"{found:.3g} mm² of tissue, but no tile holds enough of it" if found else ""
-    return SlideFacts(slide_id, NO_TISSUE, why, summary)
+    if not found:
+        return SlideFacts(slide_id, NO_TISSUE, "", summary)
+    why = f"{found:.3g} mm² of tissue, but no tile holds enough of it: {NO_TILE_HINT}"
+    return SlideFacts(slide_id, NO_TILE, why, summary)
 
 
 def _table(facts: Sequence[SlideFacts], flags: Sequence[Flags]) -> pd.DataFrame:

@@ -8,13 +8,16 @@ import numpy as np
 
 from tiling import GridSummary, TissueQuality
 
-FAILED, PENDING, NO_TISSUE, TILED = "failed", "pending", "no tissue", "tiled"
+from .batch import FAILED, NO_TILE, NO_TISSUE
+from .run_folder import PENDING
+
+TILED = "tiled"
 INK, BLUR, PALE = "much ink", "out of focus", "weak stain"
 _STRANGE_Z = 3.5  # the usual bound for robust z
 _FEWEST = 5  # slides that show what is usual
 _BLURRED_FOCUS, _AT_MPP = 0.03, (6.0, 10.0)  # no sharp tissue has less, seen at 8 µm/px
 _MAD_TO_SD = 1.4826
-_ORDER = {FAILED: 0, NO_TISSUE: 1, PENDING: 2}
+_ORDER = {FAILED: 0, NO_TISSUE: 1, NO_TILE: 2, PENDING: 3}
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,9 @@ def by_suspicion(slides: Sequence[SlideFacts], flags: Sequence[Flags]) -> list[i
     """Return the rows of `slides`, those to be looked at first in front, the others in their own order."""
 
     def key(row: int) -> tuple[int, float]:
-        rank = _ORDER.get(slides[row].status, 3 if flags[row].words else 4)
-        return rank, -flags[row].z if rank == 3 else 0.0
+        flagged = len(_ORDER)
+        rank = _ORDER.get(slides[row].status, flagged if flags[row].words else flagged + 1)
+        return rank, -flags[row].z if rank == flagged else 0.0
 
     return sorted(range(len(slides)), key=key)
 

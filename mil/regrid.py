@@ -8,6 +8,7 @@ from tiling import (
     GridConfig,
     ResolutionError,
     SlideError,
+    TileGrid,
     load_grid,
     load_summary,
     load_thumbnail,
@@ -16,11 +17,11 @@ from tiling import (
     stored_fingerprint,
 )
 
-from .batch import DONE, FAILED, KEPT, NO_TISSUE, Outcome, each_slide
+from .batch import DONE, FAILED, KEPT, Outcome, each_slide, status_of
 from .cohort import CohortSlide
 from .prepare import open_cohort_slide, summary, tell_slides
 from .qc import qc
-from .run_folder import Run
+from .run_folder import PENDING, Run
 
 
 def regrid_run(run: Run, out: Run, *, tile_mpp: float, tile_px: int | None = None) -> Outcome:
@@ -44,8 +45,9 @@ def regrid_run(run: Run, out: Run, *, tile_mpp: float, tile_px: int | None = Non
     def work(slide: CohortSlide) -> str:
         if slide.slide_id in problems:
             raise FormatError(problems[slide.slide_id], hint=f"mend it and tile {run.root} again")
-        is_kept, n_tiles[slide.slide_id] = _regrid_one(run, out, slide, (tile_mpp, tile_px))
-        return (KEPT if is_kept else DONE) if n_tiles[slide.slide_id] else NO_TISSUE
+        is_kept, grid = _regrid_one(run, out, slide, (tile_mpp, tile_px))
+        n_tiles[slide.slide_id] = len(grid)
+        return status_of(grid, KEPT if is_kept else DONE)
 
     outcome = each_slide(out, "regrid", cohort.slides, work)
     tell_slides(out, outcome, "tiled", n_tiles)
@@ -61,12 +63,14 @@ def _problems(run: Run) -> dict[str, str]:
     return {
         row["slide_id"]: row["message"] or f"{row['slide_id']}: not tiled yet in {run.root}"
         for row in rows
-        if row["status"] in (FAILED, "pending")
+        if row["status"] in (FAILED, PENDING)
     }
 
 
-def _regrid_one(run: Run, out: Run, slide: CohortSlide, wanted: tuple[float, int | None]) -> tuple[bool, int]:
-    """Whether the grid that is there was kept, and how many tiles it has."""
+def _regrid_one(
+    run: Run, out: Run, slide: CohortSlide, wanted: tuple[float, int | None]
+) -> tuple[bool, TileGrid]:
+    """Whether the grid that is there was kept, and the grid."""
     source, path = run.grid_path(slide.slide_id), out.grid_path(slide.slide_id)
     grid, known = load_grid(source), load_summary(source)
     with open_cohort_slide(replace(slide, mpp=grid.mpp)) as opened:
@@ -83,4 +87,4 @@ def _regrid_one(run: Run, out: Run, slide: CohortSlide, wanted: tuple[float, int
     is_kept = stored_fingerprint(path) == new.fingerprint
     if not is_kept:
         save_grid(new, path, thumbnail=load_thumbnail(source), quality=known.quality, reader=known.reader)
-    return is_kept, len(new)
+    return is_kept, new

@@ -16,6 +16,7 @@ from tiling import ConfigError, FormatError, replacing
 
 from .cohort import Cohort, CohortSlide, Failure
 
+PENDING = "pending"  # the status of a slide that no step came to
 _SLIDE_COLUMNS = ["slide_id", "path", "patient_id", "label", "mpp", "split", "n_tiles", "status", "message"]
 _FAILURE_COLUMNS = ["slide_id", "step", "error", "hint"]
 
@@ -89,7 +90,7 @@ class Run:
     def begin(self, cohort: Cohort) -> None:
         """Write slides.csv for a cohort, nothing done yet."""
         rows = [
-            {**asdict(s), "path": str(s.path.absolute()), "n_tiles": "", "status": "pending", "message": ""}
+            {**asdict(s), "path": str(s.path.absolute()), "n_tiles": "", "status": PENDING, "message": ""}
             for s in cohort.slides
         ]
         self.write_table("slides.csv", pd.DataFrame(rows, columns=_SLIDE_COLUMNS))
@@ -103,7 +104,7 @@ class Run:
         return self.read_table("slides.csv", hint="make the run with `slidebag tile SLIDES RUN` first")
 
     def cohort(self, *statuses: str) -> Cohort:
-        """Return the slides of this run, or only those of the given statuses."""
+        """Return the slides of this run, or only those of the given statuses, which the last step left."""
         rows = self.slides()
         if statuses:
             rows = pd.DataFrame(rows[rows["status"].isin(statuses)])

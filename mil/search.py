@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 
 from features import IndexConfig, TileIndex
-from tiling import ConfigError, FormatError, fingerprint, replacing, write_picture
+from tiling import ConfigError, fingerprint, replacing, write_picture
 
-from .batch import NO_TISSUE
+from .bags import BagFiles
 from .progress import progress
 from .run_folder import Run
 from .search_query import Asked, Query, ask
 from .search_sheet import search_sheet
+from .with_features import with_features
 
 MATCHES = ("mean", "best")
 _COLUMNS = ["rank", "slide_id", "row", "x", "y", "similarity", "patient_id", "label"]
@@ -58,15 +59,10 @@ def open_index(run: Run, encoder: str, config: IndexConfig | None = None) -> Til
         FormatError: the run has no features of `encoder`.
         SlidebagError: its bags are of different weights.
     """
-    paths = {
-        s.slide_id: run.features_path(encoder, s.slide_id) for s in run.cohort("extracted", NO_TISSUE).slides
-    }
-    bags = {slide_id: path for slide_id, path in paths.items() if path.is_file()}
-    if not bags:
-        raise FormatError(
-            f"{run.root}: has no features of {encoder!r}",
-            hint=f"run `slidebag extract {run.root} --encoder {encoder}`, or name another --encoder",
-        )
+    files = BagFiles(run, encoder)
+    found = with_features(run, files, "search")
+    found.tell(run)
+    bags = {s.slide_id: files.path(s.slide_id) for s in found.cohort.slides}
     told = config or IndexConfig()
     index_config = IndexConfig(exact_up_to=told.exact_up_to, least_recall=told.least_recall, seed=told.seed)
     with progress("index", len(bags)) as advance:

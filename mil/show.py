@@ -60,8 +60,8 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def finish(run: Run, *outcomes: Outcome) -> None:
-    """Print what became of each step and end with exit code 1 if any slide failed."""
+def finish(run: Run, *outcomes: Outcome, also: tuple[str, ...] = ()) -> None:
+    """Print what became of each step and end with exit code 1 if any slide failed, in steps `also` too."""
     console = _console()
     for outcome in outcomes:
         console.print(Text(str(outcome)))
@@ -69,7 +69,7 @@ def finish(run: Run, *outcomes: Outcome) -> None:
     if not path.exists():
         return
     failed = run.read_table("failures.csv")
-    steps = {o.step for o in outcomes}
+    steps = {o.step for o in outcomes} | set(also)
     steps |= {"cohort", "qc"} if steps & {"tile", "import", "regrid"} else set()
     failed = failed.loc[failed["step"].isin(list(steps))]
     if not len(failed):

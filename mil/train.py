@@ -13,7 +13,6 @@ import pandas as pd
 from tiling import ConfigError, fingerprint, replacing
 
 from .bags import Bags, LoadedBag, find_bags, load_bags
-from .batch import NO_TISSUE
 from .cohort import Cohort, CohortSlide, Fold, labels_of
 from .learner import LEARNERS, Classes, Learner, load_learner
 from .metrics import choose_threshold, choose_tile_threshold
@@ -21,6 +20,7 @@ from .predictions import Fitted, prediction_row, write_predictions, write_scores
 from .prepare import Preparation
 from .recipe import Recipe, stored_recipe_fingerprint
 from .run_folder import Run
+from .with_features import with_features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,19 +78,21 @@ def train(
 
     A labelled slide's stored prediction comes from the fold model that has not seen it, an unlabelled
     one's from the final model. Folds that are there and were fitted in the same way are kept. `store` is
-    a packed store that the features are read from; without it they are the run's own.
+    a packed store that the features are read from; without it they are the run's own. Slides that have
+    none are left out, and told on stderr and in failures.csv.
 
     Raises:
         SlidebagError: labels, patients, split or features are not fit to be learned from.
     """
     started = time.monotonic()
-    everyone = run.cohort("extracted", NO_TISSUE)
-    labelled = everyone.labelled()
+    source = find_bags(run, encoder, store)
+    found = with_features(run, source, "train")
+    found.tell(run)
+    labelled = found.cohort.labelled()
     classes = labelled.classes(config.negative)
     folds = labelled.folds(config.folds, config.seed)
-    source = find_bags(run, encoder, store)
     bags = load_bags(source, labelled.slides)
-    preparation = preparation_of(run, source)
+    preparation = preparation_of(source, labelled.slides[0])
     job = _Job(run, source, config, preparation, settings or {}, classes, labelled, bags)
     folder = run.model_folder(config.learner)
     is_kept = all(stored_recipe_fingerprint(job.folder(fold)) == job.fingerprint(fold) for fold in folds)
@@ -100,12 +102,13 @@ def train(
         final = job.finish(folder, fitted)
     else:
         final = fitted[0]
-    rest = [s for s in everyone.slides if not s.label]
+    rest = [s for s in found.cohort.slides if not s.label]
     job.write(folds, fitted, final, rest, load_bags(source, rest))
     seconds = time.monotonic() - started
     warnings = tuple(dict.fromkeys(w for f in (*fitted, final) for w in f.learner.warnings))
     run.note("train", {"encoder": encoder, "train": asdict(config), "learner": asdict(final.learner.config),
-                       "seconds": round(seconds, 2), "warnings": warnings})  # fmt: skip
+                       "seconds": round(seconds, 2), "warnings": warnings,
+                       "left_out": [failure.slide_id for failure in found.left_out]})  # fmt: skip
     return Training(folder, is_kept, seconds, warnings)
 
 
@@ -229,17 +232,8 @@ class _Job:
             pd.DataFrame(parts).to_csv(temporary, index=False)
 
 
-def preparation_of(run: Run, source: Bags) -> Preparation:
-    """Return how the bags of a run were made, as its grids and bags tell.
-
-    Raises:
-        ConfigError: no slide of the run has features.
-    """
-    slides = run.cohort("extracted", NO_TISSUE).slides
-    if not slides:
-        raise ConfigError(
-            f"{run.root}: no slide has features", hint=f"run `slidebag extract {run.root}` first"
-        )
-    grid = source.grid(slides[0].slide_id)
-    encoder_config, bag = source.configs(slides[0].slide_id)
+def preparation_of(source: Bags, slide: CohortSlide) -> Preparation:
+    """Return how the bags of a run were made, as the grid and the bag of one slide tell."""
+    grid = source.grid(slide.slide_id)
+    encoder_config, bag = source.configs(slide.slide_id)
     return Preparation(grid.config, grid.tissue_config, encoder_config, bag.dtype)

@@ -91,12 +91,22 @@ def _folder_beside(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
-        if path.exists():
-            path.replace(old)  # onto an empty folder; a full one cannot be replaced in one go
-        temporary.replace(path)
+        _exchange(path, temporary, old)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(path: Path, new: Path, old: Path) -> None:
+    """Move `path`, if it is there, onto the empty folder `old`, and `new` into its place; both or neither."""
+    try:
+        if path.exists():
+            path.replace(old)  # a full folder cannot be replaced in one go
+        new.replace(path)
+    except BaseException:
+        if not path.exists() and any(old.iterdir()):
+            old.replace(path)
+        raise
 
 
 def unwritable(path: Path, error: OSError) -> WriteError:

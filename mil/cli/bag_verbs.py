@@ -36,6 +36,7 @@ def pack(
 ) -> None:
     """Pack the features of all slides into one store, which `train` reads in their stead."""
     typer.echo(pack_run(Run(run), encoder, out))
+    show.finish(Run(run), also=("pack",))
 
 
 @app.command()

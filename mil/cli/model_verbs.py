@@ -39,6 +39,7 @@ def train(
     done = train_run(folder, encoder, train_config, pairs(settings), store=store)
     show.training(done)
     show.figures(evaluate_run(folder))
+    show.finish(folder, also=("train",))
 
 
 @app.command()

@@ -92,7 +92,7 @@ def test_a_store_of_another_encoder_is_refused(run):
 def test_a_run_without_features_has_nothing_to_pack(phantom_cohort, tmp_path):
     run = Run.create(tmp_path / "run")
     run.begin(Cohort.from_folder(phantom_cohort / "slides"))
-    with pytest.raises(ConfigError, match="no slide has features"):
+    with pytest.raises(FormatError, match="no slide has features of 'stain-stats'"):
         pack(run, "stain-stats")
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mil import Cohort, CohortSlide, Run, qc, tile
+from features import EncoderConfig
+from mil import Cohort, CohortSlide, ExtractConfig, Run, extract, qc, tile
 from tiling import GridConfig, PhantomConfig, TissueConfig, load_grid, render_phantom, write_slide
 
 COLUMNS = [
@@ -89,14 +90,19 @@ def test_the_figures_are_those_that_were_measured(tiled):
     assert 0.02 < rows.loc["ward-1/good-1", "tissue_mm2"] < 0.2  # of 0.2 mm² of slide
 
 
-def test_tissue_that_holds_no_tile_is_told_from_none(slides, tmp_path):
+def test_tissue_that_holds_no_tile_is_told_from_none(slides, tmp_path, capsys):
     run = Run.create(tmp_path / "run")
     tile(Cohort.from_folder(slides / "ward-0"), run, GridConfig(tile_px=224, tile_mpp=4.0), TissueConfig())
     rows = table(run)  # a tile is 0.9 mm wide, the slide 0.5
-    assert (rows.status == "no tissue").all()
+    assert (rows.status == "no tile").all()
+    assert (run.slides().status == "no tile").all()
+    assert run.slides().message.str.contains("smaller --tile-px").all()
+    assert "3 slides have tissue, but no tile holds enough" in capsys.readouterr().err
     assert (rows.n_tiles == 0).all()
     for area_mm2, message in zip(rows.tissue_mm2, rows.message, strict=True):
-        assert message == f"{area_mm2:.3g} mm² of tissue, but no tile holds enough of it"
+        assert message.startswith(f"{area_mm2:.3g} mm² of tissue, but no tile holds enough of it: tile with")
+    assert extract(run, EncoderConfig(), ExtractConfig()).counts == {"no tile": len(rows)}
+    assert set(run.slides().status) == {"no tile"}
 
 
 def test_no_tissue_at_all_needs_no_message(tiled):

@@ -96,5 +96,6 @@ def test_the_worst_come_first_and_the_rest_as_they_were():
     slides[5] = SlideFacts("failed", "failed", "why")
     slides[6] = slide("more ink", pen_fraction=0.5)
     slides[8] = slide("empty", status="no tissue", focus=0.0, stain_strength=0.0)
+    slides[9] = slide("thin", status="no tile", pen_fraction=0.0)
     order = [slides[row].slide_id for row in by_suspicion(slides, find_flags(slides))]
-    assert order == ["failed", "empty", "pending", "more ink", "ink", "s0", "s2", "s4", "s7", "s9"]
+    assert order == ["failed", "empty", "thin", "pending", "more ink", "ink", "s0", "s2", "s4", "s7"]

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -265,6 +266,25 @@ def test_a_folder_takes_its_place_only_when_whole(tmp_path):
         stop()
     assert [p.name for p in place.iterdir()] == ["new"]
     assert [p.name for p in place.parent.iterdir()] == ["store"]
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one_there(tmp_path, monkeypatch):
+    place = tmp_path / "store"
+    with replacing_folder(place) as temporary:
+        (temporary / "one").touch()
+    rename = Path.replace
+
+    def refuse(self, target):
+        if (self / "two").exists():
+            raise OSError(errno.EACCES, "as the system says it")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    for path in (place, tmp_path / "new"):
+        with pytest.raises(WriteError), replacing_folder(path) as temporary:
+            (temporary / "two").touch()
+    assert [p.name for p in place.iterdir()] == ["one"]
+    assert [p.name for p in tmp_path.iterdir()] == ["store"]
 
 
 def test_folders_that_killed_processes_left_are_swept_and_growing_ones_are_not(tmp_path):

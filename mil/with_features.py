@@ -1,0 +1,75 @@
+"""Which slides of a run have features of an encoder: its bags are asked, not what the last step left."""
+
+import sys
+from dataclasses import dataclass
+
+from tiling import FormatError
+
+from .bags import BagFiles, Bags
+from .batch import FAILED
+from .cohort import Cohort, Failure
+from .run_folder import PENDING, Run
+
+
+@dataclass(frozen=True)
+class WithFeatures:
+    """The slides of a run with features of one encoder, and why the others have none, in `step`'s name."""
+
+    step: str
+    encoder: str
+    cohort: Cohort
+    left_out: tuple[Failure, ...]
+    n_labelled_left_out: int
+
+    def tell(self, run: Run) -> None:
+        """Say on stderr which slides are left out, and in failures.csv why each."""
+        run.record_failures(self.step, self.left_out)
+        if not self.left_out:
+            return
+        names = [failure.slide_id for failure in self.left_out]
+        shown = ", ".join(names[:3]) + (", and so on" if len(names) > 3 else "")
+        print(
+            f"{self.step}: {len(names)} slides without features of {self.encoder} are left out, "
+            f"{self.n_labelled_left_out} of them labelled: {shown}; failures.csv says why",
+            file=sys.stderr,
+        )
+
+
+def with_features(run: Run, source: Bags, step: str) -> WithFeatures:
+    """Ask the bags of one encoder which slides they have.
+
+    The status in slides.csv is of the run's last step, which another encoder may have taken; only that a
+    slide could not be tiled, or was not yet, is believed: a bag of it is of an earlier grid.
+
+    Raises:
+        FormatError: no slide has features of that encoder.
+    """
+    cohort = run.cohort()
+    left_out = {}
+    for row in run.slides().to_dict("records"):
+        why = _why_left_out(run, source, row)
+        if why is not None:
+            left_out[row["slide_id"]] = Failure(row["slide_id"], step, *why)
+    having = tuple(s for s in cohort.slides if s.slide_id not in left_out)
+    if not having:
+        raise FormatError(
+            f"{run.root}: no slide has features of {source.encoder!r}",
+            hint=f"run `slidebag extract {run.root} --encoder {source.encoder}`, or name another --encoder",
+        )
+    n_labelled = sum(bool(s.label) for s in cohort.slides if s.slide_id in left_out)
+    return WithFeatures(step, source.encoder, Cohort(having), tuple(left_out.values()), n_labelled)
+
+
+def _why_left_out(run: Run, source: Bags, row: dict[str, str]) -> tuple[str, str] | None:
+    """What is wrong, and what to do; None where the slide has its bag."""
+    if row["status"] == FAILED:
+        return f"could not be tiled: {row['message']}", "mend it, then make its tiles and features again"
+    if row["status"] == PENDING:
+        return "was not tiled yet", "run `slidebag tile` to its end, then `slidebag extract`"
+    if row["slide_id"] in source:
+        return None
+    again = "" if isinstance(source, BagFiles) else ", and `slidebag pack` again"
+    return (
+        f"has no features of {source.encoder!r}",
+        f"run `slidebag extract {run.root} --encoder {source.encoder}`{again}",
+    )

@@ -1,0 +1,129 @@
+"""Which slides have features is asked of an encoder's bags, and who has none is told."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from features import EncoderConfig, FeatureStore
+from mil import (
+    Cohort,
+    ExtractConfig,
+    Run,
+    SearchConfig,
+    TileQuery,
+    TrainConfig,
+    extract,
+    open_index,
+    pack,
+    search,
+    tile,
+    train,
+)
+from mil.cli import app
+from tiling import FormatError, GridConfig, TissueConfig, load_grid
+
+CONFIG = TrainConfig(learner="mean", folds=3)
+LABELS = ("normal", "tumour")
+
+
+@pytest.fixture(scope="module")
+def extracted(phantom_cohort, tmp_path_factory) -> Run:
+    run = Run.create(tmp_path_factory.mktemp("run"))
+    cohort = Cohort.from_folder(phantom_cohort / "slides", phantom_cohort / "slides.csv")
+    tile(cohort, run, GridConfig(tile_px=160, max_tiles=4), TissueConfig())
+    extract(run, EncoderConfig(), ExtractConfig())
+    run.update_slides({s.slide_id: {"patient_id": s.slide_id} for s in cohort.slides})
+    return run
+
+
+@pytest.fixture
+def run(extracted, tmp_path) -> Run:
+    return Run(shutil.copytree(extracted.root, tmp_path / "run"))
+
+
+def one_of_each(run: Run) -> list[str]:
+    """A slide of each label, so that enough are left to learn from."""
+    return [next(s.slide_id for s in run.cohort().slides if s.label == label) for label in LABELS]
+
+
+def ids(run: Run) -> list[str]:
+    return [s.slide_id for s in run.cohort().slides]
+
+
+def test_what_another_encoder_failed_at_does_not_matter(run):
+    first = ids(run)[0]
+    run.update_slides({first: {"status": "not extracted", "message": "no memory"}})  # as encoder B left it
+    done = train(run, "stain-stats", CONFIG)
+    assert run.read_table("predictions.csv").slide_id.tolist() == ids(run)
+    assert not (run.root / "failures.csv").exists()
+    assert train(run, "stain-stats", CONFIG).is_kept
+    assert done.folder.is_dir()
+    assert open_index(run, "stain-stats").slide_ids == tuple(ids(run))
+    assert FeatureStore(pack(run, "stain-stats").store.address).slide_ids == tuple(ids(run))
+
+
+@pytest.mark.parametrize(
+    ("status", "why"), [("failed", "could not be tiled: cut short"), ("pending", "was not tiled yet")]
+)
+def test_who_has_no_features_is_left_out_and_told(run, capsys, status, why):
+    first, second = one_of_each(run)
+    run.features_path("stain-stats", first).unlink()  # but slides.csv says "extracted"
+    run.update_slides({second: {"status": status, "message": "cut short"}})
+    train(run, "stain-stats", CONFIG)
+    said = capsys.readouterr().err
+    assert "2 slides without features of stain-stats are left out, 2 of them labelled" in said
+    assert first in said
+    assert run.read_table("predictions.csv").slide_id.tolist() == [
+        i for i in ids(run) if i not in (first, second)
+    ]
+    failed = run.read_table("failures.csv").set_index("slide_id")
+    assert set(failed.step) == {"train"}
+    assert failed.error[first] == "has no features of 'stain-stats'"
+    assert "slidebag extract" in failed.hint[first]
+    assert failed.error[second] == why
+    told = json.loads((run.root / "run.json").read_text())["steps"]["train"]
+    assert sorted(told["left_out"]) == sorted([first, second])
+
+
+def test_the_command_says_who_was_left_out_and_ends_with_1(run):
+    first = ids(run)[0]
+    path = run.features_path("stain-stats", first)
+    kept = path.read_bytes()
+    path.unlink()
+    command = ["train", str(run.root), "--learner", "mean", "--folds", "3"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1
+    assert "has no features of 'stain-stats'" in done.output
+    path.write_bytes(kept)
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert not (run.root / "failures.csv").exists()
+
+
+def test_a_store_is_asked_too(run, tmp_path, capsys):
+    first = ids(run)[0]
+    path = run.features_path("stain-stats", first)
+    path.rename(tmp_path / "aside.h5")
+    store = pack(run, "stain-stats").store
+    assert "pack: 1 slides without features" in capsys.readouterr().err
+    assert first not in store
+    assert ids(run)[1] in store
+    shutil.rmtree(run.features_folder("stain-stats"))
+    train(run, "stain-stats", CONFIG)
+    assert "slidebag pack" in run.read_table("failures.csv").set_index("step").hint["train"]
+
+
+def test_a_search_says_which_slides_it_cannot_find(run, capsys):
+    first, second = ids(run)[:2]
+    run.features_path("stain-stats", first).unlink()
+    x, y = load_grid(run.grid_path(second)).coords[0].tolist()
+    found = search(run, TileQuery(second, x, y), "stain-stats", SearchConfig(top=100))
+    assert first not in set(found.hits.slide_id)
+    assert f"left out, 1 of them labelled: {first}" in capsys.readouterr().err
+
+
+def test_an_encoder_of_which_there_is_nothing_is_refused(run):
+    for verb in (lambda e: train(run, e, CONFIG), lambda e: pack(run, e), lambda e: open_index(run, e)):
+        with pytest.raises(FormatError, match="no slide has features of 'uni'"):
+            verb("uni")

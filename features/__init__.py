@@ -5,6 +5,7 @@ from .bag import BagConfig, FeatureBag, bag_fingerprint, load_bag_configs, load_
 from .devices import find_devices
 from .encoder import (
     ENCODERS,
+    ENGINES,
     PRECISIONS,
     PREFIXES,
     Encoder,
@@ -14,7 +15,7 @@ from .encoder import (
     find_encoder,
     load_encoder,
 )
-from .exchange import FEATURES_FORMATS, OtherBag, read_other_bag, save_other_bag
+from .exchange import FEATURES_FORMATS, OtherBag, imported_from, read_other_bag, save_other_bag
 from .export import export_bag
 from .extraction import extract_cohort, extract_features
 from .instances import Instances
@@ -26,6 +27,7 @@ from .stored_patches import load_patches
 
 __all__ = [
     "ENCODERS",
+    "ENGINES",
     "FEATURES_FORMATS",
     "PRECISIONS",
     "PREFIXES",
@@ -49,6 +51,7 @@ __all__ = [
     "extract_features",
     "find_devices",
     "find_encoder",
+    "imported_from",
     "load_bag_configs",
     "load_beside",
     "load_encoder",

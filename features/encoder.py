@@ -100,6 +100,11 @@ class Encoder(ABC):
     engine: str = "numpy"  # what computes
     batch: int = 64  # patches at a time that suit it
 
+    def fingerprint_in(self, precision: str) -> str:
+        """Return the fingerprint of this encoder where it computes in another precision, if it has one."""
+        del precision
+        return self.fingerprint
+
     @abstractmethod
     def encode(self, patches: np.ndarray) -> np.ndarray:
         """Return float32 (n, dim) for uint8 patches (n, H, W, 3); each row depends on its patch alone."""
@@ -150,6 +155,13 @@ def load_encoder(config: EncoderConfig, *, device: str = "cpu") -> Encoder:
     entry = find_encoder(config.encoder)
     encoder = entry.load(entry.card, config, device)
     encoder.config = config
-    if config.stain != "none":  # vectors of other colours are other vectors, and not to be mixed
-        encoder.fingerprint = fingerprint(encoder.fingerprint, config.stain)
+    encoder.fingerprint = fingerprint_with_stain(encoder.fingerprint, config.stain)
     return encoder
+
+
+def fingerprint_with_stain(told: str, stain: str) -> str:
+    """Return an encoder's fingerprint for patches brought to the colours of `stain`.
+
+    Vectors of other colours are other vectors, and not to be mixed.
+    """
+    return told if stain == "none" else fingerprint(told, stain)

@@ -160,7 +160,7 @@ def save_other_bag(bag: OtherBag, grid: TileGrid, path: Path, format: str) -> bo
         FormatError: they are of other tiles than the grid has.
     """
     features = bag.features[_order(bag, grid)]
-    encoder_fingerprint = fingerprint("imported", format, bag.encoder)
+    encoder_fingerprint = _imported(format, bag.encoder)
     content = hashlib.sha256(features.tobytes()).hexdigest()
     expected = fingerprint(grid.fingerprint, encoder_fingerprint, str(features.dtype), content)
     if stored_fingerprint(path) == expected:
@@ -183,6 +183,16 @@ def save_other_bag(bag: OtherBag, grid: TileGrid, path: Path, format: str) -> bo
         }
         write_header(file, "features", attributes)
     return True
+
+
+def imported_from(encoder: str, encoder_fingerprint: str) -> str | None:
+    """Return the tool whose features of `encoder` have this fingerprint; None where they are no import."""
+    found = (tool for tool in FEATURES_FORMATS if _imported(tool, encoder) == encoder_fingerprint)
+    return next(found, None)
+
+
+def _imported(format: str, encoder: str) -> str:
+    return fingerprint("imported", format, encoder)
 
 
 def _order(bag: OtherBag, grid: TileGrid) -> np.ndarray:

@@ -7,7 +7,7 @@ import torch
 
 from tiling import fingerprint
 
-from .encoder import Encoder, EncoderCard, EncoderConfig
+from .encoder import Encoder, EncoderCard, EncoderConfig, fingerprint_with_stain
 from .engine import start_engine
 
 
@@ -35,10 +35,14 @@ class NeuralEncoder(Encoder):
         self.precision, self.engine, self.batch = (
             self._engine.precision, self._engine.name, self._engine.batch,
         )  # fmt: skip
+        self.fingerprint = self.fingerprint_in(self.precision)
+
+    def fingerprint_in(self, precision: str) -> str:
+        """Return the fingerprint of the same weights in any precision."""
         # engines and devices agree within their precision; what is left is no other encoder
-        self.fingerprint = fingerprint(
-            card.name, card.mean, card.std, card.pooling, self.weights_digest, self.precision
-        )
+        card = self.card
+        told = fingerprint(card.name, card.mean, card.std, card.pooling, self.weights_digest, precision)
+        return fingerprint_with_stain(told, self.config.stain)
 
     def encode(self, patches: np.ndarray) -> np.ndarray:
         """Return float32 (n, dim) for uint8 patches (n, H, W, 3)."""

@@ -90,7 +90,7 @@ def _choose_precision(asked: str) -> str:
     if asked not in able:
         raise ConfigError(
             f"OpenVINO does not compute {asked} on this processor",
-            hint=f"use --engine torch, or choose from {', '.join(able)}",
+            hint=f"use --engine torch, or choose --precision from {', '.join(able)}",
         )
     return asked
 

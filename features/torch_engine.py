@@ -123,7 +123,8 @@ def _choose_precision(asked: str, device: torch.device) -> str:
     if asked not in able:
         out = "give --device cpu and install slidebag[fast] for int8, or " if asked == "int8" else ""
         raise ConfigError(
-            f"torch does not compute {asked} on {device.type}", hint=f"{out}choose from {', '.join(able)}"
+            f"torch does not compute {asked} on {device.type}",
+            hint=f"{out}choose --precision from {', '.join(able)}",
         )
     return asked
 

@@ -9,7 +9,7 @@ from .heatmaps import HeatmapConfig, heatmap
 from .learner import LEARNERS, Bag, Classes, Learner, Prediction, load_learner
 from .pack import Packing, pack
 from .pipeline import Finished, Plan, run_all
-from .predict import predict
+from .predict import PredictConfig, predict
 from .prepare import Preparation, tile
 from .qc import qc
 from .regrid import regrid_run
@@ -38,6 +38,7 @@ __all__ = [
     "Learner",
     "Packing",
     "Plan",
+    "PredictConfig",
     "Prediction",
     "Preparation",
     "RegionQuery",

@@ -1,10 +1,12 @@
 """The verb `predict`: a saved model on new slides, from the files to the scores."""
 
-from dataclasses import replace
+import sys
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tiling import SlidebagError
+from features import ENGINES, PRECISIONS, Encoder, imported_from
+from tiling import ConfigError, SlidebagError
 
 from .bags import BagFiles, load_bag
 from .batch import DONE, KEPT, WITHOUT_TILES, Outcome, each_slide
@@ -17,40 +19,59 @@ from .recipe import Recipe
 from .run_folder import Run
 
 
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """With what the features of new slides are computed; what they are is the model's to say."""
+
+    precision: str = field(
+        default="",
+        metadata={"help": f"another arithmetic than the model learned from: {', '.join(PRECISIONS)}"},
+    )
+    engine: str = field(default="auto", metadata={"help": f"what computes a network: {', '.join(ENGINES)}"})
+    batch: int = field(default=0, metadata={"help": "patches encoded at a time; 0 is what suits the encoder"})
+    device: str = field(default="auto", metadata={"help": "where the encoder runs; as for extract"})
+    readers: int = field(default=0, metadata={"help": "slides read at a time; 0 is what suits the device"})
+
+
 def predict(
     model: Path,
     cohort: Cohort,
     run: Run,
     *,
+    config: PredictConfig | None = None,
     weights: str | None = None,
     mpp: float | None = None,
     regions: Path | None = None,
-    extract_config: ExtractConfig | None = None,
 ) -> list[Outcome]:
     """Tile, extract and predict slides exactly as the model's own training slides were.
 
-    `mpp` and `regions` are those of `tile`. Of `extract_config` the dtype is not heeded: it is the model's.
+    `mpp` and `regions` are those of `tile`. Features are computed in the precision that the model learned
+    from; in another one only if `config` asks for it, which is said on stderr and kept in run.json.
 
     Raises:
         FormatError: there is no whole model in `model`.
+        ConfigError: the model learned from imported features, or its precision cannot be had here.
         SlidebagError: the encoder or its weights are not those that the model was trained on.
     """
-    config = extract_config or ExtractConfig()
+    config = config or PredictConfig()
     recipe = Recipe.load(model)
+    _refuse_imported(model, recipe)
     fitted = Fitted(load_learner(model), recipe)
     how = recipe.preparation
-    encoder = replace(how.encoder, weights=weights)
-    workers = load_workers([encoder], config)
-    found = workers[0][0].fingerprint
-    if found != recipe.encoder_fingerprint:
-        raise SlidebagError(
-            f"{model}: trained on encoder {encoder.encoder} {recipe.encoder_fingerprint}, found {found}",
-            hint="give the weights it was trained on with --weights; "
-            "of features that another tool computed, the encoder cannot be had",
-        )
+    own = how.encoder.precision
+    # the model reads features alone: token vectors are not computed again
+    told = replace(
+        how.encoder, weights=weights, precision=config.precision or own, engine=config.engine, token_side=0
+    )
+    computing = ExtractConfig(
+        dtype=how.dtype, batch=config.batch, device=config.device, readers=config.readers
+    )
+    workers = load_workers([told], computing)
+    encoder = workers[0][0]
+    _check_encoder(model, recipe, encoder)
     tiled = tile(cohort, run, how.grid, how.tissue, mpp=mpp, regions=regions)
-    extracted = extract_by(run, workers, replace(config, dtype=how.dtype))
-    source = BagFiles(run, encoder.encoder)
+    extracted = extract_by(run, workers, computing)
+    source = BagFiles(run, told.encoder)
     rows: list[dict[str, Any]] = []
 
     def work(slide: CohortSlide) -> str:
@@ -62,7 +83,37 @@ def predict(
 
     predicted = each_slide(run, "predict", run.cohort("extracted", *WITHOUT_TILES).slides, work)
     write_predictions(run, rows)
-    run.note(
-        "predict", {"model": str(model), "seconds": round(predicted.seconds, 2), "slides": predicted.counts}
-    )
+    run.note("predict", {
+        "model": str(model), "predict": asdict(config), "precision": encoder.precision, "learned_in": own,
+        "engine": encoder.engine, "seconds": round(predicted.seconds, 2), "slides": predicted.counts,
+    })  # fmt: skip
     return [tiled, extracted, predicted]
+
+
+def _refuse_imported(model: Path, recipe: Recipe) -> None:
+    """An encoder of that name would give features like them, but nobody knows how like."""
+    encoder = recipe.preparation.encoder.encoder
+    tool = imported_from(encoder, recipe.encoder_fingerprint)
+    if tool is not None:
+        raise ConfigError(
+            f"{model}: learned from features of {encoder!r} that were imported from {tool}, "
+            "which slidebag cannot compute for new slides",
+            hint="extract the training slides with slidebag and train on that",
+        )
+
+
+def _check_encoder(model: Path, recipe: Recipe, encoder: Encoder) -> None:
+    """Raise SlidebagError on other weights than the model's; say on stderr if the precision is another."""
+    own = recipe.preparation.encoder.precision
+    found = encoder.fingerprint_in(own)
+    if found != recipe.encoder_fingerprint:
+        raise SlidebagError(
+            f"{model}: trained on encoder {encoder.card.name} {recipe.encoder_fingerprint}, found {found}",
+            hint="give the weights it was trained on with --weights",
+        )
+    if encoder.precision != own:
+        print(
+            f"predict: features in {encoder.precision}, as asked for; the model learned from {own}, "
+            "so probabilities may be off a little",
+            file=sys.stderr,
+        )

@@ -9,10 +9,10 @@ from mil import show
 from mil.cohort import Cohort
 from mil.doctor import examine
 from mil.evaluate import evaluate as evaluate_run
-from mil.extract import ExtractConfig
 from mil.heatmaps import HeatmapConfig
 from mil.heatmaps import heatmap as paint_run
 from mil.options import configured
+from mil.predict import PredictConfig
 from mil.predict import predict as predict_slides
 from mil.run_folder import Run
 from mil.train import TrainConfig
@@ -43,25 +43,24 @@ def train(
 
 
 @app.command()
+@configured(predict_config=PredictConfig)
 def predict(
     model: Annotated[Path, typer.Argument(help="a model's folder, such as RUN/models/slidebag")],
     slides: Slides,
     run: RunFolder,
+    predict_config: PredictConfig,
     table: Table = None,
     weights: Annotated[
         str | None, typer.Option("--weights", help="local weights of the model's encoder")
     ] = None,
     mpp: Mpp = None,
     regions: Regions = None,
-    batch: Annotated[int, typer.Option("--batch", help="patches encoded at a time; 0 is what suits")] = 0,
-    device: Annotated[str, typer.Option("--device", help="where the encoder runs; as for extract")] = "auto",
 ) -> None:
     """Apply a saved model to new slides: tiles, features, predictions and scores."""
     folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
     outcomes = predict_slides(
-        model, cohort, folder,
-        weights=weights, mpp=mpp, regions=regions, extract_config=ExtractConfig(batch=batch, device=device),
-    )  # fmt: skip
+        model, cohort, folder, config=predict_config, weights=weights, mpp=mpp, regions=regions
+    )
     show.predictions(folder)
     show.finish(folder, *outcomes)
 

@@ -20,6 +20,7 @@ from mil import (
     extract,
     import_coords,
     import_features,
+    predict,
     tile,
     train,
 )
@@ -166,6 +167,9 @@ def test_tiles_and_features_become_bags_to_learn_from(format, known, cohort, pha
     if format == "stamp":
         train(run, NAMES[format], TrainConfig(learner="mean", folds=3))
         assert len(run.read_table("predictions.csv")) == 8
+        with pytest.raises(ConfigError, match=f"features of '{NAMES[format]}' that were imported from stamp"):
+            predict(run.model_folder("mean"), cohort, Run(tmp_path / "new"))
+        assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("format", sorted(WRITERS))

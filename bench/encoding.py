@@ -33,6 +33,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from features import EncoderCard, EncoderConfig
 from features.engine import start_engine
+from features.network import Network
+from features.pooling import POOLINGS
 from tiling import PhantomConfig, render_phantom
 
 SIDE_PX = 224
@@ -63,6 +65,11 @@ def load_network(name: str) -> tuple[torch.nn.Module, str]:
         network.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
         return network.eval(), "its own weights"
     return network.eval(), "random weights"
+
+
+def as_encoded(network: torch.nn.Module) -> torch.nn.Module:
+    """The network as slidebag's encoders have it: of the last block it computes the class token alone."""
+    return Network(network, POOLINGS["class token"])
 
 
 def load_patches(n: int) -> tuple[np.ndarray, str]:
@@ -96,9 +103,8 @@ def ways_of(name: str) -> dict[str, tuple[str, Callable[[np.ndarray], np.ndarray
     """Return the ways to encode: name -> (precision, patches to features)."""
     ways = {"torch float32": ("float32", eager(load_network(name)[0]))}
     for way, (engine, precision) in ENGINES.items():
-        started = start_engine(
-            load_network(name)[0], CARD, EncoderConfig(engine=engine, precision=precision), "cpu"
-        )
+        config = EncoderConfig(engine=engine, precision=precision)
+        started = start_engine(as_encoded(load_network(name)[0]), CARD, config, "cpu")
         ways[way] = (started.precision, lambda patches, started=started: started.run(patches)[0])
     return ways
 
@@ -141,13 +147,14 @@ def measure(name: str, patches: np.ndarray, *, batch: int, rounds: int) -> dict[
     median = {job: float(np.median(times)) for job, times in taken.items()}
     peak = {precision: 2 * 2048**3 / median[precision] for precision in peaks}
     peak["int8"] = 2 * peak["bfloat16"]
-    flops = operations(load_network(name)[0])
+    flops = dict.fromkeys(ways, operations(as_encoded(load_network(name)[0])))
+    flops["torch float32"] = operations(load_network(name)[0])
     return {
         way: {
             "patches_per_s": batch / median[way],
             "ratio_to_eager_float32": median["torch float32"] / median[way],
             **cosines(found[way], found["torch float32"]),
-            "share_of_peak": flops * batch / median[way] / peak[precision],
+            "share_of_peak": flops[way] * batch / median[way] / peak[precision],
             "peak_gflops": peak[precision] / 1e9,
         }
         for way, (precision, _) in ways.items()

@@ -13,6 +13,7 @@ from .architecture import Architecture
 from .encoder import EncoderCard, EncoderConfig
 from .hub import ABSENT, fetch_weights, unavailable
 from .key_maps import NAMES
+from .last_block import shorten_last_block
 from .pooling import POOLINGS, AttentionalPooler, Pooling, check_side, token_raster
 from .weights import load_weights
 
@@ -27,6 +28,8 @@ class Network(torch.nn.Module):
     def __init__(self, trunk: torch.nn.Module, pool: Pooling, *, token_side: int = 0) -> None:
         super().__init__()
         self.trunk: Any = trunk
+        if not token_side:
+            shorten_last_block(trunk, pool)
         self._pool, self._token_side = pool, token_side
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:

@@ -1,5 +1,7 @@
 """Weights from the Hugging Face hub, and what to tell where it does not give them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import constants, hf_hub_download
@@ -10,6 +12,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import logging
 
 from tiling import SlidebagError
 
@@ -34,12 +37,24 @@ def fetch_weights(card: EncoderCard, architecture: Architecture) -> Path:
     missed: Exception | None = None
     for name in (architecture.file,) if architecture.file else FILES:
         try:
-            return Path(hf_hub_download(architecture.hub, name))
+            with retries_untold():
+                return Path(hf_hub_download(architecture.hub, name))
         except (EntryNotFoundError, LocalEntryNotFoundError) as error:  # perhaps the other name
             missed = error
         except ABSENT as error:
             raise unavailable(card, error) from error
     raise unavailable(card, missed or FileNotFoundError(architecture.hub)) from missed
+
+
+@contextmanager
+def retries_untold() -> Iterator[None]:
+    """Let the hub's library log errors alone: what comes of its retries is told once, at the end."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def unavailable(card: EncoderCard, error: Exception) -> SlidebagError:

@@ -3,7 +3,8 @@
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import Attention, Block, VisionTransformer
+from timm.layers.attention import Attention
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 from .pooling import Pooling, by_head, class_token

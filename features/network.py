@@ -11,7 +11,7 @@ from timm.layers import SwiGLUPacked, to_2tuple  # pyright: ignore[reportPrivate
 
 from .architecture import Architecture
 from .encoder import EncoderCard, EncoderConfig
-from .hub import ABSENT, fetch_weights, unavailable
+from .hub import ABSENT, fetch_weights, retries_untold, unavailable
 from .key_maps import NAMES
 from .last_block import shorten_last_block
 from .pooling import POOLINGS, AttentionalPooler, Pooling, check_side, token_raster
@@ -97,7 +97,8 @@ def build_network(architecture: Architecture, card: EncoderCard, config: Encoder
     token_side = config.token_side if card.token_dim else 0
     if config.weights is None and architecture.hub is None:
         try:
-            trunk = create_trunk(architecture, card, pretrained=True)
+            with retries_untold():
+                trunk = create_trunk(architecture, card, pretrained=True)
         except ABSENT as error:
             raise unavailable(card, error) from error
     else:

@@ -1,3 +1,4 @@
+import logging
 from dataclasses import replace
 
 import huggingface_hub.constants
@@ -98,6 +99,25 @@ def test_a_broken_connection_is_told(monkeypatch):
     answers(monkeypatch, {"model.safetensors": ConnectionResetError("reset")})
     with pytest.raises(SlidebagError, match=r"lunit-vits8.*ConnectionResetError"):
         load_encoder(EncoderConfig(encoder="lunit-vits8"))
+
+
+@pytest.mark.parametrize("name", ["lunit-vits8", "timm:resnet18"])
+def test_the_library_s_retries_are_not_told_and_its_log_is_left_as_it_was(name, monkeypatch, caplog):
+    log = logging.getLogger("huggingface_hub.utils._http")
+
+    def download(*_, **__):
+        log.warning("Retrying in 1s [Retry 1/5].")
+        log.error("a mistake")
+        raise hub_error(LocalEntryNotFoundError)
+
+    monkeypatch.setattr(features.hub, "hf_hub_download", download)
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", download)
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
+    level = log.getEffectiveLevel()
+    with pytest.raises(SlidebagError, match="no weights from"):
+        load_encoder(EncoderConfig(encoder=name))
+    assert {record.getMessage() for record in caplog.records if record.name == log.name} == {"a mistake"}
+    assert log.getEffectiveLevel() == level
 
 
 def test_what_is_on_no_hub_says_where_it_is():

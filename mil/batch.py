@@ -15,6 +15,8 @@ from .run_folder import Run
 Result = tuple[CohortSlide, str | Exception]  # a slide with its status, or with what went wrong
 DONE, KEPT, NO_TISSUE, NO_TILE, FAILED = "done", "kept", "no tissue", "no tile", "failed"
 WITHOUT_TILES = (NO_TISSUE, NO_TILE)
+NO_TILE_WHY = "tissue, but no tile holds enough of it"
+NO_TILE_HINT = "tile with a smaller --tile-px or --tile-mpp, or a lower --min-tissue"
 
 
 def status_of(grid: TileGrid, status: str) -> str:
@@ -41,6 +43,15 @@ class Outcome:
     def __str__(self) -> str:
         told = ", ".join(f"{n} {status}" for status, n in sorted(self.counts.items()))
         return f"{self.step}: {told or 'nothing to do'} in {self.seconds:.1f} s"
+
+
+def some(slide_ids: Sequence[str]) -> str:
+    """Return the first few slides by name, and how many there are."""
+    return (
+        ", ".join(slide_ids[:3])
+        + (", and so on" if len(slide_ids) > 3 else "")
+        + f" ({len(slide_ids)} in all)"
+    )
 
 
 def each_slide(

@@ -29,9 +29,21 @@ from tiling import (
     tile_slide,
 )
 
-from .batch import DONE, FAILED, KEPT, NO_TILE, WITHOUT_TILES, Outcome, each_slide, status_of
+from .batch import (
+    DONE,
+    FAILED,
+    KEPT,
+    NO_TILE,
+    NO_TILE_HINT,
+    NO_TILE_WHY,
+    WITHOUT_TILES,
+    Outcome,
+    each_slide,
+    some,
+    status_of,
+)
 from .cohort import Cohort, CohortSlide
-from .qc import NO_TILE_HINT, qc
+from .qc import qc
 from .run_folder import Run
 
 _LEAST_THUMBNAIL_PX = 512
@@ -146,16 +158,14 @@ def tell_slides(run: Run, outcome: Outcome, done: str, n_tiles: dict[str, int]) 
     told = {}
     for slide_id, status in outcome.statuses:
         shown = status if status in WITHOUT_TILES else failed if status == FAILED else done
-        message = f"tissue, but no tile holds enough of it: {NO_TILE_HINT}" if status == NO_TILE else ""
+        message = f"{NO_TILE_WHY}: {NO_TILE_HINT}" if status == NO_TILE else ""
         told[slide_id] = {"status": shown, "message": errors.get(slide_id, message)}
         if slide_id in n_tiles:
             told[slide_id]["n_tiles"] = n_tiles[slide_id]
     run.update_slides(told)
     missed = [slide_id for slide_id, status in outcome.statuses if status == NO_TILE]
     if missed and done == "tiled":
-        shown = ", ".join(missed[:3]) + (", and so on" if len(missed) > 3 else "")
-        print(f"{outcome.step}: {len(missed)} slides have tissue, but no tile holds enough of it: {shown}; "
-              f"{NO_TILE_HINT}", file=sys.stderr)  # fmt: skip
+        print(f"{outcome.step}: {NO_TILE_WHY}: {some(missed)}; {NO_TILE_HINT}", file=sys.stderr)
 
 
 def summary(outcome: Outcome) -> dict:

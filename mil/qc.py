@@ -23,7 +23,17 @@ from tiling import (
     write_qc_picture,
 )
 
-from .batch import DONE, FAILED, KEPT, NO_TILE, NO_TISSUE, Outcome, each_slide
+from .batch import (
+    DONE,
+    FAILED,
+    KEPT,
+    NO_TILE,
+    NO_TILE_HINT,
+    NO_TILE_WHY,
+    NO_TISSUE,
+    Outcome,
+    each_slide,
+)
 from .cohort import CohortSlide
 from .qc_flags import BLUR, INK, PALE, TILED, Flags, SlideFacts, by_suspicion, find_flags
 from .run_folder import PENDING, Run
@@ -37,7 +47,6 @@ _COLOURS = {
     FAILED: (90, 90, 94), PENDING: (150, 150, 154), NO_TISSUE: (213, 94, 0), NO_TILE: (230, 159, 0),
     INK: (0, 114, 178), BLUR: (240, 228, 66), PALE: (204, 121, 167),
 }  # fmt: skip
-NO_TILE_HINT = "tile with a smaller --tile-px or --tile-mpp, or a lower --min-tissue"
 _LOOK = 1  # to be raised when sheets are to look otherwise
 
 
@@ -91,7 +100,7 @@ def _facts(run: Run, row: dict) -> SlideFacts:
     found = summary.quality.tissue_mm2 if summary.quality else 0.0
     if not found:
         return SlideFacts(slide_id, NO_TISSUE, "", summary)
-    why = f"{found:.3g} mm² of tissue, but no tile holds enough of it: {NO_TILE_HINT}"
+    why = f"{found:.3g} mm² of {NO_TILE_WHY}: {NO_TILE_HINT}"
     return SlideFacts(slide_id, NO_TILE, why, summary)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tiling import FormatError
 
 from .bags import BagFiles, Bags
-from .batch import FAILED
+from .batch import FAILED, some
 from .cohort import Cohort, Failure
 from .run_folder import PENDING, Run
 
@@ -26,11 +26,10 @@ class WithFeatures:
         run.record_failures(self.step, self.left_out)
         if not self.left_out:
             return
-        names = [failure.slide_id for failure in self.left_out]
-        shown = ", ".join(names[:3]) + (", and so on" if len(names) > 3 else "")
+        names = some([failure.slide_id for failure in self.left_out])
         print(
-            f"{self.step}: {len(names)} slides without features of {self.encoder} are left out, "
-            f"{self.n_labelled_left_out} of them labelled: {shown}; failures.csv says why",
+            f"{self.step}: left out for want of features of {self.encoder}: {names}, "
+            f"{self.n_labelled_left_out} of them labelled; failures.csv says why",
             file=sys.stderr,
         )
 

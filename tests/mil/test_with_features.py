@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -17,12 +18,21 @@ from mil import (
     extract,
     open_index,
     pack,
+    predict,
     search,
     tile,
     train,
 )
 from mil.cli import app
-from tiling import FormatError, GridConfig, TissueConfig, load_grid
+from tiling import (
+    FormatError,
+    GridConfig,
+    PhantomConfig,
+    TissueConfig,
+    load_grid,
+    render_phantom,
+    write_slide,
+)
 
 CONFIG = TrainConfig(learner="mean", folds=3)
 LABELS = ("normal", "tumour")
@@ -73,7 +83,8 @@ def test_who_has_no_features_is_left_out_and_told(run, capsys, status, why):
     run.update_slides({second: {"status": status, "message": "cut short"}})
     train(run, "stain-stats", CONFIG)
     said = capsys.readouterr().err
-    assert "2 slides without features of stain-stats are left out, 2 of them labelled" in said
+    assert "train: left out for want of features of stain-stats: " in said
+    assert "(2 in all), 2 of them labelled" in said
     assert first in said
     assert run.read_table("predictions.csv").slide_id.tolist() == [
         i for i in ids(run) if i not in (first, second)
@@ -106,7 +117,7 @@ def test_a_store_is_asked_too(run, tmp_path, capsys):
     path = run.features_path("stain-stats", first)
     path.rename(tmp_path / "aside.h5")
     store = pack(run, "stain-stats").store
-    assert "pack: 1 slides without features" in capsys.readouterr().err
+    assert f"pack: left out for want of features of stain-stats: {first} (1 in all" in capsys.readouterr().err
     assert first not in store
     assert ids(run)[1] in store
     shutil.rmtree(run.features_folder("stain-stats"))
@@ -120,10 +131,26 @@ def test_a_search_says_which_slides_it_cannot_find(run, capsys):
     x, y = load_grid(run.grid_path(second)).coords[0].tolist()
     found = search(run, TileQuery(second, x, y), "stain-stats", SearchConfig(top=100))
     assert first not in set(found.hits.slide_id)
-    assert f"left out, 1 of them labelled: {first}" in capsys.readouterr().err
+    assert f"search: left out for want of features of stain-stats: {first} (1 in" in capsys.readouterr().err
 
 
 def test_an_encoder_of_which_there_is_nothing_is_refused(run):
     for verb in (lambda e: train(run, e, CONFIG), lambda e: pack(run, e), lambda e: open_index(run, e)):
         with pytest.raises(FormatError, match="no slide has features of 'uni'"):
             verb("uni")
+
+
+def test_tissue_without_a_tile_is_flagged_as_that_in_predictions(run, tmp_path):
+    train(run, "stain-stats", CONFIG)
+    pixels = render_phantom(PhantomConfig(size_px=(1000, 800), tissue_share=0.4, has_pen=False)).pixels
+    (tmp_path / "slides").mkdir()
+    write_slide(tmp_path / "slides" / "small.svs", pixels[320:470, 420:570], mpp=0.5)  # tiles have 160 px
+    write_slide(tmp_path / "slides" / "empty.svs", np.full((700, 900, 3), 244, np.uint8), mpp=0.5)
+    new = Run.create(tmp_path / "new")
+    tiled, extracted, predicted = predict(
+        run.model_folder("mean"), Cohort.from_folder(tmp_path / "slides"), new
+    )
+    for outcome in (tiled, extracted, predicted):
+        assert dict(outcome.statuses) == {"empty": "no tissue", "small": "no tile"}
+    flags = new.read_table("predictions.csv").set_index("slide_id")["flags"]
+    assert flags.to_dict() == {"empty": "no_tissue", "small": "no_tile"}

@@ -98,8 +98,7 @@ def test_tissue_that_holds_no_tile_is_told_from_none(slides, tmp_path, capsys):
     assert (run.slides().status == "no tile").all()
     assert run.slides().message.str.contains("smaller --tile-px").all()
     assert (
-        "tissue, but no tile holds enough of it: good-0, good-2, pale (3 in all)"
-        in capsys.readouterr().err
+        "tissue, but no tile holds enough of it: good-0, good-2, pale (3 in all)" in capsys.readouterr().err
     )
     assert (rows.n_tiles == 0).all()
     for area_mm2, message in zip(rows.tissue_mm2, rows.message, strict=True):

@@ -10,10 +10,8 @@ from .bags import BagFiles, as_loaded
 from .batch import DONE, KEPT, NO_TISSUE, Outcome, each_slide
 from .cohort import Cohort, CohortSlide
 from .extract import ExtractConfig, extract_by, load_workers
-from .learner import load_learner
 from .predictions import Fitted, prediction_row, write_predictions, write_scores
 from .prepare import tile
-from .recipe import Recipe
 from .run_folder import Run
 
 
@@ -36,15 +34,14 @@ def predict(
         SlidebagError: the encoder or its weights are not those that the model was trained on.
     """
     config = extract_config or ExtractConfig()
-    recipe = Recipe.load(model)
-    fitted = Fitted(load_learner(model), recipe)
-    how = recipe.preparation
+    fitted = Fitted.load(model)
+    how = fitted.recipe.preparation
     encoder = replace(how.encoder, weights=weights)
     workers = load_workers([encoder], config)
-    found = workers[0][0].fingerprint
-    if found != recipe.encoder_fingerprint:
+    found, wanted = workers[0][0].fingerprint, fitted.recipe.encoder_fingerprint
+    if found != wanted:
         raise SlidebagError(
-            f"{model}: trained on encoder {encoder.encoder} {recipe.encoder_fingerprint}, found {found}",
+            f"{model}: trained on encoder {encoder.encoder} {wanted}, found {found}",
             hint="give the weights it was trained on with --weights; "
             "of features that another tool computed, the encoder cannot be had",
         )
@@ -58,7 +55,7 @@ def predict(
         prediction = fitted.predict(loaded)
         rows.append(prediction_row(slide.slide_id, slide.label, prediction, fitted))
         is_new = write_scores(run, source, loaded, prediction, fitted)
-        return NO_TISSUE if prediction.flags else DONE if is_new else KEPT
+        return NO_TISSUE if NO_TISSUE in prediction.flags else DONE if is_new else KEPT
 
     predicted = each_slide(run, "predict", run.cohort("extracted", NO_TISSUE).slides, work)
     write_predictions(run, rows)

@@ -1,33 +1,79 @@
-"""Writing down what a learner says: a row in predictions.csv and a scores file for each slide."""
+"""Writing down what a model says: a row in predictions.csv and a scores file for each slide."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 
 from tiling import fingerprint, stored_fingerprint
 
 from .bags import Bags, LoadedBag
-from .learner import Learner, Prediction
+from .calibration import Calibration
+from .learner import NO_TISSUE, Learner, Prediction, load_learner
 from .recipe import Recipe
 from .run_folder import Run
 from .scores import Scores, save_scores
 
+SET_MARK = "|"  # between the classes of a set
+
+
+@dataclass(frozen=True)
+class ModelPrediction(Prediction):
+    """A prediction on the model's calibrated scale.
+
+    `uncalibrated` (C,) is what the learner itself said of the slide; `class_set` the classes that the
+    slide may have at the model's level.
+    """
+
+    uncalibrated: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    class_set: tuple[int, ...] = ()
+
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted learner with its recipe, and the fold it comes from ("" for the final model)."""
+    """A fitted learner, recipe and calibration, and the fold they come from ("" for the final model)."""
 
     learner: Learner
     recipe: Recipe
+    calibration: Calibration
     fold: str = ""
 
-    def predict(self, loaded: LoadedBag) -> Prediction:
-        """Return the prediction of one bag."""
-        return self.learner.predict(loaded.bag)
+    @classmethod
+    def load(cls, folder: Path, fold: str = "") -> Self:
+        """Return the model in `folder`.
+
+        Raises:
+            FormatError: there is no whole model.
+        """
+        return cls(load_learner(folder), Recipe.load(folder), Calibration.load(folder), fold)
+
+    def save(self, folder: Path) -> None:
+        """Write the model's files into `folder`, the recipe last."""
+        self.learner.save(folder)
+        self.calibration.save(folder)
+        self.recipe.save(folder)
+
+    def predict(self, loaded: LoadedBag) -> ModelPrediction:
+        """Return the calibrated prediction of one bag; one without tiles stays as the learner has it."""
+        told = self.learner.predict(loaded.bag)
+        if NO_TISSUE in told.flags:
+            everything = tuple(range(len(told.probability)))
+            return ModelPrediction(**vars(told), uncalibrated=told.probability, class_set=everything)
+        calibrated = replace(
+            told,
+            probability=self.calibration.slide(told.probability[None])[0],
+            tile_probability=self.calibration.tile(told.tile_probability),
+        )
+        return ModelPrediction(
+            **vars(calibrated),
+            uncalibrated=told.probability,
+            class_set=self.calibration.sets.of_slide(told.probability),
+        )
 
 
-def prediction_row(slide_id: str, label: str, prediction: Prediction, fitted: Fitted) -> dict[str, Any]:
+def prediction_row(slide_id: str, label: str, prediction: ModelPrediction, fitted: Fitted) -> dict[str, Any]:
     """Return one row of predictions.csv; p(<class>) is written with 9 digits, so float32 comes back equal."""
     names = fitted.learner.classes.names
     threshold = fitted.recipe.slide_threshold
@@ -35,13 +81,17 @@ def prediction_row(slide_id: str, label: str, prediction: Prediction, fitted: Fi
         called = names[int(prediction.probability.argmax())]
     else:
         called = names[int(prediction.probability[1] >= threshold)]
-    if prediction.flags and fitted.learner.classes.has_negative:
+    if NO_TISSUE in prediction.flags and fitted.learner.classes.has_negative:
         called = names[0]
     return {
         "slide_id": slide_id,
         "label": label,
         **{f"p({n})": f"{p:.9g}" for n, p in zip(names, prediction.probability, strict=True)},
+        **{f"uncalibrated({n})": f"{p:.9g}" for n, p in zip(names, prediction.uncalibrated, strict=True)},
+        "is_calibrated": str(fitted.calibration.slides is not None).lower(),
         "prediction": called,
+        "set": SET_MARK.join(names[c] for c in prediction.class_set),
+        "set_level": f"{fitted.calibration.sets.level:g}",
         "threshold": "" if threshold is None else f"{threshold:.9g}",
         "tile_threshold": f"{fitted.recipe.tile_threshold:.9g}",
         "fold": fitted.fold,
@@ -58,7 +108,10 @@ def write_scores(run: Run, source: Bags, loaded: LoadedBag, prediction: Predicti
         return False
     probability, prototype = loaded.spread(prediction)
     learner = fitted.learner
-    scores = Scores(slide_id, learner.classes.tile_names, probability, prototype, learner.name, expected)
+    scores = Scores(
+        slide_id, learner.classes.tile_names, probability, prototype, learner.name, expected,
+        calibration=fitted.calibration.tiles,
+    )  # fmt: skip
     save_scores(scores, source.grid(slide_id), path, model_fingerprint=fitted.recipe.fingerprint)
     return True
 

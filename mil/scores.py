@@ -1,6 +1,7 @@
 """Scores: one HDF5 file a slide, a probability per tile and class in the grid's order (docs/formats.md)."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,15 @@ from tiling import (
     write_header,
 )
 
+from .calibration import Lines
+
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a slide's tiles: `probability` float32 (N, C), NaN if unread; `prototype` int16 (N,)."""
+    """Scores of a slide's tiles: `probability` float32 (N, C), NaN if unread; `prototype` int16 (N,).
+
+    `calibration` are the lines that led to `probability`, None where it is as the learner has it.
+    """
 
     slide_id: str
     classes: tuple[str, ...]
@@ -29,6 +35,7 @@ class Scores:
     prototype: np.ndarray
     learner: str
     fingerprint: str
+    calibration: Lines | None = None
 
     def __repr__(self) -> str:
         return f"Scores({self.slide_id!r}, {len(self.probability)} tiles × p({'), p('.join(self.classes)}))"
@@ -50,7 +57,8 @@ def save_scores(scores: Scores, grid: TileGrid, path: Path, *, model_fingerprint
             "learner": scores.learner,
             "model_fingerprint": model_fingerprint,
             "classes": list(scores.classes),
-            "is_calibrated": False,
+            "is_calibrated": scores.calibration is not None,
+            "calibration": json.dumps(asdict(scores.calibration) if scores.calibration else None),
             "config": {"learner": scores.learner},
             "fingerprint": scores.fingerprint,
         }
@@ -80,4 +88,10 @@ def load_scores(path: Path, *, grid: TileGrid | None = None) -> Scores:
         prototype=prototype,
         learner=str(told["learner"]),
         fingerprint=str(told["fingerprint"]),
+        calibration=_lines(told.get("calibration")),
     )
+
+
+def _lines(told: str | None) -> Lines | None:
+    found = json.loads(told) if told else None
+    return None if found is None else Lines(tuple(found["slopes"]), tuple(found["offsets"]))

@@ -7,16 +7,15 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from tiling import ConfigError, fingerprint, replacing
 
 from .bags import Bags, LoadedBag, find_bags, load_bags
 from .batch import NO_TISSUE
+from .calibration import Frozen, HeldOut, calibrate
 from .cohort import Cohort, CohortSlide, Fold, labels_of
-from .learner import LEARNERS, Classes, Learner, load_learner
-from .metrics import choose_threshold, choose_tile_threshold
+from .learner import LEARNERS, Classes, Learner
 from .predictions import Fitted, prediction_row, write_predictions, write_scores
 from .prepare import Preparation
 from .recipe import Recipe, stored_recipe_fingerprint
@@ -33,6 +32,13 @@ class TrainConfig:
     negative: str = field(
         default="", metadata={"help": "the negative label; 'none' if all labels are positive (subtypes)"}
     )
+    level: float = field(
+        default=0.9, metadata={"help": "share of slides whose set of classes has to hold the true one"}
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise ConfigError(f"level is {self.level:g}", hint="give more than 0 and less than 1")
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ def train(
     fitted = [job.fit_or_load(fold) for fold in folds]
     if fitted[0].fold != "given":
         is_kept &= stored_recipe_fingerprint(folder) == job.fingerprint(None)
-        final = job.finish(folder, fitted)
+        final = job.finish(folder, folds)
     else:
         final = fitted[0]
     rest = [s for s in everyone.slides if not s.label]
@@ -137,18 +143,18 @@ class _Job:
     def fit_or_load(self, fold: Fold) -> Fitted:
         folder = self.folder(fold)
         if stored_recipe_fingerprint(folder) == self.fingerprint(fold):
-            return Fitted(load_learner(folder), Recipe.load(folder), fold.name)
+            return Fitted.load(folder, fold.name)
         learner = self._fit(fold.train, folder, f"fold {fold.name}")
-        recipe = self._recipe(learner, fold)
+        held_out = self._held_out(learner, fold)
+        held_out.save(folder)
+        frozen = calibrate(held_out, self.classes, self.config.level)
         if (
             fold.name != "given"
-        ):  # nothing but thresholds was chosen on these slides: they may be learned from
+        ):  # nothing but calibration and thresholds was chosen on these slides: they may be learned from
             learner = self._fit(
                 sorted(fold.train + fold.validation), folder, f"fold {fold.name}, all but test"
             )
-        learner.save(folder)
-        recipe.save(folder)
-        return Fitted(learner, recipe, fold.name)
+        return self._save(folder, learner, frozen, fold)
 
     def _fit(self, chosen: Sequence[int], folder: Path, title: str) -> Learner:
         learner = new_learner(self.config.learner, self.settings)
@@ -167,40 +173,25 @@ class _Job:
             pd.DataFrame(history).to_csv(temporary, index=False)
         return learner
 
-    def _recipe(self, learner: Learner, fold: Fold) -> Recipe:
-        """Freeze the thresholds on the validation slides, whose bag labels alone are looked at."""
+    def _held_out(self, learner: Learner, fold: Fold) -> HeldOut:
+        """Ask for the validation slides, whose bag labels alone are looked at."""
         labels = labels_of(self.cohort.slides, self.classes)[list(fold.validation)]
-        predictions = [learner.predict(self.bags[i].bag) for i in fold.validation]
-        is_binary = self.classes.has_negative and len(self.classes.names) == 2
-        slide_threshold = None
-        if is_binary:
-            slide_threshold = choose_threshold(np.array([p.probability[1] for p in predictions]), labels == 1)
-        suspicion = [1 - p.tile_probability[:, 0] for p in predictions]
-        is_positive = labels > 0 if self.classes.has_negative else np.ones(len(labels), bool)
-        tile_threshold = choose_tile_threshold(suspicion, is_positive)
-        return self._new_recipe(slide_threshold, tile_threshold, self.fingerprint(fold))
+        return HeldOut.of([learner.predict(self.bags[i].bag) for i in fold.validation], labels.tolist())
 
-    def _new_recipe(self, slide_threshold: float | None, tile_threshold: float, told: str) -> Recipe:
-        return Recipe(
-            self.preparation, self.bags[0].encoder_fingerprint, slide_threshold, tile_threshold, told
-        )
+    def _save(self, folder: Path, learner: Learner, frozen: Frozen, fold: Fold | None) -> Fitted:
+        encoder, told = self.bags[0].encoder_fingerprint, self.fingerprint(fold)
+        recipe = Recipe(self.preparation, encoder, frozen.slide_threshold, frozen.tile_threshold, told)
+        fitted = Fitted(learner, recipe, frozen.calibration, fold.name if fold else "")
+        fitted.save(folder)
+        return fitted
 
-    def finish(self, folder: Path, fitted: list[Fitted]) -> Fitted:
-        """Fit the model for new slides on all labelled ones; its thresholds are the folds' means."""
-        expected = self.fingerprint(None)
-        if stored_recipe_fingerprint(folder) == expected:
-            return Fitted(load_learner(folder), Recipe.load(folder))
+    def finish(self, folder: Path, folds: list[Fold]) -> Fitted:
+        """Fit the model for new slides on all labelled ones; calibrated on what each fold held out."""
+        if stored_recipe_fingerprint(folder) == self.fingerprint(None):
+            return Fitted.load(folder)
+        held_out = HeldOut.pooled([HeldOut.load(self.folder(fold)) for fold in folds])
         learner = self._fit(range(len(self.bags)), folder, "final model")
-        recipes = [f.recipe for f in fitted]
-        slide_thresholds = [r.slide_threshold for r in recipes if r.slide_threshold is not None]
-        recipe = self._new_recipe(
-            float(np.mean(slide_thresholds)) if slide_thresholds else None,
-            float(np.mean([r.tile_threshold for r in recipes])),
-            expected,
-        )
-        learner.save(folder)
-        recipe.save(folder)
-        return Fitted(learner, recipe)
+        return self._save(folder, learner, calibrate(held_out, self.classes, self.config.level), None)
 
     def write(
         self,

@@ -15,7 +15,9 @@ from .bags import Bags, LoadedBag, find_bags, load_bags
 from .batch import NO_TISSUE
 from .calibration import Frozen, HeldOut, calibrate
 from .cohort import Cohort, CohortSlide, Fold, labels_of
+from .evaluate import slide_figures
 from .learner import LEARNERS, Classes, Learner
+from .model_card import TrainedOn, write_card
 from .predictions import Fitted, prediction_row, write_predictions, write_scores
 from .prepare import Preparation
 from .recipe import Recipe, stored_recipe_fingerprint
@@ -107,7 +109,8 @@ def train(
     else:
         final = fitted[0]
     rest = [s for s in everyone.slides if not s.label]
-    job.write(folds, fitted, final, rest, load_bags(source, rest))
+    rows = job.write(folds, fitted, final, rest, load_bags(source, rest))
+    job.describe(folder, final, folds, rows)
     seconds = time.monotonic() - started
     warnings = tuple(dict.fromkeys(w for f in (*fitted, final) for w in f.learner.warnings))
     run.note("train", {"encoder": encoder, "train": asdict(config), "learner": asdict(final.learner.config),
@@ -200,8 +203,11 @@ class _Job:
         final: Fitted,
         rest: Sequence[CohortSlide],
         bags: list[LoadedBag],
-    ) -> None:
-        """Write splits.csv, predictions.csv and scores, each slide by a model not fitted on it."""
+    ) -> list[dict[str, Any]]:
+        """Write splits.csv, predictions.csv and scores, each slide by a model not fitted on it.
+
+        Returns the rows of predictions.csv.
+        """
         jobs = [(self.cohort.slides[i], self.bags[i], f) for k, f in enumerate(fitted) for i in folds[k].test]
         jobs += [(slide, bag, final) for slide, bag in zip(rest, bags, strict=True)]
         rows = []
@@ -218,6 +224,23 @@ class _Job:
         ]
         with replacing(self.run.model_folder(self.config.learner) / "splits.csv") as temporary:
             pd.DataFrame(parts).to_csv(temporary, index=False)
+        return rows
+
+    def describe(self, folder: Path, final: Fitted, folds: list[Fold], rows: list[dict[str, Any]]) -> None:
+        """Write the model's card; what a given split keeps for the test is none of its training."""
+        chosen = range(len(self.bags))
+        if final.fold == "given":
+            chosen = sorted(folds[0].train + folds[0].validation)
+        trained_on = TrainedOn(
+            self.run,
+            self.source,
+            [self.cohort.slides[i] for i in chosen],
+            [self.bags[i] for i in chosen],
+            asdict(self.config),
+        )
+        tested = [row for row in rows if row["label"]]
+        figures = slide_figures(pd.DataFrame(tested), list(self.classes.names)) if tested else {}
+        write_card(folder, final, trained_on, figures)
 
 
 def preparation_of(run: Run, source: Bags) -> Preparation:

@@ -12,6 +12,7 @@ from tiling import fingerprint, stored_fingerprint
 from .bags import Bags, LoadedBag
 from .calibration import Calibration
 from .learner import NO_TISSUE, Learner, Prediction, load_learner
+from .novelty import UNLIKE, Novelty
 from .recipe import Recipe
 from .run_folder import Run
 from .scores import Scores, save_scores
@@ -24,11 +25,14 @@ class ModelPrediction(Prediction):
     """A prediction on the model's calibrated scale.
 
     `uncalibrated` (C,) is what the learner itself said of the slide; `class_set` the classes that the
-    slide may have at the model's level.
+    slide may have at the model's level. `novelty` and `tile_novelty` (N,) are above 1 where slide and
+    tiles are unlike the training.
     """
 
     uncalibrated: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     class_set: tuple[int, ...] = ()
+    novelty: float = float("nan")
+    tile_novelty: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Fitted:
     learner: Learner
     recipe: Recipe
     calibration: Calibration
+    novelty: Novelty
     fold: str = ""
 
     @classmethod
@@ -47,12 +52,14 @@ class Fitted:
         Raises:
             FormatError: there is no whole model.
         """
-        return cls(load_learner(folder), Recipe.load(folder), Calibration.load(folder), fold)
+        recipe, calibration = Recipe.load(folder), Calibration.load(folder)
+        return cls(load_learner(folder), recipe, calibration, Novelty.load(folder), fold)
 
     def save(self, folder: Path) -> None:
         """Write the model's files into `folder`, the recipe last."""
         self.learner.save(folder)
         self.calibration.save(folder)
+        self.novelty.save(folder)
         self.recipe.save(folder)
 
     def predict(self, loaded: LoadedBag) -> ModelPrediction:
@@ -61,8 +68,10 @@ class Fitted:
         if NO_TISSUE in told.flags:
             everything = tuple(range(len(told.probability)))
             return ModelPrediction(**vars(told), uncalibrated=told.probability, class_set=everything)
+        tile_novelty, novelty = self.novelty(loaded.bag.features)
         calibrated = replace(
             told,
+            flags=(*told.flags, UNLIKE) if novelty > 1 else told.flags,
             probability=self.calibration.slide(told.probability[None])[0],
             tile_probability=self.calibration.tile(told.tile_probability),
         )
@@ -70,6 +79,8 @@ class Fitted:
             **vars(calibrated),
             uncalibrated=told.probability,
             class_set=self.calibration.sets.of_slide(told.probability),
+            novelty=novelty,
+            tile_novelty=tile_novelty,
         )
 
 
@@ -94,12 +105,15 @@ def prediction_row(slide_id: str, label: str, prediction: ModelPrediction, fitte
         "set_level": f"{fitted.calibration.sets.level:g}",
         "threshold": "" if threshold is None else f"{threshold:.9g}",
         "tile_threshold": f"{fitted.recipe.tile_threshold:.9g}",
+        "novelty": "" if np.isnan(prediction.novelty) else f"{prediction.novelty:.6g}",
         "fold": fitted.fold,
         "flags": " ".join(f.replace(" ", "_") for f in prediction.flags),
     }
 
 
-def write_scores(run: Run, source: Bags, loaded: LoadedBag, prediction: Prediction, fitted: Fitted) -> bool:
+def write_scores(
+    run: Run, source: Bags, loaded: LoadedBag, prediction: ModelPrediction, fitted: Fitted
+) -> bool:
     """Write a slide's scores unless the same ones are there; return whether anything was written."""
     slide_id = loaded.bag.id
     path = run.scores_path(slide_id)
@@ -107,10 +121,12 @@ def write_scores(run: Run, source: Bags, loaded: LoadedBag, prediction: Predicti
     if stored_fingerprint(path) == expected:
         return False
     probability, prototype = loaded.spread(prediction)
+    novelty = np.full(len(prototype), np.nan, np.float32)
+    novelty[loaded.readable] = prediction.tile_novelty
     learner = fitted.learner
     scores = Scores(
         slide_id, learner.classes.tile_names, probability, prototype, learner.name, expected,
-        calibration=fitted.calibration.tiles,
+        calibration=fitted.calibration.tiles, novelty=novelty,
     )  # fmt: skip
     save_scores(scores, source.grid(slide_id), path, model_fingerprint=fitted.recipe.fingerprint)
     return True

@@ -27,6 +27,7 @@ class Scores:
     """Scores of a slide's tiles: `probability` float32 (N, C), NaN if unread; `prototype` int16 (N,).
 
     `calibration` are the lines that led to `probability`, None where it is as the learner has it.
+    `novelty` float32 (N,) is above 1 where a tile is unlike the training; None where nobody measured.
     """
 
     slide_id: str
@@ -36,6 +37,7 @@ class Scores:
     learner: str
     fingerprint: str
     calibration: Lines | None = None
+    novelty: np.ndarray | None = None
 
     def __repr__(self) -> str:
         return f"Scores({self.slide_id!r}, {len(self.probability)} tiles × p({'), p('.join(self.classes)}))"
@@ -52,6 +54,8 @@ def save_scores(scores: Scores, grid: TileGrid, path: Path, *, model_fingerprint
     with replacing_hdf5(path) as file:
         file["probability"] = scores.probability.astype(np.float32)
         file["prototype"] = scores.prototype.astype(np.int16)
+        if scores.novelty is not None:
+            file["novelty"] = scores.novelty.astype(np.float32)
         write_coords(file, grid)
         told = {
             "learner": scores.learner,
@@ -76,6 +80,7 @@ def load_scores(path: Path, *, grid: TileGrid | None = None) -> Scores:
             refuse_other_tiles(file, grid)
         told = read_header(file)
         probability, prototype = read_array(file, "probability"), read_array(file, "prototype")
+        novelty = read_array(file, "novelty") if "novelty" in file else None
         n_tiles = len(read_array(file, "coords"))
     if not n_tiles == len(probability) == len(prototype):
         raise FormatError(
@@ -89,6 +94,7 @@ def load_scores(path: Path, *, grid: TileGrid | None = None) -> Scores:
         learner=str(told["learner"]),
         fingerprint=str(told["fingerprint"]),
         calibration=_lines(told.get("calibration")),
+        novelty=novelty,
     )
 
 

@@ -7,17 +7,19 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tiling import ConfigError, fingerprint, replacing
 
 from .bags import Bags, LoadedBag, find_bags, load_bags
 from .batch import NO_TISSUE
-from .calibration import Frozen, HeldOut, calibrate
+from .calibration import HeldOut, calibrate
 from .cohort import Cohort, CohortSlide, Fold, labels_of
 from .evaluate import slide_figures
 from .learner import LEARNERS, Classes, Learner
 from .model_card import TrainedOn, write_card
+from .novelty import Centres, Novelty, profile
 from .predictions import Fitted, prediction_row, write_predictions, write_scores
 from .prepare import Preparation
 from .recipe import Recipe, stored_recipe_fingerprint
@@ -150,14 +152,13 @@ class _Job:
         learner = self._fit(fold.train, folder, f"fold {fold.name}")
         held_out = self._held_out(learner, fold)
         held_out.save(folder)
-        frozen = calibrate(held_out, self.classes, self.config.level)
+        seen: Sequence[int] = fold.train
         if (
             fold.name != "given"
         ):  # nothing but calibration and thresholds was chosen on these slides: they may be learned from
-            learner = self._fit(
-                sorted(fold.train + fold.validation), folder, f"fold {fold.name}, all but test"
-            )
-        return self._save(folder, learner, frozen, fold)
+            seen = sorted(fold.train + fold.validation)
+            learner = self._fit(seen, folder, f"fold {fold.name}, all but test")
+        return self._save(folder, learner, held_out, seen, fold)
 
     def _fit(self, chosen: Sequence[int], folder: Path, title: str) -> Learner:
         learner = new_learner(self.config.learner, self.settings)
@@ -179,12 +180,23 @@ class _Job:
     def _held_out(self, learner: Learner, fold: Fold) -> HeldOut:
         """Ask for the validation slides, whose bag labels alone are looked at."""
         labels = labels_of(self.cohort.slides, self.classes)[list(fold.validation)]
-        return HeldOut.of([learner.predict(self.bags[i].bag) for i in fold.validation], labels.tolist())
+        bags = [self.bags[i].bag for i in fold.validation]
+        centres = self._centres(fold.train)
+        profiles = np.stack([profile(centres.log_distance(bag.features)) for bag in bags])
+        return HeldOut.of([learner.predict(bag) for bag in bags], labels.tolist(), profiles)
 
-    def _save(self, folder: Path, learner: Learner, frozen: Frozen, fold: Fold | None) -> Fitted:
+    def _centres(self, seen: Sequence[int]) -> Centres:
+        return Centres.of([self.bags[i].bag for i in seen if len(self.bags[i].bag)], self.config.seed)
+
+    def _save(
+        self, folder: Path, learner: Learner, held_out: HeldOut, seen: Sequence[int], fold: Fold | None
+    ) -> Fitted:
+        """Freeze by what was held out, and write the model that was fitted on the bags `seen`."""
+        frozen = calibrate(held_out, self.classes, self.config.level)
+        novelty = Novelty.of(self._centres(seen), held_out.profiles)
         encoder, told = self.bags[0].encoder_fingerprint, self.fingerprint(fold)
         recipe = Recipe(self.preparation, encoder, frozen.slide_threshold, frozen.tile_threshold, told)
-        fitted = Fitted(learner, recipe, frozen.calibration, fold.name if fold else "")
+        fitted = Fitted(learner, recipe, frozen.calibration, novelty, fold.name if fold else "")
         fitted.save(folder)
         return fitted
 
@@ -193,8 +205,9 @@ class _Job:
         if stored_recipe_fingerprint(folder) == self.fingerprint(None):
             return Fitted.load(folder)
         held_out = HeldOut.pooled([HeldOut.load(self.folder(fold)) for fold in folds])
-        learner = self._fit(range(len(self.bags)), folder, "final model")
-        return self._save(folder, learner, calibrate(held_out, self.classes, self.config.level), None)
+        everyone = range(len(self.bags))
+        learner = self._fit(everyone, folder, "final model")
+        return self._save(folder, learner, held_out, everyone, None)
 
     def write(
         self,

@@ -20,15 +20,17 @@ _MOST_TILES = 4096  # kept of a bag, evenly over its order of suspicion
 class HeldOut:
     """Predictions of bags that the learner was not fitted on, before calibration.
 
-    `labels` int64 (B,); `margins` float64 (B, C - 1) of the bags; `tile_margins` float32 (n, K) a bag.
+    `labels` int64 (B,); `margins` float64 (B, C - 1) of the bags; `tile_margins` float32 (n, K) a bag;
+    `profiles` float32 (B, 200), how far their tiles lie from the training (`mil.novelty`).
     """
 
     labels: np.ndarray
     margins: np.ndarray
     tile_margins: tuple[np.ndarray, ...]
+    profiles: np.ndarray
 
     @classmethod
-    def of(cls, predictions: Sequence[Prediction], labels: Sequence[int]) -> "HeldOut":
+    def of(cls, predictions: Sequence[Prediction], labels: Sequence[int], profiles: np.ndarray) -> "HeldOut":
         """Keep what `predictions` say of bags with these labels; bags without tiles say nothing."""
         is_filled = np.array([len(p.tile_probability) > 0 for p in predictions])
         return cls(
@@ -39,6 +41,7 @@ class HeldOut:
                 for p in predictions
                 if len(p.tile_probability)
             ),
+            profiles[is_filled],
         )
 
     @classmethod
@@ -48,6 +51,7 @@ class HeldOut:
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.margins for part in parts]),
             tuple(tiles for part in parts for tiles in part.tile_margins),
+            np.concatenate([part.profiles for part in parts]),
         )
 
     def save(self, folder: Path) -> None:
@@ -56,6 +60,7 @@ class HeldOut:
         told = {
             "labels": self.labels,
             "margins": self.margins,
+            "profiles": self.profiles,
             "counts": np.array([len(tiles) for tiles in self.tile_margins], np.int64),
             "tile_margins": np.concatenate([np.zeros((0, n_margins), np.float32), *self.tile_margins]),
         }
@@ -75,7 +80,7 @@ class HeldOut:
         told = load(path.read_bytes())
         ends = told["counts"].cumsum()
         tiles = np.split(told["tile_margins"], ends[:-1]) if len(ends) else []
-        return cls(told["labels"], told["margins"], tuple(tiles))
+        return cls(told["labels"], told["margins"], tuple(tiles), told["profiles"])
 
 
 def _some(margins: np.ndarray) -> np.ndarray:

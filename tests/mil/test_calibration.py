@@ -150,13 +150,13 @@ def held_out(classes, n_bags, rate=0.3):
         Prediction(f"{i}", to_probability(p[None])[0], to_probability(m), np.zeros(len(m), np.int16))
         for i, (p, m) in enumerate(zip(probability, margins, strict=True))
     ]
-    return HeldOut.of(predictions, labels.tolist())
+    return HeldOut.of(predictions, labels.tolist(), np.zeros((n_bags, 200), np.float32))
 
 
 def test_held_out_bags_come_back_from_the_disk_and_empty_ones_are_left_out(tmp_path):
     nothing = Prediction("bare", np.array([1, 0], np.float32), np.zeros((0, 2), np.float32), np.zeros(0))
     some = held_out(BINARY, 4)
-    HeldOut.pooled([some, HeldOut.of([nothing], [1])]).save(tmp_path)
+    HeldOut.pooled([some, HeldOut.of([nothing], [1], np.zeros((1, 200), np.float32))]).save(tmp_path)
     again = HeldOut.load(tmp_path)
     assert np.array_equal(again.labels, some.labels)
     assert np.array_equal(again.margins, some.margins)
@@ -168,7 +168,7 @@ def test_held_out_bags_come_back_from_the_disk_and_empty_ones_are_left_out(tmp_p
 def test_a_huge_bag_is_kept_in_part_with_its_tail():
     margins = np.random.default_rng(0).normal(size=(50_000, 1))
     bag = Prediction("x", np.array([0.5, 0.5], np.float32), to_probability(margins), np.zeros(50_000))
-    kept = HeldOut.of([bag], [0]).tile_margins[0]
+    kept = HeldOut.of([bag], [0], np.zeros((1, 200), np.float32)).tile_margins[0]
     assert len(kept) == 4096
     np.testing.assert_allclose(np.quantile(kept, [0.01, 0.5, 0.99, 1]),
                                np.quantile(margins, [0.01, 0.5, 0.99, 1]), atol=0.01)  # fmt: skip

@@ -107,6 +107,9 @@ def test_the_final_model_is_calibrated_on_what_all_folds_held_out(done, phantom_
     raw = scores.calibration.undo(scores.probability)
     assert np.array_equal(np.argsort(raw[:, 1]), np.argsort(scores.probability[:, 1]))
     assert not np.allclose(raw, scores.probability)
+    assert row["novelty"] < 1  # a training slide
+    assert pd.isna(row["flags"])
+    assert (scores.novelty > 1).mean() < 0.1
 
 
 def test_the_same_command_twice_computes_nothing_again(done, phantom_cohort):

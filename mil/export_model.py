@@ -1,10 +1,11 @@
 """The verb `export-model`: the instance head of a model as an ONNX file, for tools without slidebag."""
 
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiling import replacing
+from tiling import ConfigError, replacing
 
 from .predictions import Fitted
 
@@ -20,9 +21,12 @@ def export_model(model: Path, out: Path) -> tuple[str, ...]:
 
     Raises:
         FormatError: there is no whole model in `model`.
-        ConfigError: the learner has no instance head that could be exported.
+        ConfigError: the learner has no instance head that could be exported, or the extra is not installed.
     """
     import torch  # slow to import
+
+    if find_spec("onnx") is None:
+        raise ConfigError("the package onnx is not installed", hint="pip install 'slidebag[onnx]'")
 
     fitted = Fitted.load(model)
     head = _calibrated(fitted)

@@ -35,6 +35,7 @@ def fitted(request) -> Fitted:
 
 
 def test_onnx_equals_predict(fitted, tmp_path):
+    pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
     fitted.save(tmp_path / "model")
     names = export_model(tmp_path / "model", tmp_path / "head.onnx")
@@ -52,6 +53,7 @@ def test_a_learner_without_a_head_and_a_folder_without_a_model_say_so(fitted, tm
     with pytest.raises(FormatError):
         export_model(tmp_path, tmp_path / "head.onnx")
     fitted.save(tmp_path / "model")
+    pytest.importorskip("onnx")
     monkeypatch.setattr(type(fitted.learner), "instance_head", Learner.instance_head)
     with pytest.raises(ConfigError, match="no instance head"):
         export_model(tmp_path / "model", tmp_path / "head.onnx")

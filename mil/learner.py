@@ -7,16 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from tiling import ConfigError, FormatError, Registry, SlidebagError, replacing
-
-if TYPE_CHECKING:
-    from torch import nn
 
 MODEL_FORMAT_VERSION = 1
 NO_TISSUE = "no tissue"  # the flag of a bag without instances
@@ -134,12 +131,8 @@ class Learner(ABC):
         _check_features(bag, self.dim, "which the model was fitted on")
         return self._predict(bag)
 
-    def instance_head(self) -> "nn.Module":
-        """Return the map from features float32 (n, D) to tile margins (n, K), standardiser included.
-
-        Raises:
-            ConfigError: the learner has none that stands by itself.
-        """
+    def instance_head(self) -> Any:
+        """Return the torch module from features float32 (n, D) to tile margins; ConfigError if it has none."""
         raise ConfigError(
             f"the learner {self.name!r} has no instance head to export", hint="use slidebag, mean, max or mix"
         )

@@ -132,7 +132,7 @@ class Learner(ABC):
         return self._predict(bag)
 
     def instance_head(self) -> Any:
-        """Return the torch module from features float32 (n, D) to tile margins; ConfigError if it has none."""
+        """Return the torch module from features float32 (n, D) to tile margins (n, K), or ConfigError."""
         raise ConfigError(
             f"the learner {self.name!r} has no instance head to export", hint="use slidebag, mean, max or mix"
         )

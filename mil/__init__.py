@@ -4,6 +4,7 @@ from .cohort import Cohort, CohortSlide, Failure, Fold
 from .demo import demo
 from .evaluate import Evaluation, evaluate
 from .exchange import export_run, import_coords, import_features
+from .export_model import export_model
 from .extract import ExtractConfig, extract
 from .heatmaps import HeatmapConfig, heatmap
 from .learner import LEARNERS, Bag, Classes, Learner, Prediction, load_learner
@@ -50,6 +51,7 @@ __all__ = [
     "Training",
     "demo",
     "evaluate",
+    "export_model",
     "export_run",
     "extract",
     "heatmap",

@@ -11,7 +11,8 @@ from scipy.ndimage import map_coordinates
 
 from tiling import FormatError, TileGrid, load_grid, replacing
 
-from .metrics import dice, instance_ap, instance_auc, slide_auc
+from .metrics import brier, calibration_error, dice, instance_ap, instance_auc, slide_auc
+from .predictions import SET_MARK
 from .run_folder import Run
 from .scores import load_scores
 
@@ -33,20 +34,15 @@ def evaluate(run: Run, truth: Path | None = None) -> Evaluation:
         FormatError: the run has no predictions, or no labelled slide was predicted.
     """
     rows = run.read_table("predictions.csv", hint="train or predict first")
+    if "set" not in rows.columns:
+        raise FormatError(
+            f"{run.root}: predictions.csv is of before models were calibrated", hint="train or predict again"
+        )
     names = [c[2:-1] for c in rows.columns if c.startswith("p(")]
     labelled = pd.DataFrame(rows[rows["label"].isin(names)])
     if not len(labelled):
         raise FormatError(f"{run.root}: no predicted slide has a label", hint="give a table with labels")
-    probability = labelled.filter([f"p({n})" for n in names]).to_numpy(float)
-    labels = np.array([names.index(label) for label in labelled.label])
-    called = np.array([names.index(p) for p in labelled.prediction])
-    recalls = [(called[labels == c] == c).mean() for c in np.unique(labels)]
-    figures = {
-        "slides": float(len(labelled)),
-        "slide_auc": slide_auc(probability, labels),
-        "slide_accuracy": float((called == labels).mean()),
-        "slide_balanced_accuracy": float(np.mean(recalls)),
-    }
+    figures = slide_figures(labelled, names)
     if truth is not None:
         thresholds = dict(zip(labelled.slide_id, labelled.tile_threshold.astype(float), strict=True))
         figures |= tile_figures(run, truth, thresholds)
@@ -55,19 +51,55 @@ def evaluate(run: Run, truth: Path | None = None) -> Evaluation:
     return Evaluation(figures)
 
 
+def slide_figures(labelled: pd.DataFrame, names: list[str]) -> dict[str, float]:
+    """Return the figures of predicted slides: rows of predictions.csv whose labels are of `names`."""
+    probability = labelled.filter([f"p({n})" for n in names]).to_numpy(float)
+    before = labelled.filter([f"uncalibrated({n})" for n in names]).to_numpy(float)
+    labels = np.array([names.index(label) for label in labelled.label])
+    called = np.array([names.index(p) for p in labelled.prediction])
+    recalls = [(called[labels == c] == c).mean() for c in np.unique(labels)]
+    sets = [found.split(SET_MARK) if found else [] for found in labelled["set"]]
+    held = [name in found for name, found in zip(labelled.label, sets, strict=True)]
+    return {
+        "slides": float(len(labelled)),
+        "slide_auc": slide_auc(probability, labels),
+        "slide_accuracy": float((called == labels).mean()),
+        "slide_balanced_accuracy": float(np.mean(recalls)),
+        **_calibration("slide", probability, before, labels),
+        "set_coverage": float(np.mean(held)),
+        "set_size": float(np.mean([len(found) for found in sets])),
+    }
+
+
+def _calibration(what: str, after: np.ndarray, before: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    return {
+        f"{what}_ece": calibration_error(after, truth),
+        f"{what}_ece_uncalibrated": calibration_error(before, truth),
+        f"{what}_brier": brier(after, truth),
+        f"{what}_brier_uncalibrated": brier(before, truth),
+    }
+
+
 def tile_figures(run: Run, truth: Path, thresholds: dict[str, float]) -> dict[str, float]:
-    """Return patch AUC over all tiles and in positive slides, AP there, Dice at each slide's threshold."""
-    scores, truths, calls, slide_of = [], [], [], []
+    """Return patch AUC over all tiles and in positive slides, AP there, Dice at each slide's threshold.
+
+    ECE and Brier score are of "positive, of whichever class".
+    """
+    scores, before, truths, calls, slide_of = [], [], [], [], []
     for number, (slide_id, threshold) in enumerate(sorted(thresholds.items())):
         grid = load_grid(run.grid_path(slide_id))
-        suspicion = 1 - load_scores(run.scores_path(slide_id), grid=grid).probability[:, 0]
+        stored = load_scores(run.scores_path(slide_id), grid=grid)
+        suspicion = stored.probability[:, 1:].sum(axis=1)  # 1 - p(negative) would be rounded
+        undone = stored.calibration.undo(stored.probability) if stored.calibration else stored.probability
         is_positive = tile_truth(grid, truth / f"{slide_id}.png")
         read = ~np.isnan(suspicion)
         scores.append(suspicion[read])
+        before.append(undone[read, 1:].sum(axis=1))
         truths.append(is_positive[read])
         calls.append(suspicion[read] >= threshold)
         slide_of.append(np.full(int(read.sum()), number))
-    score, is_positive, called = (np.concatenate(a) for a in (scores, truths, calls))
+    score, raw, is_positive, called = (np.concatenate(a) for a in (scores, before, truths, calls))
+    after, raw = (np.stack([1 - each, each], axis=1) for each in (score, raw))
     inside = np.isin(np.concatenate(slide_of), [k for k, t in enumerate(truths) if t.any()])
     return {
         "tiles": float(len(score)),
@@ -75,6 +107,7 @@ def tile_figures(run: Run, truth: Path, thresholds: dict[str, float]) -> dict[st
         "patch_auc_in_positive": instance_auc(score[inside], is_positive[inside]),
         "patch_ap_in_positive": instance_ap(score[inside], is_positive[inside]),
         "dice": dice(called.astype(float), is_positive, 0.5),
+        **_calibration("patch", after, raw, is_positive.astype(int)),
     }
 
 

@@ -131,6 +131,12 @@ class Learner(ABC):
         _check_features(bag, self.dim, "which the model was fitted on")
         return self._predict(bag)
 
+    def instance_head(self) -> Any:
+        """Return the torch module from features float32 (n, D) to tile margins (n, K), or ConfigError."""
+        raise ConfigError(
+            f"the learner {self.name!r} has no instance head to export", hint="use slidebag, mean, max or mix"
+        )
+
     def save(self, folder: Path) -> None:
         """Write `config.json` and `weights.safetensors` into `folder`."""
         if not self.dim:

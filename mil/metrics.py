@@ -42,6 +42,35 @@ def instance_ap(score: np.ndarray, truth: np.ndarray) -> float:
     return float(average_precision_score(truth, score))
 
 
+def brier(probability: np.ndarray, truth: np.ndarray) -> float:
+    """Return the Brier score of `probability` (N, C) for the classes `truth` int (N,).
+
+    Of two classes the mean square of p(second) minus truth; of more, squares are summed over the classes.
+    """
+    if not len(truth):
+        return float("nan")
+    squares = np.square(probability - np.eye(probability.shape[1])[truth]).sum(axis=1)
+    return float(squares.mean() / (2 if probability.shape[1] == 2 else 1))
+
+
+def calibration_error(probability: np.ndarray, truth: np.ndarray, n_bins: int = 10) -> float:
+    """Return the expected calibration error of `probability` (N, C) for the classes `truth` int (N,).
+
+    Probabilities of one class are cut into bins of equally many; the mean of how far each bin's mean lies
+    from the share of truth in it (Naeini et al. 2015). Of three or more classes the mean of each against
+    the rest (Kull et al., arXiv 1910.12656). With few slides it is large by chance alone.
+    """
+    if not len(truth):
+        return float("nan")
+    each = []
+    for c in range(1 if probability.shape[1] == 2 else 0, probability.shape[1]):
+        order = np.argsort(probability[:, c], kind="stable")
+        bins = np.array_split(order, min(n_bins, len(order)))
+        gaps = [abs(probability[rows, c].mean() - (truth[rows] == c).mean()) * len(rows) for rows in bins]
+        each.append(sum(gaps) / len(order))
+    return float(np.mean(each))
+
+
 def dice(score: np.ndarray, truth: np.ndarray, threshold: float) -> float:
     """Return the Dice overlap of the tiles at or above `threshold` with the bool `truth` (N,)."""
     found, truth = np.asarray(score) >= threshold, np.asarray(truth, bool)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .learner import Bag
 
@@ -34,6 +34,24 @@ class Standardiser:
     def __call__(self, features: Tensor) -> Tensor:
         """Return standardised float32 features, same shape."""
         return (features.float() - self.mean) / self.scale
+
+
+class InstanceHead(nn.Module):
+    """Standardiser and nets as one map: features (n, D) -> the mean of the nets' margins (n, K)."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, standardise: Standardiser, nets: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.register_buffer("mean", standardise.mean)
+        self.register_buffer("scale", standardise.scale)
+        self.nets = nn.ModuleList(nets)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the margins of instances."""
+        standard = (features - self.mean) / self.scale
+        return torch.stack([net(standard) for net in self.nets]).mean(0)
 
 
 def chunks(features: np.ndarray) -> Iterator[np.ndarray]:

@@ -12,7 +12,7 @@ from tiling import ConfigError
 
 from .bag_term import POOLINGS, Balance, bag_loss, slide_log_probability, tile_probability
 from .learner import LEARNERS, Bag, Learner, Prediction, Report
-from .packed import PackedBags, Standardiser, chunks
+from .packed import InstanceHead, PackedBags, Standardiser, chunks
 from .small_net import SmallNet
 
 
@@ -81,6 +81,10 @@ class PoolingLearner(Learner):
             tile_probability(margins).numpy(),
             np.full(len(bag), -1, np.int16),
         )
+
+    def instance_head(self) -> InstanceHead:
+        """Return standardiser and net."""
+        return InstanceHead(self._standardise, [self._net])
 
     def _new_net(self, generator: torch.Generator) -> SmallNet:
         return SmallNet(self.dim, self.config.hidden, self.classes.n_positive, generator)

@@ -12,7 +12,6 @@ from .bags import BagFiles, load_bag
 from .batch import DONE, KEPT, WITHOUT_TILES, Outcome, each_slide
 from .cohort import Cohort, CohortSlide
 from .extract import ExtractConfig, extract_by, load_workers
-from .learner import load_learner
 from .predictions import Fitted, prediction_row, write_predictions, write_scores
 from .prepare import tile
 from .recipe import Recipe
@@ -54,9 +53,9 @@ def predict(
         SlidebagError: the encoder or its weights are not those that the model was trained on.
     """
     config = config or PredictConfig()
-    recipe = Recipe.load(model)
+    fitted = Fitted.load(model)
+    recipe = fitted.recipe
     _refuse_imported(model, recipe)
-    fitted = Fitted(load_learner(model), recipe)
     how = recipe.preparation
     own = how.encoder.precision
     # the model reads features alone: token vectors are not computed again
@@ -79,7 +78,8 @@ def predict(
         prediction = fitted.predict(loaded)
         rows.append(prediction_row(slide.slide_id, slide.label, prediction, fitted))
         is_new = write_scores(run, source, loaded, prediction, fitted)
-        return prediction.flags[0] if prediction.flags else DONE if is_new else KEPT
+        without_tiles = [flag for flag in prediction.flags if flag in WITHOUT_TILES]
+        return without_tiles[0] if without_tiles else DONE if is_new else KEPT
 
     predicted = each_slide(run, "predict", run.cohort("extracted", *WITHOUT_TILES).slides, work)
     write_predictions(run, rows)

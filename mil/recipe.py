@@ -9,7 +9,7 @@ from tiling import FormatError, GridConfig, TissueConfig, replacing
 
 from .prepare import Preparation
 
-_VERSION = 1
+_VERSION = 2  # 1 had no calibration beside it
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ class Recipe:
                 raise FormatError(
                     f"{path}: format version {told['format_version']}, this slidebag reads up to {_VERSION}",
                     hint="upgrade slidebag or train again with this version",
+                )
+            if told["format_version"] < _VERSION:
+                raise FormatError(
+                    f"{path}: format version {told['format_version']}, of before models were calibrated",
+                    hint="train again",
                 )
             steps = told["preparation"]
             preparation = Preparation(

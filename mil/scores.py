@@ -1,6 +1,7 @@
 """Scores: one HDF5 file a slide, a probability per tile and class in the grid's order (docs/formats.md)."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,16 @@ from tiling import (
     write_header,
 )
 
+from .calibration import Lines
+
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a slide's tiles: `probability` float32 (N, C), NaN if unread; `prototype` int16 (N,)."""
+    """Scores of a slide's tiles: `probability` float32 (N, C), NaN if unread; `prototype` int16 (N,).
+
+    `calibration` are the lines that led to `probability`, None where it is as the learner has it.
+    `novelty` float32 (N,) is above 1 where a tile is unlike the training; None where nobody measured.
+    """
 
     slide_id: str
     classes: tuple[str, ...]
@@ -29,6 +36,8 @@ class Scores:
     prototype: np.ndarray
     learner: str
     fingerprint: str
+    calibration: Lines | None = None
+    novelty: np.ndarray | None = None
 
     def __repr__(self) -> str:
         return f"Scores({self.slide_id!r}, {len(self.probability)} tiles × p({'), p('.join(self.classes)}))"
@@ -45,12 +54,15 @@ def save_scores(scores: Scores, grid: TileGrid, path: Path, *, model_fingerprint
     with replacing_hdf5(path) as file:
         file["probability"] = scores.probability.astype(np.float32)
         file["prototype"] = scores.prototype.astype(np.int16)
+        if scores.novelty is not None:
+            file["novelty"] = scores.novelty.astype(np.float32)
         write_coords(file, grid)
         told = {
             "learner": scores.learner,
             "model_fingerprint": model_fingerprint,
             "classes": list(scores.classes),
-            "is_calibrated": False,
+            "is_calibrated": scores.calibration is not None,
+            "calibration": json.dumps(asdict(scores.calibration) if scores.calibration else None),
             "config": {"learner": scores.learner},
             "fingerprint": scores.fingerprint,
         }
@@ -68,6 +80,7 @@ def load_scores(path: Path, *, grid: TileGrid | None = None) -> Scores:
             refuse_other_tiles(file, grid)
         told = read_header(file)
         probability, prototype = read_array(file, "probability"), read_array(file, "prototype")
+        novelty = read_array(file, "novelty") if "novelty" in file else None
         n_tiles = len(read_array(file, "coords"))
     if not n_tiles == len(probability) == len(prototype):
         raise FormatError(
@@ -80,4 +93,11 @@ def load_scores(path: Path, *, grid: TileGrid | None = None) -> Scores:
         prototype=prototype,
         learner=str(told["learner"]),
         fingerprint=str(told["fingerprint"]),
+        calibration=_lines(told.get("calibration")),
+        novelty=novelty,
     )
+
+
+def _lines(told: str | None) -> Lines | None:
+    found = json.loads(told) if told else None
+    return None if found is None else Lines(tuple(found["slopes"]), tuple(found["offsets"]))

@@ -1,30 +1,23 @@
 """The picture of a search: what was asked for, then what was found."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
-from features import TileIndex, load_patches
+from features import TileIndex
 from tiling import (
     CARDS_A_SHEET,
     Card,
-    FormatError,
-    SlideError,
-    TileGrid,
     contact_sheet,
     load_grid,
-    open_slide,
-    read_patches,
 )
 
 from .cohort import CohortSlide
 from .run_folder import Run
 from .search_query import Asked, grid_of
+from .tile_pictures import TILE_PICTURE_PX, as_picture, tile_pictures
 
-_PICTURE_PX = (224, 224)
 _QUERY = (0, 114, 178)
 _MOST_HITS = CARDS_A_SHEET - 1  # the first card is the query's
 
@@ -47,11 +40,12 @@ def search_sheet(run: Run, index: TileIndex, asked: Asked, hits: pd.DataFrame) -
     pictures: dict[_Place, Image.Image | str] = {}
     for slide_id in dict.fromkeys(slide_id for slide_id, _ in places):
         rows = sorted({row for slide, row in places if slide == slide_id})
-        found = _pictures(run, index, slides[slide_id], rows)
+        grid = grid_of(run, index, slide_id)
+        found = tile_pictures(run, index.encoder, slides[slide_id], grid, rows)
         pictures |= {(slide_id, row): picture for row, picture in zip(rows, found, strict=True)}
     cards = _cards(asked, index, shown, slides, pictures)
     title = _title(run, index, asked, len(hits))
-    return contact_sheet(cards, len(shown) + 1, title, picture_px=_PICTURE_PX)
+    return contact_sheet(cards, len(shown) + 1, title, picture_px=TILE_PICTURE_PX)
 
 
 def _title(run: Run, index: TileIndex, asked: Asked, n_hits: int) -> str:
@@ -71,7 +65,7 @@ def _cards(
     pictures: dict[_Place, Image.Image | str],
 ) -> Iterator[Card]:
     if asked.slide_id is None:
-        yield _card(asked.name, _shown(asked.patch), (), flag="query", colour=_QUERY)
+        yield _card(asked.name, as_picture(asked.patch), (), flag="query", colour=_QUERY)
     else:
         _, row, x, y = index.tiles[asked.typical].tolist()
         n_tiles = len(asked.positions)
@@ -93,30 +87,3 @@ def _figures(x: int, y: int, slide: CohortSlide) -> tuple[str, str]:
     patient = "" if slide.patient_id == slide.slide_id else slide.patient_id
     label = f"slide: {slide.label}" if slide.label else ""  # the slide's, which a tile need not share
     return f"x {x:,}, y {y:,}", ", ".join(filter(None, (label, patient)))
-
-
-def _pictures(
-    run: Run, index: TileIndex, slide: CohortSlide, rows: Sequence[int]
-) -> list[Image.Image] | list[str]:
-    """The patches at some rows of a slide, ascending: those in its bag, else read from the slide."""
-    grid = grid_of(run, index, slide.slide_id)
-    try:
-        patches: Sequence[np.ndarray] = list(
-            load_patches(run.features_path(index.encoder, slide.slide_id), rows)
-        )
-    except FormatError:  # it keeps none
-        try:
-            patches = _read(slide, grid, rows)
-        except SlideError as error:
-            return [error.message] * len(rows)
-    return [_shown(patch) for patch in patches]
-
-
-def _read(slide: CohortSlide, grid: TileGrid, rows: Sequence[int]) -> list[np.ndarray]:
-    some = replace(grid, coords=grid.coords[rows], tissue_fraction=grid.tissue_fraction[rows])
-    with open_slide(slide.path, id=slide.slide_id, mpp=grid.mpp) as opened:
-        return [patch for patches in read_patches(opened, some) for patch in patches.pixels]
-
-
-def _shown(patch: np.ndarray) -> Image.Image:
-    return Image.fromarray(patch).resize(_PICTURE_PX, Image.Resampling.LANCZOS)

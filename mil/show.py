@@ -24,17 +24,28 @@ _NAMES = {
     "slide_auc": "slide AUC",
     "slide_accuracy": "slide accuracy",
     "slide_balanced_accuracy": "slide balanced accuracy",
+    "slide_ece": "slide calibration error (ECE)",
+    "slide_ece_uncalibrated": "slide ECE before calibration",
+    "slide_brier": "slide Brier score",
+    "slide_brier_uncalibrated": "slide Brier score before calibration",
+    "set_coverage": "share of slides whose set holds the label",
+    "set_size": "classes in a set, mean",
     "tiles": "tiles with truth",
     "patch_auc": "patch AUC, all tissue",
     "patch_auc_in_positive": "patch AUC, inside positive slides",
     "patch_ap_in_positive": "patch AP, inside positive slides",
     "dice": "Dice at the frozen threshold",
+    "patch_ece": "patch calibration error (ECE)",
+    "patch_ece_uncalibrated": "patch ECE before calibration",
+    "patch_brier": "patch Brier score",
+    "patch_brier_uncalibrated": "patch Brier score before calibration",
 }
 _FAMILIES = {
     "timm:<name>         ": "every model of timm; timm:hf-hub:<repository>, timm:local-dir:<folder>",
     "torchscript:<path>  ": "a TorchScript file; loading it runs the code in it: take none from strangers",
     "onnx:<path>         ": "an ONNX file, with the extra slidebag[onnx]",
 }
+_UNSHOWN = ("fold", "tile_threshold", "is_calibrated", "set_level")  # of predictions.csv
 _MOST_ROWS = 20
 _LOG_WIDTH = 200  # where no terminal says how wide it is
 
@@ -129,7 +140,7 @@ def overlays(run: Run) -> None:
 def predictions(run: Run) -> None:
     """Print the predictions of a run."""
     rows = run.read_table("predictions.csv")
-    columns = [c for c in rows.columns if c not in ("fold", "tile_threshold")]
+    columns = [c for c in rows.columns if c not in _UNSHOWN and not c.startswith("uncalibrated(")]
     table = _table("predictions", *columns)
     for row in rows.head(_MOST_ROWS).to_dict("records"):
         table.add_row(*(Text(row[c]) for c in columns))

@@ -13,9 +13,12 @@ import pandas as pd
 from tiling import ConfigError, fingerprint, replacing
 
 from .bags import Bags, LoadedBag, find_bags, load_bags
+from .calibration import HeldOut, calibrate
 from .cohort import Cohort, CohortSlide, Fold, labels_of
-from .learner import LEARNERS, Classes, Learner, load_learner
-from .metrics import choose_threshold, choose_tile_threshold
+from .evaluate import slide_figures
+from .learner import LEARNERS, Classes, Learner
+from .model_card import TrainedOn, write_card
+from .novelty import Centres, Novelty, profile
 from .predictions import Fitted, prediction_row, write_predictions, write_scores
 from .prepare import Preparation
 from .recipe import Recipe, stored_recipe_fingerprint
@@ -33,6 +36,13 @@ class TrainConfig:
     negative: str = field(
         default="", metadata={"help": "the negative label; 'none' if all labels are positive (subtypes)"}
     )
+    level: float = field(
+        default=0.9, metadata={"help": "share of slides whose set of classes has to hold the true one"}
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise ConfigError(f"level is {self.level:g}", hint="give more than 0 and less than 1")
 
 
 @dataclass(frozen=True)
@@ -99,11 +109,12 @@ def train(
     fitted = [job.fit_or_load(fold) for fold in folds]
     if fitted[0].fold != "given":
         is_kept &= stored_recipe_fingerprint(folder) == job.fingerprint(None)
-        final = job.finish(folder, fitted)
+        final = job.finish(folder, folds)
     else:
         final = fitted[0]
     rest = [s for s in found.cohort.slides if not s.label]
-    job.write(folds, fitted, final, rest, load_bags(source, rest))
+    rows = job.write(folds, fitted, final, rest, load_bags(source, rest))
+    job.describe(folder, final, folds, rows)
     seconds = time.monotonic() - started
     warnings = tuple(dict.fromkeys(w for f in (*fitted, final) for w in f.learner.warnings))
     run.note("train", {"encoder": encoder, "train": asdict(config), "learner": asdict(final.learner.config),
@@ -140,18 +151,17 @@ class _Job:
     def fit_or_load(self, fold: Fold) -> Fitted:
         folder = self.folder(fold)
         if stored_recipe_fingerprint(folder) == self.fingerprint(fold):
-            return Fitted(load_learner(folder), Recipe.load(folder), fold.name)
+            return Fitted.load(folder, fold.name)
         learner = self._fit(fold.train, folder, f"fold {fold.name}")
-        recipe = self._recipe(learner, fold)
+        held_out = self._held_out(learner, fold)
+        held_out.save(folder)
+        seen: Sequence[int] = fold.train
         if (
             fold.name != "given"
-        ):  # nothing but thresholds was chosen on these slides: they may be learned from
-            learner = self._fit(
-                sorted(fold.train + fold.validation), folder, f"fold {fold.name}, all but test"
-            )
-        learner.save(folder)
-        recipe.save(folder)
-        return Fitted(learner, recipe, fold.name)
+        ):  # nothing but calibration and thresholds was chosen on these slides: they may be learned from
+            seen = sorted(fold.train + fold.validation)
+            learner = self._fit(seen, folder, f"fold {fold.name}, all but test")
+        return self._save(folder, learner, held_out, seen, fold)
 
     def _fit(self, chosen: Sequence[int], folder: Path, title: str) -> Learner:
         learner = new_learner(self.config.learner, self.settings)
@@ -170,40 +180,37 @@ class _Job:
             pd.DataFrame(history).to_csv(temporary, index=False)
         return learner
 
-    def _recipe(self, learner: Learner, fold: Fold) -> Recipe:
-        """Freeze the thresholds on the validation slides, whose bag labels alone are looked at."""
+    def _held_out(self, learner: Learner, fold: Fold) -> HeldOut:
+        """Ask for the validation slides, whose bag labels alone are looked at."""
         labels = labels_of(self.cohort.slides, self.classes)[list(fold.validation)]
-        predictions = [learner.predict(self.bags[i].bag) for i in fold.validation]
-        is_binary = self.classes.has_negative and len(self.classes.names) == 2
-        slide_threshold = None
-        if is_binary:
-            slide_threshold = choose_threshold(np.array([p.probability[1] for p in predictions]), labels == 1)
-        suspicion = [1 - p.tile_probability[:, 0] for p in predictions]
-        is_positive = labels > 0 if self.classes.has_negative else np.ones(len(labels), bool)
-        tile_threshold = choose_tile_threshold(suspicion, is_positive)
-        return self._new_recipe(slide_threshold, tile_threshold, self.fingerprint(fold))
+        bags = [self.bags[i].bag for i in fold.validation]
+        centres = self._centres(fold.train)
+        profiles = np.stack([profile(centres.log_distance(bag.features)) for bag in bags])
+        return HeldOut.of([learner.predict(bag) for bag in bags], labels.tolist(), profiles)
 
-    def _new_recipe(self, slide_threshold: float | None, tile_threshold: float, told: str) -> Recipe:
-        return Recipe(
-            self.preparation, self.bags[0].encoder_fingerprint, slide_threshold, tile_threshold, told
-        )
+    def _centres(self, seen: Sequence[int]) -> Centres:
+        return Centres.of([self.bags[i].bag for i in seen if len(self.bags[i].bag)], self.config.seed)
 
-    def finish(self, folder: Path, fitted: list[Fitted]) -> Fitted:
-        """Fit the model for new slides on all labelled ones; its thresholds are the folds' means."""
-        expected = self.fingerprint(None)
-        if stored_recipe_fingerprint(folder) == expected:
-            return Fitted(load_learner(folder), Recipe.load(folder))
-        learner = self._fit(range(len(self.bags)), folder, "final model")
-        recipes = [f.recipe for f in fitted]
-        slide_thresholds = [r.slide_threshold for r in recipes if r.slide_threshold is not None]
-        recipe = self._new_recipe(
-            float(np.mean(slide_thresholds)) if slide_thresholds else None,
-            float(np.mean([r.tile_threshold for r in recipes])),
-            expected,
-        )
-        learner.save(folder)
-        recipe.save(folder)
-        return Fitted(learner, recipe)
+    def _save(
+        self, folder: Path, learner: Learner, held_out: HeldOut, seen: Sequence[int], fold: Fold | None
+    ) -> Fitted:
+        """Freeze by what was held out, and write the model that was fitted on the bags `seen`."""
+        frozen = calibrate(held_out, self.classes, self.config.level)
+        novelty = Novelty.of(self._centres(seen), held_out.profiles)
+        encoder, told = self.bags[0].encoder_fingerprint, self.fingerprint(fold)
+        recipe = Recipe(self.preparation, encoder, frozen.slide_threshold, frozen.tile_threshold, told)
+        fitted = Fitted(learner, recipe, frozen.calibration, novelty, fold.name if fold else "")
+        fitted.save(folder)
+        return fitted
+
+    def finish(self, folder: Path, folds: list[Fold]) -> Fitted:
+        """Fit the model for new slides on all labelled ones; calibrated on what each fold held out."""
+        if stored_recipe_fingerprint(folder) == self.fingerprint(None):
+            return Fitted.load(folder)
+        held_out = HeldOut.pooled([HeldOut.load(self.folder(fold)) for fold in folds])
+        everyone = range(len(self.bags))
+        learner = self._fit(everyone, folder, "final model")
+        return self._save(folder, learner, held_out, everyone, None)
 
     def write(
         self,
@@ -212,8 +219,11 @@ class _Job:
         final: Fitted,
         rest: Sequence[CohortSlide],
         bags: list[LoadedBag],
-    ) -> None:
-        """Write splits.csv, predictions.csv and scores, each slide by a model not fitted on it."""
+    ) -> list[dict[str, Any]]:
+        """Write splits.csv, predictions.csv and scores, each slide by a model not fitted on it.
+
+        Returns the rows of predictions.csv.
+        """
         jobs = [(self.cohort.slides[i], self.bags[i], f) for k, f in enumerate(fitted) for i in folds[k].test]
         jobs += [(slide, bag, final) for slide, bag in zip(rest, bags, strict=True)]
         rows = []
@@ -230,6 +240,23 @@ class _Job:
         ]
         with replacing(self.run.model_folder(self.config.learner) / "splits.csv") as temporary:
             pd.DataFrame(parts).to_csv(temporary, index=False)
+        return rows
+
+    def describe(self, folder: Path, final: Fitted, folds: list[Fold], rows: list[dict[str, Any]]) -> None:
+        """Write the model's card; what a given split keeps for the test is none of its training."""
+        chosen = range(len(self.bags))
+        if final.fold == "given":
+            chosen = sorted(folds[0].train + folds[0].validation)
+        trained_on = TrainedOn(
+            self.run,
+            self.source,
+            [self.cohort.slides[i] for i in chosen],
+            [self.bags[i] for i in chosen],
+            asdict(self.config),
+        )
+        tested = [row for row in rows if row["label"]]
+        figures = slide_figures(pd.DataFrame(tested), list(self.classes.names)) if tested else {}
+        write_card(folder, final, trained_on, figures)
 
 
 def preparation_of(source: Bags, slide: CohortSlide) -> Preparation:

@@ -9,6 +9,7 @@ from mil import show
 from mil.cohort import Cohort
 from mil.doctor import examine
 from mil.evaluate import evaluate as evaluate_run
+from mil.export_model import export_model as write_onnx
 from mil.heatmaps import HeatmapConfig
 from mil.heatmaps import heatmap as paint_run
 from mil.options import configured
@@ -63,6 +64,15 @@ def predict(
     )
     show.predictions(folder)
     show.finish(folder, *outcomes)
+
+
+@app.command(name="export-model")
+def export_model(
+    model: Annotated[Path, typer.Argument(help="a model's folder, such as RUN/models/slidebag")],
+    out: Annotated[Path, typer.Argument(help="the ONNX file")],
+) -> None:
+    """Write a model's instance head as ONNX: features to tile margins and calibrated probabilities."""
+    typer.echo(f"{out}: probability of {', '.join(write_onnx(model, out))}")
 
 
 @app.command()

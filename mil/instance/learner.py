@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mil.bag_term import Balance, slide_log_probability, tile_probability
 from mil.learner import LEARNERS, Bag, Learner, Prediction, Report
-from mil.packed import PackedBags, Standardiser, chunks
+from mil.packed import InstanceHead, PackedBags, Standardiser, chunks
 from mil.pooling import module_state, restore_module
 
 from .config import InstanceConfig
@@ -105,6 +105,10 @@ class SlidebagLearner(Learner):
             tile_probability(margins.mean(0)).numpy(),
             scores.mean(0).argmax(1).to(torch.int16).numpy(),
         )
+
+    def instance_head(self) -> InstanceHead:
+        """Return standardiser and the members' nets."""
+        return InstanceHead(self._standardise, [member.net for member in self._committee.members])
 
     def _new_committee(self, generator: torch.Generator) -> Committee:
         new = (self.dim, self.config.hidden, self.classes.n_positive, generator)

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from mil.metrics import choose_threshold, choose_tile_threshold, dice, instance_ap, instance_auc, slide_auc
+from mil.metrics import (
+    brier,
+    calibration_error,
+    choose_threshold,
+    choose_tile_threshold,
+    dice,
+    instance_ap,
+    instance_auc,
+    slide_auc,
+)
 
 
 def two_columns(positive):
@@ -97,3 +106,17 @@ def test_tile_threshold_ignores_positive_and_empty_slides():
 
 def test_tile_threshold_never_leaves_zero_to_one():
     assert choose_tile_threshold([np.ones(10)], np.array([0])) <= 1
+
+
+def test_brier():
+    assert brier(two_columns([0.5, 1.0]), np.array([0, 1])) == pytest.approx(0.125)
+    assert brier(np.array([[0.5, 0.5, 0.0]]), np.array([0])) == pytest.approx(0.5)
+
+
+def test_calibration_error():
+    half = two_columns(np.full(100, 0.5))
+    assert calibration_error(half, np.arange(100) % 2, n_bins=1) == pytest.approx(0)
+    assert calibration_error(half, np.ones(100, int)) == pytest.approx(0.5)
+    sure_and_wrong = two_columns([0.0, 1.0])
+    assert calibration_error(sure_and_wrong, np.array([1, 0])) == pytest.approx(1)
+    assert calibration_error(np.eye(3), np.array([0, 1, 2])) == pytest.approx(0)

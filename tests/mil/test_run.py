@@ -82,7 +82,7 @@ def test_scores_are_probabilities_in_the_grids_order(done):
         scores = load_scores(path)
         with h5py.File(run / "tiles" / path.name) as grid, h5py.File(path) as file:
             assert np.array_equal(file["coords"][:], grid["coords"][:])
-            assert file.attrs["is_calibrated"] == np.False_
+            assert file.attrs["is_calibrated"] == np.False_  # a fold of 8 slides holds out too few
         assert scores.classes == ("normal", "tumour")
         assert np.allclose(scores.probability.sum(1), 1, atol=1e-5)
 
@@ -92,6 +92,24 @@ def test_the_known_tumour_is_found(done):
     figures = json.loads((run / "evaluation.json").read_text())
     assert figures["patch_auc"] > 0.85  # an uninformed learner has 0.5
     assert figures["tiles"] > 100
+
+
+def test_the_final_model_is_calibrated_on_what_all_folds_held_out(done, phantom_cohort, tmp_path):
+    model, new = done[0] / "models" / "mix", tmp_path / "new"
+    told = json.loads((model / "calibration.json").read_text())
+    assert told["held_out"] == [4, 4]
+    assert min(told["tiles"]["slopes"]) > 0
+    slidebag("predict", model, sorted((phantom_cohort / "slides").iterdir())[0], new)
+    row = pd.read_csv(new / "predictions.csv").iloc[0]
+    assert row["is_calibrated"]
+    assert row["set"] == "normal|tumour"  # 8 slides are too few for a level of 0.9
+    scores = load_scores(next((new / "scores").glob("*.h5")))
+    raw = scores.calibration.undo(scores.probability)
+    assert np.array_equal(np.argsort(raw[:, 1]), np.argsort(scores.probability[:, 1]))
+    assert not np.allclose(raw, scores.probability)
+    assert row["novelty"] < 1  # a training slide
+    assert pd.isna(row["flags"])
+    assert (scores.novelty > 1).mean() < 0.1
 
 
 def test_the_same_command_twice_computes_nothing_again(done, phantom_cohort):

@@ -1,0 +1,8 @@
+"""From a learner's margins to probabilities that mean what they say, from bag labels alone."""
+
+from .calibration import Calibration, Frozen, calibrate
+from .held_out import HeldOut
+from .lines import Lines
+from .sets import ClassSets
+
+__all__ = ["Calibration", "ClassSets", "Frozen", "HeldOut", "Lines", "calibrate"]

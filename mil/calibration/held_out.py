@@ -1,0 +1,90 @@
+"""What a learner says of validation bags: all that calibration, thresholds and sets are chosen from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from mil.learner import Prediction
+from tiling import FormatError, replacing
+
+from .lines import margins_of
+
+_FILE = "held_out.safetensors"
+_MOST_TILES = 4096  # kept of a bag, evenly over its order of suspicion
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions of bags that the learner was not fitted on, before calibration.
+
+    `labels` int64 (B,); `margins` float64 (B, C - 1) of the bags; `tile_margins` float32 (n, K) a bag;
+    `profiles` float32 (B, 200), how far their tiles lie from the training (`mil.novelty`).
+    """
+
+    labels: np.ndarray
+    margins: np.ndarray
+    tile_margins: tuple[np.ndarray, ...]
+    profiles: np.ndarray
+
+    @classmethod
+    def of(cls, predictions: Sequence[Prediction], labels: Sequence[int], profiles: np.ndarray) -> "HeldOut":
+        """Keep what `predictions` say of bags with these labels; bags without tiles say nothing."""
+        is_filled = np.array([len(p.tile_probability) > 0 for p in predictions])
+        return cls(
+            np.array(labels, np.int64)[is_filled],
+            margins_of(np.stack([p.probability for p in predictions]))[is_filled],
+            tuple(
+                _some(margins_of(p.tile_probability).astype(np.float32))
+                for p in predictions
+                if len(p.tile_probability)
+            ),
+            profiles[is_filled],
+        )
+
+    @classmethod
+    def pooled(cls, parts: Sequence["HeldOut"]) -> "HeldOut":
+        """Return the bags of several folds as one: each was held out once."""
+        return cls(
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.margins for part in parts]),
+            tuple(tiles for part in parts for tiles in part.tile_margins),
+            np.concatenate([part.profiles for part in parts]),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write held_out.safetensors into a model's folder."""
+        n_margins = self.tile_margins[0].shape[1] if self.tile_margins else 1
+        told = {
+            "labels": self.labels,
+            "margins": self.margins,
+            "profiles": self.profiles,
+            "counts": np.array([len(tiles) for tiles in self.tile_margins], np.int64),
+            "tile_margins": np.concatenate([np.zeros((0, n_margins), np.float32), *self.tile_margins]),
+        }
+        with replacing(folder / _FILE) as temporary:
+            temporary.write_bytes(save({key: np.ascontiguousarray(value) for key, value in told.items()}))
+
+    @classmethod
+    def load(cls, folder: Path) -> "HeldOut":
+        """Read held_out.safetensors.
+
+        Raises:
+            FormatError: it is not there.
+        """
+        path = folder / _FILE
+        if not path.is_file():
+            raise FormatError(f"{folder}: has no {_FILE}", hint="train again")
+        told = load(path.read_bytes())
+        ends = told["counts"].cumsum()
+        tiles = np.split(told["tile_margins"], ends[:-1]) if len(ends) else []
+        return cls(told["labels"], told["margins"], tuple(tiles), told["profiles"])
+
+
+def _some(margins: np.ndarray) -> np.ndarray:
+    """At most so many rows, in the order of their strongest margin and evenly over it."""
+    order = np.argsort(margins.max(axis=1), kind="stable")
+    places = np.linspace(0, len(order) - 1, min(len(order), _MOST_TILES)).round().astype(int)
+    return margins[order[places]]

@@ -1,0 +1,160 @@
+"""The card of a model: what it was trained on, how well it did, and what it must not be taken for."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from features import find_encoder
+from tiling import ConfigError, replacing
+
+from .bags import Bags, LoadedBag
+from .cohort import CohortSlide
+from .predictions import Fitted
+from .run_folder import Run
+from .typical_tiles import FOLDER, write_typical_tiles
+
+_JSON, _TEXT = "card.json", "README.md"
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """The labelled slides that a model was made from, and the options of the training."""
+
+    run: Run
+    source: Bags
+    slides: Sequence[CohortSlide]
+    bags: Sequence[LoadedBag]
+    options: dict[str, Any]
+
+
+def write_card(folder: Path, fitted: Fitted, trained_on: TrainedOn, figures: dict[str, float]) -> None:
+    """Write card.json, README.md and `typical/` into a model's folder, unless they are of this very model.
+
+    `figures` are those of slides predicted by models that had not seen them.
+    """
+    path = folder / _JSON
+    if path.is_file() and json.loads(path.read_text()).get("fingerprint") == fitted.recipe.fingerprint:
+        return
+    typical = write_typical_tiles(
+        folder, fitted, trained_on.run, trained_on.source, trained_on.slides, trained_on.bags
+    )
+    card = _card(fitted, trained_on, figures)
+    with replacing(folder / _TEXT) as temporary:
+        temporary.write_text(_text(card, typical))
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(card, indent=2) + "\n")
+
+
+def _card(fitted: Fitted, trained_on: TrainedOn, figures: dict[str, float]) -> dict[str, Any]:
+    recipe, learner = fitted.recipe, fitted.learner
+    return {
+        "format": "slidebag.card",
+        "format_version": 1,
+        "fingerprint": recipe.fingerprint,
+        "slidebag_version": version("slidebag"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "learner": learner.name,
+        "learner_options": asdict(learner.config),
+        "training_options": trained_on.options,
+        "classes": list(learner.classes.names),
+        "negative_class": learner.classes.names[0] if learner.classes.has_negative else None,
+        "cohort": _cohort(learner.classes.names, trained_on),
+        "encoder": _encoder(recipe.preparation.encoder.encoder) | {"fingerprint": recipe.encoder_fingerprint},
+        "preparation": asdict(recipe.preparation),
+        "slide_threshold": recipe.slide_threshold,
+        "tile_threshold": recipe.tile_threshold,
+        "calibration": asdict(fitted.calibration),
+        "figures_on_unseen_slides": figures,
+        "warnings": list(learner.warnings),
+    }
+
+
+def _cohort(names: Sequence[str], trained_on: TrainedOn) -> dict[str, dict[str, int]]:
+    pairs = list(zip(trained_on.slides, trained_on.bags, strict=True))
+    return {
+        name: {
+            "slides": sum(slide.label == name for slide, _ in pairs),
+            "patients": len({slide.patient_id for slide, _ in pairs if slide.label == name}),
+            "tiles": sum(len(loaded.bag) for slide, loaded in pairs if slide.label == name),
+        }
+        for name in names
+    }
+
+
+def _encoder(name: str) -> dict[str, Any]:
+    try:
+        return asdict(find_encoder(name).card)
+    except ConfigError:  # features of another tool
+        return {"name": name}
+
+
+def _text(card: dict[str, Any], typical: pd.DataFrame) -> str:
+    figures = [f"| {name} | {value:.4g} |" for name, value in card["figures_on_unseen_slides"].items()]
+    return "\n".join(
+        [
+            f"# Model `{card['learner']}`: {', '.join(card['classes'])}",
+            "",
+            f"Fitted by slidebag {card['slidebag_version']} on slide labels alone. Research software: no",
+            "medical device, not for diagnosis or treatment. Nothing is claimed of slides from other",
+            "scanners, laboratories, stains or patients than those below; measure before use.",
+            "",
+            *_facts(card),
+            "",
+            "## On slides that the model at work had not seen",
+            "",
+            *(["| figure | value |", "|---|---|", *figures] if figures else ["No slide was kept for it."]),
+            "",
+            "## Warnings of the training",
+            "",
+            *([f"- {warning}" for warning in card["warnings"]] or ["None."]),
+            "",
+            "## Typical training tiles",
+            "",
+            "These are pictures of patients' tissue. Before the model leaves those who may see them, delete",
+            f"`{FOLDER}/`; nothing else needs it.",
+            *_shown(typical),
+            "",
+        ]
+    )
+
+
+def _facts(card: dict[str, Any]) -> list[str]:
+    grid = card["preparation"]["grid"]
+    encoder, calibration = card["encoder"], card["calibration"]
+    held_out = [f"{n} {name}" for name, n in zip(card["classes"], calibration["held_out"], strict=True)]
+    sets, cohort = calibration["sets"], card["cohort"].items()
+    return [
+        "| class | slides | patients | tiles |",
+        "|---|---|---|---|",
+        *(f"| {n} | {c['slides']} | {c['patients']} | {c['tiles']} |" for n, c in cohort),
+        "",
+        f"- Negative class: {card['negative_class'] or 'none (subtypes)'}.",
+        f"- Tiles: {grid['tile_px']} px at {grid['tile_mpp']:g} µm/px.",
+        f"- Encoder: `{encoder['name']}`, licence {encoder.get('licence', 'unknown')}, source "
+        f"{encoder.get('source', 'unknown')}, fingerprint {encoder['fingerprint']}.",
+        f"- Slides are {_calibrated(calibration['slides'])}, tiles {_calibrated(calibration['tiles'])}; "
+        f"held out for it: {', '.join(held_out)}.",
+        f"- Sets hold the true class of {sets['level']:.0%} of slides like these"
+        f"{', within each class' if sets['by_class'] else ''}.",
+        "- All options: `card.json`, `config.json`, `recipe.json`.",
+    ]
+
+
+def _calibrated(lines: dict[str, Any] | None) -> str:
+    return "not calibrated" if lines is None else "calibrated"
+
+
+def _shown(typical: pd.DataFrame) -> list[str]:
+    lines = []
+    for group, rows in typical.groupby("group", sort=False):
+        there = [row for row in rows.to_dict("records") if row["picture"]]
+        pictures = [f"![{r['slide_id']} at {r['x']}, {r['y']}]({FOLDER}/{r['picture']})" for r in there]
+        told = " ".join(pictures) or "The slides could not be read; see `typical/typical.csv`."
+        lines += ["", f"### {group}", "", told]
+    return lines

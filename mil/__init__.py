@@ -1,12 +1,13 @@
 """Bags to predictions: cohorts, learners, evaluation, runs and the command line."""
 
+from .classes import Classes
 from .cohort import Cohort, CohortSlide, Failure, Fold
 from .demo import demo
 from .evaluate import Evaluation, evaluate
 from .exchange import export_run, import_coords, import_features
 from .extract import ExtractConfig, extract
 from .heatmaps import HeatmapConfig, heatmap
-from .learner import LEARNERS, Bag, Classes, Learner, Prediction, load_learner
+from .learner import LEARNERS, Bag, Learner, Prediction, load_learner
 from .pack import Packing, pack
 from .pipeline import Finished, Plan, run_all
 from .predict import predict

@@ -11,7 +11,8 @@ from scipy.ndimage import map_coordinates
 
 from tiling import FormatError, TileGrid, load_grid, replacing
 
-from .metrics import dice, instance_ap, instance_auc, slide_auc
+from .classes import SEPARATOR, names_in
+from .metrics import class_aucs, dice, instance_ap, instance_auc, slide_auc
 from .run_folder import Run
 from .scores import load_scores
 
@@ -34,25 +35,45 @@ def evaluate(run: Run, truth: Path | None = None) -> Evaluation:
     """
     rows = run.read_table("predictions.csv", hint="train or predict first")
     names = [c[2:-1] for c in rows.columns if c.startswith("p(")]
-    labelled = pd.DataFrame(rows[rows["label"].isin(names)])
+    is_known = [bool(label) and set(names_in(label)) <= set(names) for label in rows["label"]]
+    labelled = pd.DataFrame(rows[is_known])
     if not len(labelled):
         raise FormatError(f"{run.root}: no predicted slide has a label", hint="give a table with labels")
-    probability = labelled.filter([f"p({n})" for n in names]).to_numpy(float)
-    labels = np.array([names.index(label) for label in labelled.label])
-    called = np.array([names.index(p) for p in labelled.prediction])
-    recalls = [(called[labels == c] == c).mean() for c in np.unique(labels)]
-    figures = {
-        "slides": float(len(labelled)),
-        "slide_auc": slide_auc(probability, labels),
-        "slide_accuracy": float((called == labels).mean()),
-        "slide_balanced_accuracy": float(np.mean(recalls)),
-    }
+    figures = slide_figures(labelled, names)
     if truth is not None:
         thresholds = dict(zip(labelled.slide_id, labelled.tile_threshold.astype(float), strict=True))
         figures |= tile_figures(run, truth, thresholds)
     with replacing(run.root / "evaluation.json") as temporary:
         temporary.write_text(json.dumps(figures, indent=2) + "\n")
     return Evaluation(figures)
+
+
+def slide_figures(labelled: pd.DataFrame, names: list[str]) -> dict[str, float]:
+    """Return the figures of predicted slides: rows of predictions.csv, all labelled with some of `names`.
+
+    Of three or more classes the AUC is of each against the rest, and their mean. Where classes do not
+    exclude each other, accuracy is of all of a slide's classes at once, balanced accuracy of each class.
+    """
+    probability = labelled.filter([f"p({n})" for n in names]).to_numpy(float)
+    truth, called = (
+        np.array([[name in names_in(text) for name in names] for text in labelled[column]])
+        for column in ("label", "prediction")
+    )
+    is_exclusive = not labelled["threshold"].str.contains(SEPARATOR).any()
+    hits = [(called[truth[:, c], c]).mean() for c in range(len(names)) if truth[:, c].any()]
+    if not is_exclusive:
+        hits += [(~called[~truth[:, c], c]).mean() for c in range(len(names)) if not truth[:, c].all()]
+    labels = truth.argmax(1) if is_exclusive else truth
+    figures = {
+        "slides": float(len(labelled)),
+        "slide_auc": slide_auc(probability, labels),
+        "slide_accuracy": float((called == truth).all(axis=1).mean()),
+        "slide_balanced_accuracy": float(np.mean(hits)),
+    }
+    if len(names) > 2 or not is_exclusive:
+        aucs = class_aucs(probability, labels)
+        figures |= {f"slide_auc({name})": auc for name, auc in zip(names, aucs, strict=True)}
+    return figures
 
 
 def tile_figures(run: Run, truth: Path, thresholds: dict[str, float]) -> dict[str, float]:

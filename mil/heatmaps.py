@@ -19,6 +19,7 @@ from tiling import (
 )
 
 from .batch import DONE, KEPT, Outcome, each_slide
+from .classes import SEPARATOR, names_in
 from .cohort import Cohort, CohortSlide
 from .run_folder import Run
 from .scores import Scores, load_scores
@@ -83,7 +84,6 @@ def _write_overlays(
     folder: Path, expected: str,
 ) -> bool:  # fmt: skip
     """One picture for each class that a tile can show evidence of; return whether any was written."""
-    called = row["prediction"]
     positive = list(enumerate(scores.classes))[1:]
     is_new = False
     for number, name in positive:
@@ -93,7 +93,7 @@ def _write_overlays(
         legend = Legend(
             class_name=name,
             threshold=float(row["tile_threshold"]),
-            prediction=(called, float(row[f"p({called})"])),
+            prediction=_slide_prediction(row, name),
         )
         with open_slide(slide.path, id=slide.slide_id, mpp=grid.mpp) as opened:
             painted = paint(grid, scores.probability[:, number])
@@ -103,3 +103,12 @@ def _write_overlays(
             )  # fmt: skip
         is_new = True
     return is_new
+
+
+def _slide_prediction(row: dict[str, str], painted: str) -> tuple[str, float]:
+    """What is called, and how likely that is; where classes do not exclude each other, of the painted."""
+    called = row["prediction"]
+    if SEPARATOR not in row["threshold"]:
+        return called, float(row[f"p({called})"])
+    probability = float(row[f"p({painted})"])
+    return (painted, probability) if painted in names_in(called) else (f"not {painted}", 1 - probability)

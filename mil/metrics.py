@@ -10,16 +10,21 @@ import numpy as np
 
 
 def slide_auc(probability: np.ndarray, labels: np.ndarray) -> float:
-    """Return the area under the ROC of slides; of three or more classes the mean of one against the rest.
+    """Return the area under the ROC of slides; of three or more classes the mean of `class_aucs`.
 
-    `probability` (B, C); `labels` (B,) indices of classes. Classes that are absent are left out.
+    `probability` (B, C); `labels` int (B,), or bool (B, C) where a slide may be of several classes.
     """
-    n_classes = probability.shape[1]
-    if n_classes == 2:
-        return instance_auc(probability[:, 1], labels == 1)
-    each = [instance_auc(probability[:, c], labels == c) for c in range(n_classes)]
+    each = class_aucs(probability, labels)
+    if len(each) == 2 and labels.ndim == 1:
+        return each[1]
     defined = [auc for auc in each if not np.isnan(auc)]
     return float(np.mean(defined)) if defined else float("nan")
+
+
+def class_aucs(probability: np.ndarray, labels: np.ndarray) -> list[float]:
+    """Return the area under the ROC of each class against the rest; NaN of one that all or none are of."""
+    truth = labels if labels.ndim == 2 else labels[:, None] == np.arange(probability.shape[1])
+    return [instance_auc(score, is_of) for score, is_of in zip(probability.T, truth.T, strict=True)]
 
 
 def instance_auc(score: np.ndarray, truth: np.ndarray) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .classes import Labels
 from .learner import Bag
 
 _CHUNK = 16384  # instances looked at at once: a slide of 100,000 tiles never needs more memory
@@ -46,7 +47,8 @@ def chunks(features: np.ndarray) -> Iterator[np.ndarray]:
 class PackedBags:
     """The instances of all bags in one matrix, bag after bag.
 
-    `features` (N, D) in the dtype of the bags; `counts` and `starts` int64 (B,); `labels` int64 (B,).
+    `features` (N, D) in the dtype of the bags; `counts` and `starts` int64 (B,); `labels` int64 (B,), or
+    bool (B, C) where the classes do not exclude each other.
     """
 
     features: Tensor
@@ -55,7 +57,7 @@ class PackedBags:
     labels: Tensor
 
     @classmethod
-    def of(cls, bags: Sequence[Bag], labels: Sequence[int]) -> "PackedBags":
+    def of(cls, bags: Sequence[Bag], labels: Labels) -> "PackedBags":
         """Return `bags` packed."""
         counts = torch.tensor([len(bag) for bag in bags])
         features = torch.from_numpy(np.concatenate([bag.features for bag in bags]))

@@ -1,5 +1,6 @@
 """Writing down what a learner says: a row in predictions.csv and a scores file for each slide."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,8 @@ import pandas as pd
 from tiling import fingerprint, stored_fingerprint
 
 from .bags import Bags, LoadedBag
-from .learner import Learner, Prediction
+from .classes import SEPARATOR, Classes
+from .learner import NO_TISSUE, Learner, Prediction
 from .recipe import Recipe
 from .run_folder import Run
 from .scores import Scores, save_scores
@@ -29,24 +31,29 @@ class Fitted:
 
 def prediction_row(slide_id: str, label: str, prediction: Prediction, fitted: Fitted) -> dict[str, Any]:
     """Return one row of predictions.csv; p(<class>) is written with 9 digits, so float32 comes back equal."""
-    names = fitted.learner.classes.names
-    threshold = fitted.recipe.slide_threshold
-    if threshold is None:
-        called = names[int(prediction.probability.argmax())]
-    else:
-        called = names[int(prediction.probability[1] >= threshold)]
-    if prediction.flags and fitted.learner.classes.has_negative:
-        called = names[0]
+    names, thresholds = fitted.learner.classes.names, fitted.recipe.slide_thresholds
     return {
         "slide_id": slide_id,
         "label": label,
         **{f"p({n})": f"{p:.9g}" for n, p in zip(names, prediction.probability, strict=True)},
-        "prediction": called,
-        "threshold": "" if threshold is None else f"{threshold:.9g}",
+        "prediction": called(prediction, fitted.learner.classes, thresholds),
+        "threshold": SEPARATOR.join(f"{t:.9g}" for t in thresholds),
         "tile_threshold": f"{fitted.recipe.tile_threshold:.9g}",
         "fold": fitted.fold,
         "flags": " ".join(f.replace(" ", "_") for f in prediction.flags),
     }
+
+
+def called(prediction: Prediction, classes: Classes, thresholds: Sequence[float]) -> str:
+    """Return the class, or with one threshold a positive class the classes, that a bag is called of."""
+    names, likeliest = classes.names, classes.names[int(prediction.probability.argmax())]
+    if NO_TISSUE in prediction.flags and classes.has_negative:
+        return names[0]
+    if not thresholds:
+        return likeliest
+    positive = zip(names[-len(thresholds) :], prediction.probability[-len(thresholds) :], strict=True)
+    found = [name for (name, p), t in zip(positive, thresholds, strict=True) if p >= t]
+    return SEPARATOR.join(found) or (names[0] if classes.has_negative else likeliest)
 
 
 def write_scores(run: Run, source: Bags, loaded: LoadedBag, prediction: Prediction, fitted: Fitted) -> bool:

@@ -14,11 +14,15 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Recipe:
-    """What `predict` must know beyond the weights; two classes have a slide threshold, more have none."""
+    """What `predict` must know beyond the weights.
+
+    `slide_thresholds` is one for each positive class where that decides alone: where there are a negative
+    and a positive class, or where classes do not exclude each other. Else it is empty.
+    """
 
     preparation: Preparation
     encoder_fingerprint: str
-    slide_threshold: float | None
+    slide_thresholds: tuple[float, ...]
     tile_threshold: float
     fingerprint: str  # of the training: learner, options, bags, labels, folds, seed
 
@@ -57,7 +61,7 @@ class Recipe:
             return cls(
                 preparation,
                 told["encoder_fingerprint"],
-                told["slide_threshold"],
+                tuple(told["slide_thresholds"]),
                 told["tile_threshold"],
                 told["fingerprint"],
             )

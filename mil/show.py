@@ -111,7 +111,8 @@ def figures(evaluation: Evaluation) -> None:
             if name in ("slides", "tiles")
             else f"{value:.3f}"
         )
-        table.add_row(_NAMES[name], shown)
+        what, _, of_class = name.partition("(")
+        table.add_row(_NAMES[what] + (f", {of_class[:-1]}" if of_class else ""), shown)
     _console().print(table)
 
 

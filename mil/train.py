@@ -14,8 +14,9 @@ from tiling import ConfigError, fingerprint, replacing
 
 from .bags import Bags, LoadedBag, find_bags, load_bags
 from .batch import NO_TISSUE
+from .classes import Classes, multi_hot
 from .cohort import Cohort, CohortSlide, Fold, labels_of
-from .learner import LEARNERS, Classes, Learner, load_learner
+from .learner import LEARNERS, Learner, load_learner
 from .metrics import choose_threshold, choose_tile_threshold
 from .predictions import Fitted, prediction_row, write_predictions, write_scores
 from .prepare import Preparation
@@ -154,10 +155,10 @@ class _Job:
         learner = new_learner(self.config.learner, self.settings)
         history: list[dict[str, float]] = []
         started = time.monotonic()
-        labels = labels_of(self.cohort.slides, self.classes)
+        labels = labels_of(self.cohort.slides, self.classes)[list(chosen)]
         learner.fit(
             [self.bags[i].bag for i in chosen],
-            [int(labels[i]) for i in chosen],
+            labels,
             self.classes,
             seed=self.config.seed,
             report=lambda figures: history.append(dict(figures)),
@@ -171,19 +172,24 @@ class _Job:
         """Freeze the thresholds on the validation slides, whose bag labels alone are looked at."""
         labels = labels_of(self.cohort.slides, self.classes)[list(fold.validation)]
         predictions = [learner.predict(self.bags[i].bag) for i in fold.validation]
-        is_binary = self.classes.has_negative and len(self.classes.names) == 2
-        slide_threshold = None
-        if is_binary:
-            slide_threshold = choose_threshold(np.array([p.probability[1] for p in predictions]), labels == 1)
-        suspicion = [1 - p.tile_probability[:, 0] for p in predictions]
-        is_positive = labels > 0 if self.classes.has_negative else np.ones(len(labels), bool)
-        tile_threshold = choose_tile_threshold(suspicion, is_positive)
-        return self._new_recipe(slide_threshold, tile_threshold, self.fingerprint(fold))
-
-    def _new_recipe(self, slide_threshold: float | None, tile_threshold: float, told: str) -> Recipe:
-        return Recipe(
-            self.preparation, self.bags[0].encoder_fingerprint, slide_threshold, tile_threshold, told
+        truth = multi_hot(labels, self.classes)
+        slide_thresholds = tuple(
+            choose_threshold(np.array([p.probability[c] for p in predictions]), truth[:, c])
+            for c in self._decided_alone()
         )
+        suspicion = [1 - p.tile_probability[:, 0] for p in predictions]
+        is_positive = ~truth[:, 0] if self.classes.has_negative else np.ones(len(truth), bool)
+        tile_threshold = choose_tile_threshold(suspicion, is_positive)
+        return self._new_recipe(slide_thresholds, tile_threshold, self.fingerprint(fold))
+
+    def _decided_alone(self) -> range:
+        """The classes that a threshold of their own decides on; without any, the likeliest is called."""
+        n_classes, has_negative = len(self.classes.names), self.classes.has_negative
+        is_alone = not self.classes.is_exclusive or (has_negative and n_classes == 2)
+        return range(int(has_negative), n_classes) if is_alone else range(0)
+
+    def _new_recipe(self, slide: tuple[float, ...], tile: float, told: str) -> Recipe:
+        return Recipe(self.preparation, self.bags[0].encoder_fingerprint, slide, tile, told)
 
     def finish(self, folder: Path, fitted: list[Fitted]) -> Fitted:
         """Fit the model for new slides on all labelled ones; its thresholds are the folds' means."""
@@ -192,9 +198,8 @@ class _Job:
             return Fitted(load_learner(folder), Recipe.load(folder))
         learner = self._fit(range(len(self.bags)), folder, "final model")
         recipes = [f.recipe for f in fitted]
-        slide_thresholds = [r.slide_threshold for r in recipes if r.slide_threshold is not None]
         recipe = self._new_recipe(
-            float(np.mean(slide_thresholds)) if slide_thresholds else None,
+            tuple(np.mean([r.slide_thresholds for r in recipes], axis=0).tolist()),
             float(np.mean([r.tile_threshold for r in recipes])),
             expected,
         )

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from mil.bag_term import Balance, bag_loss
-from mil.learner import Classes, Report
+from mil.classes import Classes
+from mil.learner import Report
 from mil.packed import PackedBags
 
 from .config import InstanceConfig
@@ -71,9 +72,8 @@ class Teaching:
 
     def teach(self, report: Report) -> None:
         """Let the net learn the instances from their pseudo labels."""
-        neighbours = near_neighbours(
-            self.features, self.packed.labels[self.packed.bag_of], _NEIGHBOURS, self.generator
-        )
+        sets = self.candidates.long() @ 2 ** torch.arange(self.candidates.shape[1])
+        neighbours = near_neighbours(self.features, sets, _NEIGHBOURS, self.generator)
         optimizer = self._optimizer(self.net, self.config.learning_rate)
         for epoch in range(self.config.epochs):
             figures: list[dict[str, float]] = []

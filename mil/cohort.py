@@ -2,7 +2,6 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -243,8 +242,3 @@ def _slide(slide_id: str, path: Path, row: dict, table: Path) -> CohortSlide:
         raise CohortError(
             f"{table}: slide {slide_id!r} has mpp {mpp!r}", hint="give a number in µm/px"
         ) from error
-
-
-def labels_of(slides: Sequence[CohortSlide], classes: Classes) -> np.ndarray:
-    """Return the labels of slides as learners take them: int (B,), or bool (B, C)."""
-    return classes.labels_of([s.label for s in slides])

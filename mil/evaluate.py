@@ -13,6 +13,7 @@ from tiling import FormatError, TileGrid, load_grid, replacing
 
 from .classes import SEPARATOR, names_in
 from .metrics import class_aucs, dice, instance_ap, instance_auc, slide_auc
+from .predictions import rows_by_slide
 from .run_folder import Run
 from .scores import load_scores
 
@@ -35,24 +36,30 @@ def evaluate(run: Run, truth: Path | None = None) -> Evaluation:
     """
     rows = run.read_table("predictions.csv", hint="train or predict first")
     names = [c[2:-1] for c in rows.columns if c.startswith("p(")]
-    is_known = [bool(label) and set(names_in(label)) <= set(names) for label in rows["label"]]
-    labelled = pd.DataFrame(rows[is_known])
+    labelled = pd.DataFrame(rows[[_is_known(label, names) for label in rows["label"]]])
     if not len(labelled):
         raise FormatError(f"{run.root}: no predicted slide has a label", hint="give a table with labels")
-    figures = slide_figures(labelled, names)
+    figures = bag_figures(labelled, names)
     if truth is not None:
-        thresholds = dict(zip(labelled.slide_id, labelled.tile_threshold.astype(float), strict=True))
+        of = rows_by_slide(run)
+        thresholds = {
+            i: float(row["tile_threshold"]) for i, row in of.items() if _is_known(row["label"], names)
+        }
         figures |= tile_figures(run, truth, thresholds)
     with replacing(run.root / "evaluation.json") as temporary:
         temporary.write_text(json.dumps(figures, indent=2) + "\n")
     return Evaluation(figures)
 
 
-def slide_figures(labelled: pd.DataFrame, names: list[str]) -> dict[str, float]:
-    """Return the figures of predicted slides: rows of predictions.csv, all labelled with some of `names`.
+def _is_known(label: str, names: list[str]) -> bool:
+    return bool(label) and set(names_in(label)) <= set(names)
+
+
+def bag_figures(labelled: pd.DataFrame, names: list[str]) -> dict[str, float]:
+    """Return the figures of predicted slides or patients: rows of predictions.csv, labelled with `names`.
 
     Of three or more classes the AUC is of each against the rest, and their mean. Where classes do not
-    exclude each other, accuracy is of all of a slide's classes at once, balanced accuracy of each class.
+    exclude each other, accuracy is of all classes of a slide at once, balanced accuracy of each class.
     """
     probability = labelled.filter([f"p({n})" for n in names]).to_numpy(float)
     truth, called = (
@@ -64,15 +71,16 @@ def slide_figures(labelled: pd.DataFrame, names: list[str]) -> dict[str, float]:
     if not is_exclusive:
         hits += [(~called[~truth[:, c], c]).mean() for c in range(len(names)) if not truth[:, c].all()]
     labels = truth.argmax(1) if is_exclusive else truth
+    one = "slide" if "slide_id" in labelled.columns else "patient"
     figures = {
-        "slides": float(len(labelled)),
-        "slide_auc": slide_auc(probability, labels),
-        "slide_accuracy": float((called == truth).all(axis=1).mean()),
-        "slide_balanced_accuracy": float(np.mean(hits)),
+        f"{one}s": float(len(labelled)),
+        f"{one}_auc": slide_auc(probability, labels),
+        f"{one}_accuracy": float((called == truth).all(axis=1).mean()),
+        f"{one}_balanced_accuracy": float(np.mean(hits)),
     }
     if len(names) > 2 or not is_exclusive:
         aucs = class_aucs(probability, labels)
-        figures |= {f"slide_auc({name})": auc for name, auc in zip(names, aucs, strict=True)}
+        figures |= {f"{one}_auc({name})": auc for name, auc in zip(names, aucs, strict=True)}
     return figures
 
 

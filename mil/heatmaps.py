@@ -21,6 +21,7 @@ from tiling import (
 from .batch import DONE, KEPT, Outcome, each_slide
 from .classes import SEPARATOR, names_in
 from .cohort import Cohort, CohortSlide
+from .predictions import rows_by_slide
 from .run_folder import Run
 from .scores import Scores, load_scores
 
@@ -41,10 +42,7 @@ def heatmap(
         ConfigError: a slide in `only` has no prediction.
         FormatError: the run has no predictions.
     """
-    rows = {
-        r["slide_id"]: r
-        for r in run.read_table("predictions.csv", hint="train or predict first").to_dict("records")
-    }
+    rows = rows_by_slide(run)
     missing = sorted(set(only) - rows.keys())
     if missing:
         raise ConfigError(f"slide {missing[0]!r} has no prediction in {run.root}", hint="see predictions.csv")

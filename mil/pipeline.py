@@ -6,6 +6,7 @@ from pathlib import Path
 from features import EncoderConfig
 from tiling import GridConfig, OverlayConfig, TissueConfig
 
+from .bags import group_slides
 from .batch import Outcome
 from .cohort import Cohort
 from .evaluate import Evaluation, evaluate
@@ -54,7 +55,7 @@ def run_all(
         SlidebagError: nothing could be learned, as the message says; a bad slide alone does not raise.
     """
     labelled = cohort.labelled()  # what cannot be learned from is told before hours of extraction
-    labelled.classes(plan.train.negative)
+    group_slides(labelled.slides, plan.train.bag, labelled.classes(plan.train.negative))
     labelled.folds(plan.train.folds, plan.train.seed)
     tiled = tile(cohort, run, plan.grid, plan.tissue, mpp=mpp, regions=regions)
     extracted = extract(run, plan.encoder, plan.extract)

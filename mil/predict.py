@@ -1,14 +1,15 @@
 """The verb `predict`: a saved model on new slides, from the files to the scores."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tiling import SlidebagError
 
-from .bags import BagFiles, as_loaded
+from .bags import BagFiles, SlideGroup, group_slides, load_bag
 from .batch import DONE, KEPT, NO_TISSUE, Outcome, each_slide
-from .cohort import Cohort, CohortSlide
+from .cohort import Cohort
 from .extract import ExtractConfig, extract_by, load_workers
 from .learner import load_learner
 from .predictions import Fitted, prediction_row, write_predictions, write_scores
@@ -51,16 +52,20 @@ def predict(
     tiled = tile(cohort, run, how.grid, how.tissue, mpp=mpp, regions=regions)
     extracted = extract_by(run, workers, replace(config, dtype=how.dtype))
     source = BagFiles(run, encoder.encoder)
+    slides = run.cohort("extracted", NO_TISSUE).slides
+    groups = group_slides(slides, recipe.bag, fitted.learner.classes)
+    group_of = {slide.slide_id: group for group in groups for slide in group.slides}
     rows: list[dict[str, Any]] = []
 
-    def work(slide: CohortSlide) -> str:
-        loaded = as_loaded(source.bag(slide.slide_id))
+    @cache  # of a patient's slides the first does it for all
+    def predict_bag(group: SlideGroup) -> str:
+        loaded = load_bag(source, group)
         prediction = fitted.predict(loaded)
-        rows.append(prediction_row(slide.slide_id, slide.label, prediction, fitted))
         is_new = write_scores(run, source, loaded, prediction, fitted)
+        rows.append(prediction_row(loaded, prediction, fitted))
         return NO_TISSUE if prediction.flags else DONE if is_new else KEPT
 
-    predicted = each_slide(run, "predict", run.cohort("extracted", NO_TISSUE).slides, work)
+    predicted = each_slide(run, "predict", slides, lambda slide: predict_bag(group_of[slide.slide_id]))
     write_predictions(run, rows)
     run.note(
         "predict", {"model": str(model), "seconds": round(predicted.seconds, 2), "slides": predicted.counts}

@@ -24,6 +24,7 @@ class Recipe:
     encoder_fingerprint: str
     slide_thresholds: tuple[float, ...]
     tile_threshold: float
+    bag: str  # what one bag holds: "slide", or "patient" for all slides of one
     fingerprint: str  # of the training: learner, options, bags, labels, folds, seed
 
     def save(self, folder: Path) -> None:
@@ -63,6 +64,7 @@ class Recipe:
                 told["encoder_fingerprint"],
                 tuple(told["slide_thresholds"]),
                 told["tile_threshold"],
+                told["bag"],
                 told["fingerprint"],
             )
         except (KeyError, TypeError, json.JSONDecodeError) as error:

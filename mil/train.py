@@ -12,16 +12,18 @@ import pandas as pd
 
 from tiling import ConfigError, fingerprint, replacing
 
-from .bags import Bags, LoadedBag, find_bags, load_bags
+from .bags import Bags, LoadedBag, SlideGroup, find_bags, group_slides, load_bags
 from .batch import NO_TISSUE
 from .classes import Classes, multi_hot
-from .cohort import Cohort, CohortSlide, Fold, labels_of
+from .cohort import Cohort, Fold
 from .learner import LEARNERS, Learner, load_learner
 from .metrics import choose_threshold, choose_tile_threshold
 from .predictions import Fitted, prediction_row, write_predictions, write_scores
 from .prepare import Preparation
 from .recipe import Recipe, stored_recipe_fingerprint
 from .run_folder import Run
+
+BAGS = ("slide", "patient")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,13 @@ class TrainConfig:
     negative: str = field(
         default="", metadata={"help": "the negative label; 'none' if all labels are positive (subtypes)"}
     )
+    bag: str = field(
+        default="slide", metadata={"help": "what one bag and one prediction is of: slide or patient"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.bag not in BAGS:
+            raise ConfigError(f"bag is {self.bag!r}", hint=f"choose {' or '.join(BAGS)}")
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,7 @@ def train(
 ) -> Training:
     """Fit a learner on a run's labelled slides, fold by fold and then on all, and predict each slide.
 
+    Where `config.bag` is "patient", all slides of a patient are one bag of one label, and one prediction.
     A labelled slide's stored prediction comes from the fold model that has not seen it, an unlabelled
     one's from the final model. Folds that are there and were fitted in the same way are kept. `store` is
     a packed store that the features are read from; without it they are the run's own.
@@ -88,11 +98,13 @@ def train(
     everyone = run.cohort("extracted", NO_TISSUE)
     labelled = everyone.labelled()
     classes = labelled.classes(config.negative)
-    folds = labelled.folds(config.folds, config.seed)
+    groups = group_slides(everyone.slides, config.bag, classes)
+    known = [group for group in groups if group.label]
+    folds = [_of_bags(fold, labelled, known) for fold in labelled.folds(config.folds, config.seed)]
     source = find_bags(run, encoder, store)
-    bags = load_bags(source, labelled.slides)
+    bags = load_bags(source, known)
     preparation = preparation_of(run, source)
-    job = _Job(run, source, config, preparation, settings or {}, classes, labelled, bags)
+    job = _Job(run, source, config, preparation, settings or {}, classes, bags)
     folder = run.model_folder(config.learner)
     is_kept = all(stored_recipe_fingerprint(job.folder(fold)) == job.fingerprint(fold) for fold in folds)
     fitted = [job.fit_or_load(fold) for fold in folds]
@@ -101,13 +113,19 @@ def train(
         final = job.finish(folder, fitted)
     else:
         final = fitted[0]
-    rest = [s for s in everyone.slides if not s.label]
-    job.write(folds, fitted, final, rest, load_bags(source, rest))
+    job.write(folds, fitted, final, load_bags(source, [group for group in groups if not group.label]))
     seconds = time.monotonic() - started
     warnings = tuple(dict.fromkeys(w for f in (*fitted, final) for w in f.learner.warnings))
     run.note("train", {"encoder": encoder, "train": asdict(config), "learner": asdict(final.learner.config),
                        "seconds": round(seconds, 2), "warnings": warnings})  # fmt: skip
     return Training(folder, is_kept, seconds, warnings)
+
+
+def _of_bags(fold: Fold, slides: Cohort, groups: Sequence[SlideGroup]) -> Fold:
+    """A fold of slides as one of bags; as no patient is in two parts, neither is a bag."""
+    place = {slide.slide_id: k for k, group in enumerate(groups) for slide in group.slides}
+    parts = (fold.train, fold.validation, fold.test)
+    return Fold(fold.name, *(tuple(sorted({place[slides.slides[i].slide_id] for i in p})) for p in parts))
 
 
 @dataclass(frozen=True)
@@ -118,7 +136,6 @@ class _Job:
     preparation: Preparation
     settings: dict[str, str]
     classes: Classes
-    cohort: Cohort
     bags: list[LoadedBag]
 
     def folder(self, fold: Fold) -> Path:
@@ -128,9 +145,7 @@ class _Job:
 
     def fingerprint(self, fold: Fold | None) -> str:
         """Changes with all that a model depends on: options, features, labels and who is in which part."""
-        told = [
-            (b.fingerprint, s.slide_id, s.label) for b, s in zip(self.bags, self.cohort.slides, strict=True)
-        ]
+        told = [(b.fingerprint, b.bag.id, b.label) for b in self.bags]
         parts = asdict(fold) if fold else self.config.folds
         learner = new_learner(self.config.learner, self.settings)
         return fingerprint(self.config, learner.config, asdict(self.classes), told, parts)
@@ -155,7 +170,7 @@ class _Job:
         learner = new_learner(self.config.learner, self.settings)
         history: list[dict[str, float]] = []
         started = time.monotonic()
-        labels = labels_of(self.cohort.slides, self.classes)[list(chosen)]
+        labels = self.classes.labels_of([self.bags[i].label for i in chosen])
         learner.fit(
             [self.bags[i].bag for i in chosen],
             labels,
@@ -163,14 +178,17 @@ class _Job:
             seed=self.config.seed,
             report=lambda figures: history.append(dict(figures)),
         )
-        print(f"train: {title}, {len(chosen)} slides, {time.monotonic() - started:.1f} s", file=sys.stderr)
+        print(
+            f"train: {title}, {len(chosen)} {self.config.bag}s, {time.monotonic() - started:.1f} s",
+            file=sys.stderr,
+        )
         with replacing(folder / "metrics.csv") as temporary:
             pd.DataFrame(history).to_csv(temporary, index=False)
         return learner
 
     def _recipe(self, learner: Learner, fold: Fold) -> Recipe:
         """Freeze the thresholds on the validation slides, whose bag labels alone are looked at."""
-        labels = labels_of(self.cohort.slides, self.classes)[list(fold.validation)]
+        labels = self.classes.labels_of([self.bags[i].label for i in fold.validation])
         predictions = [learner.predict(self.bags[i].bag) for i in fold.validation]
         truth = multi_hot(labels, self.classes)
         slide_thresholds = tuple(
@@ -189,7 +207,8 @@ class _Job:
         return range(int(has_negative), n_classes) if is_alone else range(0)
 
     def _new_recipe(self, slide: tuple[float, ...], tile: float, told: str) -> Recipe:
-        return Recipe(self.preparation, self.bags[0].encoder_fingerprint, slide, tile, told)
+        encoder = self.bags[0].encoder_fingerprint
+        return Recipe(self.preparation, encoder, slide, tile, self.config.bag, told)
 
     def finish(self, folder: Path, fitted: list[Fitted]) -> Fitted:
         """Fit the model for new slides on all labelled ones; its thresholds are the folds' means."""
@@ -208,27 +227,23 @@ class _Job:
         return Fitted(learner, recipe)
 
     def write(
-        self,
-        folds: list[Fold],
-        fitted: list[Fitted],
-        final: Fitted,
-        rest: Sequence[CohortSlide],
-        bags: list[LoadedBag],
+        self, folds: list[Fold], fitted: list[Fitted], final: Fitted, unlabelled: list[LoadedBag]
     ) -> None:
-        """Write splits.csv, predictions.csv and scores, each slide by a model not fitted on it."""
-        jobs = [(self.cohort.slides[i], self.bags[i], f) for k, f in enumerate(fitted) for i in folds[k].test]
-        jobs += [(slide, bag, final) for slide, bag in zip(rest, bags, strict=True)]
+        """Write splits.csv, predictions.csv and scores, each bag by a model not fitted on it."""
+        jobs = [(self.bags[i], f) for fold, f in zip(folds, fitted, strict=True) for i in fold.test]
+        jobs += [(bag, final) for bag in unlabelled]
         rows = []
-        for slide, bag, model in sorted(jobs, key=lambda job: job[0].slide_id):
+        for bag, model in sorted(jobs, key=lambda job: job[0].bag.id):
             prediction = model.predict(bag)
-            rows.append(prediction_row(slide.slide_id, slide.label, prediction, model))
+            rows.append(prediction_row(bag, prediction, model))
             write_scores(self.run, self.source, bag, prediction, model)
         write_predictions(self.run, rows)
         parts = [
-            {"slide_id": self.cohort.slides[i].slide_id, "fold": fold.name, "part": part}
+            {"slide_id": slide.slide_id, "fold": fold.name, "part": part}
             for fold in folds
             for part in ("train", "validation", "test")
             for i in getattr(fold, part)
+            for slide in self.bags[i].slides
         ]
         with replacing(self.run.model_folder(self.config.learner) / "splits.csv") as temporary:
             pd.DataFrame(parts).to_csv(temporary, index=False)

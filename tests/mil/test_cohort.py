@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from mil import Cohort, CohortError
-from mil.cohort import labels_of
 
 
 def folder_of(tmp_path: Path, *names: str) -> Path:
@@ -177,7 +176,6 @@ def test_a_label_of_several_classes_makes_them_not_exclude_each_other(tmp_path):
     assert cohort.slides[0].label == "a;b"
     classes = cohort.classes()
     assert (classes.names, classes.has_negative, classes.is_exclusive) == (("normal", "a", "b"), True, False)
-    assert labels_of(cohort.slides, classes).tolist()[0] == [False, True, True]
 
 
 def test_a_slide_that_is_negative_and_something_else_is_refused_by_name(tmp_path):

@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features import EncoderConfig
+from features import EncoderConfig, load_features
 from mil import (
+    Bag,
+    Classes,
     Cohort,
+    CohortError,
     ExtractConfig,
     HeatmapConfig,
     Run,
@@ -16,10 +19,13 @@ from mil import (
     evaluate,
     extract,
     heatmap,
+    load_learner,
     load_scores,
+    predict,
     tile,
     train,
 )
+from mil.bags import group_slides
 from tiling import GridConfig, OverlayConfig, TissueConfig
 
 QUICK = {"epochs": "15"}
@@ -69,3 +75,81 @@ def test_slides_of_several_classes_have_a_probability_a_threshold_and_an_area_fo
     assert load_scores(run.scores_path(rows.slide_id[0])).classes == ("normal", "stroma", "tumour")
     heatmap(run, OverlayConfig(longest_px=300), HeatmapConfig(geojson=False))
     assert not (run.root / "failures.csv").exists()
+
+
+def of_patients(run: Run) -> list[str]:
+    """Three patients a label, the first of which has two slides."""
+    slides = run.slides()
+    nth = slides.groupby("label").cumcount()
+    patients = [f"{label} {max(0, n - 1)}" for label, n in zip(slides.label, nth, strict=True)]
+    relabel(run, patient_id=patients)
+    return patients
+
+
+PATIENTS = TrainConfig(learner="mix", folds=3, bag="patient")
+
+
+def test_all_slides_of_a_patient_are_one_bag_with_one_prediction_and_scores_each(run):
+    patients = of_patients(run)
+    train(run, ENCODER, PATIENTS, QUICK)
+    rows = run.read_table("predictions.csv").set_index("patient_id")
+    assert sorted(rows.index) == sorted(set(patients))
+    assert rows.n_slides.astype(int).to_dict() == {p: patients.count(p) for p in patients}
+    row = rows.loc["tumour 0"]
+    learner = load_learner(run.model_folder("mix") / "folds" / row.fold)
+    slides = [s for s in run.cohort().slides if s.patient_id == "tumour 0"]
+    features = [load_features(run.features_path(ENCODER, s.slide_id)).features for s in slides]
+    told = learner.predict(Bag("both", np.concatenate(features)))
+    assert float(row["p(tumour)"]) == pytest.approx(float(told.probability[1]), abs=1e-6)
+    scores = [load_scores(run.scores_path(s.slide_id)).probability for s in slides]
+    assert [len(each) for each in scores] == [len(each) for each in features]
+    assert np.array_equal(np.concatenate(scores), told.tile_probability)
+    splits = run.read_table("models/mix/splits.csv")
+    test = splits[splits.part == "test"].set_index("slide_id").fold
+    assert {test[s.slide_id] for s in slides} == {row.fold}
+
+
+def test_figures_heatmaps_and_predict_follow_the_patients(run, phantom_cohort, tmp_path):
+    of_patients(run)
+    train(run, ENCODER, PATIENTS, QUICK)
+    figures = evaluate(run, phantom_cohort / "truth").figures
+    assert (figures["patients"], "slide_auc" in figures) == (6, False)
+    assert figures["patch_auc"] > 0.8
+    slide_id = run.cohort().slides[0].slide_id
+    heatmap(run, OverlayConfig(longest_px=300), HeatmapConfig(geojson=False), only=(slide_id,))
+    assert (run.heatmap_folder(slide_id) / "overlay.png").is_file()
+    new = Run.create(tmp_path / "new")
+    predict(run.model_folder("mix"), run.cohort(), new)
+    assert sorted(new.read_table("predictions.csv").patient_id) == sorted({*of_patients(run)})
+    assert len(list((new.root / "scores").glob("*.h5"))) == 8
+    assert not (new.root / "failures.csv").exists()
+
+
+def test_a_slide_without_a_label_goes_with_its_patient(run):
+    patients = of_patients(run)
+    second = [k for k, p in enumerate(patients) if p == "tumour 0"][1]
+    labels = run.slides().label.tolist()
+    labels[second] = ""
+    relabel(run, label=labels)
+    train(run, ENCODER, PATIENTS, QUICK)
+    row = run.read_table("predictions.csv").set_index("patient_id").loc["tumour 0"]
+    assert (row.label, row.n_slides, row.fold != "") == ("tumour", "2", True)
+
+
+def test_labels_of_a_patient_that_exclude_each_other_are_refused_by_name(run):
+    relabel(run, patient_id=["p1", "p1", *map(str, range(6))], label=["a", "b"] * 4)
+    slides = run.cohort().slides
+    with pytest.raises(CohortError, match=f"'p1' .* {slides[0].slide_id} is a and {slides[1].slide_id} is b"):
+        train(run, ENCODER, TrainConfig(learner="mix", negative="a", bag="patient"))
+
+
+def test_classes_of_a_patients_slides_are_put_together_where_they_may_be(run):
+    classes = Classes(("normal", "a", "b"), has_negative=True, is_exclusive=False)
+    relabel(run, patient_id=["p", "p", "p", "q", "q", "r", "r", "r"],
+            label=["a", "b", "normal", "normal", "", "", "", ""])  # fmt: skip
+    groups = group_slides(run.cohort().slides, "patient", classes)
+    assert [(g.id, g.label, len(g.slides)) for g in groups] == [
+        ("p", "a;b", 3),
+        ("q", "normal", 2),
+        ("r", "", 3),
+    ]

@@ -78,6 +78,7 @@ class SlidebagLearner(Learner):
     name = "slidebag"
     config: InstanceConfig
     config_class = InstanceConfig
+    heeds_annotations = True
 
     def _fit(self, bags: Sequence[Bag], labels: Labels, seed: int, report: Report) -> None:
         generator = torch.Generator().manual_seed(seed)

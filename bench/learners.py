@@ -44,15 +44,25 @@ class OutOfFold:
     seconds: float
 
 
-def predict_out_of_fold(name: str, task: Task, seed: int) -> OutOfFold:
+def flipped(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Return the labels, bool (B,), with `share` of those of each class wrong."""
+    draw, wrong = np.random.default_rng(seed), labels.copy()
+    for label in (False, True):
+        own = np.flatnonzero(labels == label)
+        wrong[draw.permutation(own)[: round(share * len(own))]] = not label
+    return wrong
+
+
+def predict_out_of_fold(name: str, task: Task, seed: int, flip: float = 0.0) -> OutOfFold:
     fold = folds(task, N_FOLDS, seed)
+    labels = flipped(task.labels, flip, seed)
     predictions: dict[int, Prediction] = {}
     seconds = 0.0
     for k in range(N_FOLDS):
         learner = LEARNERS[name]()
         train = np.flatnonzero(fold != k)
         start = time.perf_counter()
-        learner.fit([task.bags[i] for i in train], [int(task.labels[i]) for i in train], CLASSES, seed=seed)
+        learner.fit([task.bags[i] for i in train], [int(labels[i]) for i in train], CLASSES, seed=seed)
         seconds += time.perf_counter() - start
         for i in np.flatnonzero(fold == k):
             predictions[int(i)] = learner.predict(task.bags[i])
@@ -89,13 +99,15 @@ def _dice(task: Task, tiles: Sequence[np.ndarray], fold: np.ndarray) -> float:
     return dice(np.concatenate(above), np.concatenate(truth), 0.5)
 
 
-def measure(names: Iterable[str], tasks: Sequence[Task], seeds: Iterable[int]) -> dict[str, dict[str, float]]:
+def measure(
+    names: Iterable[str], tasks: Sequence[Task], seeds: Iterable[int], flip: float = 0.0
+) -> dict[str, dict[str, float]]:
     """Return the figures of each learner: mean over tasks, then mean and deviation over seeds."""
     table = {}
     for name in names:
         by_seed = defaultdict(list)
         for seed in seeds:
-            of_tasks = [figures(task, predict_out_of_fold(name, task, seed)) for task in tasks]
+            of_tasks = [figures(task, predict_out_of_fold(name, task, seed, flip)) for task in tasks]
             for figure in FIGURES:
                 by_seed[figure].append(float(np.mean([one[figure] for one in of_tasks])))
         table[name] = {figure: float(np.mean(by_seed[figure])) for figure in FIGURES}
@@ -123,6 +135,7 @@ def main() -> None:
     parser.add_argument("--species", type=int, nargs="+", default=list(BIRD_SPECIES))
     parser.add_argument("--learners", nargs="+", default=list(LEARNERS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--flip", type=float, default=0.0, help="share of labels that are wrong in fitting")
     told = parser.parse_args()
     if told.cohort == "crc" and told.run is None:
         parser.error("--cohort crc needs --run")
@@ -132,7 +145,7 @@ def main() -> None:
         tasks = list(crc(told.data, told.run, told.encoder, told.negative))
     titles = ("slide AUC", "tile AUC", "in positive", "AP in pos.", "Dice")
     print(f"{'learner':<12}" + "".join(f"{title:>17}" for title in titles) + f"{'s/fit':>9}")
-    print(json.dumps(measure(told.learners, tasks, told.seeds)))
+    print(json.dumps(measure(told.learners, tasks, told.seeds, told.flip)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Bags to predictions: cohorts, learners, evaluation, runs and the command line."""
 
+from .classes import Classes
 from .cohort import Cohort, CohortSlide, Failure, Fold
 from .demo import demo
 from .evaluate import Evaluation, evaluate
@@ -7,7 +8,7 @@ from .exchange import export_run, import_coords, import_features
 from .export_model import export_model
 from .extract import ExtractConfig, extract
 from .heatmaps import HeatmapConfig, heatmap
-from .learner import LEARNERS, Bag, Classes, Learner, Prediction, load_learner
+from .learner import LEARNERS, Bag, Learner, Prediction, load_learner
 from .pack import Packing, pack
 from .pipeline import Finished, Plan, run_all
 from .predict import PredictConfig, predict
@@ -19,7 +20,8 @@ from .scores import Scores, load_scores, save_scores
 from .search import Found, SearchConfig, open_index, search
 from .search_query import ImageQuery, RegionQuery, TileQuery
 from .slide_table import CohortError
-from .train import TrainConfig, Training, train
+from .train import Training, train
+from .train_config import TrainConfig
 
 __all__ = [
     "LEARNERS",

@@ -4,14 +4,14 @@ A margin is the log odds of a class against the negative (or background) one, so
 T - 1 of them. Slide and tile probabilities are two readings of the same margins.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .learner import Classes
+from .classes import Classes, Labels
 
 Pooling = Callable[[Tensor, Tensor], Tensor]
 
@@ -69,45 +69,76 @@ def _sum(values: Tensor, counts: Tensor) -> Tensor:
     return values.new_zeros(len(counts), values.shape[1]).index_add(0, _bag_of(counts), values)
 
 
+def is_of(labels: Tensor, n_classes: int) -> Tensor:
+    """Return of which classes bags are, bool (B, C): `labels` are int64 (B,), or that already."""
+    return labels if labels.ndim == 2 else functional.one_hot(labels, n_classes).bool()
+
+
 @dataclass(frozen=True)
 class Balance:
     """How often each class is seen in training.
 
     Rare ones weigh more in the loss; probabilities are put back to the frequencies that were seen.
 
-    `weight` (C,) has a mean of one over the bags; `log_prior` (C,) is the log share of the bags.
+    `weight` (C,) has a mean of one over the bags; `log_prior` (C,) is the log share of the bags. Where
+    classes do not exclude each other, bags of a class and those that are not weigh the same together.
     """
 
     weight: Tensor
     log_prior: Tensor
 
     @classmethod
-    def of(cls, labels: Sequence[int], n_classes: int) -> "Balance":
+    def of(cls, labels: Labels, n_classes: int) -> "Balance":
         """Return the balance of `labels`; a class that is absent weighs nothing and keeps a prior."""
-        counts = torch.bincount(torch.tensor(labels), minlength=n_classes).float()
+        counts = is_of(torch.tensor(labels), n_classes).sum(0).float()
         present = counts > 0
         weight = torch.where(present, len(labels) / (int(present.sum()) * counts.clamp(min=1)), 0.0)
-        return cls(weight, (counts.clamp(min=0.5) / len(labels)).log())
+        return cls(weight, (counts.clamp(0.5, len(labels) - 0.5) / len(labels)).log())
 
 
 def bag_loss(pooled: Tensor, labels: Tensor, classes: Classes, balance: Balance) -> Tensor:
-    """Return the balanced log loss of `labels` (B,) int64 under the pooled margins (B, K).
+    """Return the balanced log loss of labels under the pooled margins (B, K).
 
-    Without a negative class each class is learned against the others, which leaves what slides of
-    all classes have in common below zero everywhere: the background.
+    `labels` are int64 (B,), or bool (B, C) where the classes do not exclude each other: there, and
+    without a negative class, each class is learned against all that is not of it, which leaves what
+    slides of all classes have in common below zero everywhere: the background.
     """
-    if classes.has_negative:
+    if classes.is_exclusive and classes.has_negative:
         losses = functional.cross_entropy(_with_zero(pooled), labels, reduction="none")
         return (losses * balance.weight[labels]).mean()
-    truth = functional.one_hot(labels, len(classes.names)).to(pooled.dtype)
-    losses = functional.binary_cross_entropy_with_logits(pooled, truth, reduction="none").mean(1)
-    return (losses * balance.weight[labels]).mean()
+    truth = is_of(labels, len(classes.names))[:, -pooled.shape[1] :]
+    losses = functional.binary_cross_entropy_with_logits(pooled, truth.to(pooled.dtype), reduction="none")
+    if classes.is_exclusive:
+        return (losses.mean(1) * balance.weight[labels]).mean()
+    share = balance.log_prior.exp()[-pooled.shape[1] :]
+    return (losses * torch.where(truth, 0.5 / share, 0.5 / (1 - share))).mean()
+
+
+def annotation_loss(margins: Tensor, candidates: Tensor) -> Tensor:
+    """Return the log loss of instances, margins (N, K), being of one of their `candidates` bool (N, T).
+
+    The mean over the instances of one candidate set, then over the sets: few annotated tumour tiles
+    weigh as much as many normal ones.
+    """
+    log_probability = functional.log_softmax(_with_zero(margins), dim=1)
+    losses = -log_probability.masked_fill(~candidates, -torch.inf).logsumexp(1)
+    _, which, counts = candidates.unique(dim=0, return_inverse=True, return_counts=True)
+    return (losses / counts[which]).sum() / len(counts)
 
 
 def slide_log_probability(pooled: Tensor, classes: Classes, balance: Balance) -> Tensor:
-    """Return the log probability of each class, (B, C), from pooled margins (B, K)."""
-    logits = _with_zero(pooled) if classes.has_negative else functional.logsigmoid(pooled)
-    return functional.log_softmax(logits + balance.log_prior, dim=1)
+    """Return the log probability of each class, (B, C), from pooled margins (B, K).
+
+    Where classes do not exclude each other, that of the negative one is of none of the others, taken
+    as independent.
+    """
+    if classes.is_exclusive:
+        logits = _with_zero(pooled) if classes.has_negative else functional.logsigmoid(pooled)
+        return functional.log_softmax(logits + balance.log_prior, dim=1)
+    log_prior = balance.log_prior[-pooled.shape[1] :]
+    logits = pooled + log_prior - torch.log1p(-log_prior.exp())
+    none = functional.logsigmoid(-logits).sum(1, keepdim=True)
+    return torch.cat([none[:, : int(classes.has_negative)], functional.logsigmoid(logits)], dim=1)
 
 
 def tile_probability(margins: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""The bags of a run as learners take them: readable tiles only, all from one encoder."""
+"""The bags of a run as learners take them: a slide each or a patient, readable tiles only, one encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -8,33 +8,76 @@ from typing import Protocol
 import numpy as np
 
 from features import BagConfig, EncoderConfig, FeatureBag, FeatureStore, load_bag_configs, load_features
-from tiling import ConfigError, FormatError, SlidebagError, TileGrid, load_grid, stored_fingerprint
+from tiling import (
+    ConfigError,
+    FormatError,
+    SlidebagError,
+    TileGrid,
+    fingerprint,
+    load_grid,
+    stored_fingerprint,
+)
 
 from .batch import status_of
+from .classes import SEPARATOR, Classes, names_in
 from .cohort import CohortSlide
-from .learner import Bag, Prediction
+from .learner import Bag
 from .run_folder import Run
+from .slide_table import CohortError
+
+
+@dataclass(frozen=True)
+class SlideGroup:
+    """The slides whose tiles are one bag: one slide, or all of a patient; `label` is "" if not known."""
+
+    id: str
+    label: str
+    slides: tuple[CohortSlide, ...]
+
+
+@dataclass(frozen=True)
+class SlideRows:
+    """What a bag has of a slide: which rows of its grid, bool (N,), and the file they are from."""
+
+    slide_id: str
+    readable: np.ndarray
+    fingerprint: str
+
+    def spread(self, values: np.ndarray, unread: float) -> np.ndarray:
+        """Return values of the readable rows on the whole grid, else `unread`: (n, ...) -> (N, ...)."""
+        whole = np.full((len(self.readable), *values.shape[1:]), unread, values.dtype)
+        whole[self.readable] = values
+        return whole
 
 
 @dataclass(frozen=True)
 class LoadedBag:
-    """A learner's bag, which rows of the grid it holds, and the fingerprint of the file it is from."""
+    """A learner's bag with its label and the slides that it holds, one after the other."""
 
     bag: Bag
-    readable: np.ndarray  # bool (N,), N rows of the grid
-    encoder: str
+    label: str
+    slides: tuple[SlideRows, ...]
     encoder_fingerprint: str
-    fingerprint: str
     flags: tuple[str, ...] = ()  # why there is no row
 
-    def spread(self, prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
-        """Return probability (N, T) and prototype (N,) on the whole grid; NaN and -1 where unreadable."""
-        n_tiles, n_classes = len(self.readable), prediction.tile_probability.shape[1]
-        probability = np.full((n_tiles, n_classes), np.nan, np.float32)
-        prototype = np.full(n_tiles, -1, np.int16)
-        probability[self.readable] = prediction.tile_probability
-        prototype[self.readable] = prediction.prototype
-        return probability, prototype
+    @property
+    def fingerprint(self) -> str:
+        """Return what changes with any file of the bag."""
+        each = [slide.fingerprint for slide in self.slides]
+        return each[0] if len(each) == 1 else fingerprint(*each)
+
+    def by_slide(self) -> Iterator[tuple[SlideRows, slice]]:
+        """Yield each slide with which rows of the bag are its own."""
+        start = 0
+        for slide in self.slides:
+            end = start + int(slide.readable.sum())
+            yield slide, slice(start, end)
+            start = end
+
+    def place(self, row: int) -> tuple[str, int]:
+        """Return the slide of a row of the bag, and the row of its grid."""
+        slide, own = next((slide, own) for slide, own in self.by_slide() if row < own.stop)
+        return slide.slide_id, int(np.flatnonzero(slide.readable)[row - own.start])
 
 
 class Bags(Protocol):
@@ -131,35 +174,95 @@ def _check_fresh(run: Run, slide_id: str, store: FeatureStore) -> None:
             )
 
 
-def load_bag(source: Bags, slide_id: str) -> LoadedBag:
-    """Return a slide's bag as learners take it: its readable tiles; FormatError where there is none."""
-    stored = source.bag(slide_id)
-    readable = ~stored.unreadable
-    features = stored.features if readable.all() else stored.features[readable]
+def group_slides(slides: Sequence[CohortSlide], by: str, classes: Classes) -> list[SlideGroup]:
+    """Return the slides of each bag, by "slide" or by "patient".
+
+    A patient has the label of any slide that has one; where classes do not exclude each other, those of
+    all slides together.
+
+    Raises:
+        CohortError: slides of one patient have labels that exclude each other.
+    """
+    if by == "slide":
+        return [SlideGroup(slide.slide_id, slide.label, (slide,)) for slide in slides]
+    patients: dict[str, list[CohortSlide]] = {}
+    for slide in slides:
+        patients.setdefault(slide.patient_id, []).append(slide)
+    return [SlideGroup(i, _label_of(i, own, classes), tuple(own)) for i, own in patients.items()]
+
+
+def _label_of(patient: str, slides: Sequence[CohortSlide], classes: Classes) -> str:
+    found = {name: slide.slide_id for slide in slides for name in names_in(slide.label)}
+    if classes.is_exclusive and len(found) > 1:
+        told = " and ".join(f"{slide_id} is {name}" for name, slide_id in sorted(found.items()))
+        raise CohortError(
+            f"patient {patient!r} has slides of different labels: {told}",
+            hint="give all slides of a patient one label, or leave out --bag patient",
+        )
+    if classes.has_negative and len(found) > 1:
+        found.pop(classes.names[0], None)
+    return SEPARATOR.join(sorted(found))
+
+
+def load_bag(
+    source: Bags, group: SlideGroup, annotations: Mapping[str, np.ndarray] | None = None
+) -> LoadedBag:
+    """Read the readable tiles of a bag's slides; `annotations` are the candidates of some, by slide.
+
+    Raises:
+        SlidebagError: features are missing, or those of its slides are of different encoders or weights.
+    """
+    stored = [source.bag(slide.slide_id) for slide in group.slides]
+    for other in stored[1:]:
+        if other.encoder_fingerprint != stored[0].encoder_fingerprint:
+            raise _other_encoder(other.slide_id, stored[0].slide_id)
+    features = [bag.features[~bag.unreadable] if bag.unreadable.any() else bag.features for bag in stored]
     return LoadedBag(
-        Bag(stored.slide_id, features),
-        readable,
-        stored.encoder,
-        stored.encoder_fingerprint,
-        stored.fingerprint,
-        () if len(stored) else (status_of(source.grid(slide_id), ""),),
+        Bag(
+            group.id,
+            features[0] if len(features) == 1 else np.concatenate(features),
+            _candidates(stored, annotations or {}),
+        ),
+        group.label,
+        tuple(SlideRows(bag.slide_id, ~bag.unreadable, bag.fingerprint) for bag in stored),
+        stored[0].encoder_fingerprint,
+        () if any(map(len, stored)) else _why_empty(source, group),
     )
 
 
-def load_bags(source: Bags, slides: Sequence[CohortSlide]) -> list[LoadedBag]:
-    """Read the bags of some slides.
+def _why_empty(source: Bags, group: SlideGroup) -> tuple[str, ...]:
+    """Each reason once: a patient may have a slide without tissue and one without a tile."""
+    return tuple(dict.fromkeys(status_of(source.grid(slide.slide_id), "") for slide in group.slides))
+
+
+def _candidates(stored: Sequence[FeatureBag], annotations: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    known = [annotations[bag.slide_id] for bag in stored if bag.slide_id in annotations]
+    if not known:
+        return None
+    n_classes = known[0].shape[1]
+    parts = [annotations.get(bag.slide_id, np.ones((len(bag), n_classes), bool)) for bag in stored]
+    return np.concatenate([part[~bag.unreadable] for part, bag in zip(parts, stored, strict=True)])
+
+
+def load_bags(
+    source: Bags, groups: Sequence[SlideGroup], annotations: Mapping[str, np.ndarray] | None = None
+) -> list[LoadedBag]:
+    """Read some bags; `annotations` are the candidates of the tiles of some slides.
 
     Raises:
-        SlidebagError: a bag is missing, or the bags are of different encoders or weights.
+        SlidebagError: features are missing, or those of the slides are of different encoders or weights.
     """
     bags = []
-    for slide in slides:
-        bags.append(load_bag(source, slide.slide_id))
+    for group in groups:
+        bags.append(load_bag(source, group, annotations))
         if bags[-1].encoder_fingerprint != bags[0].encoder_fingerprint:
-            raise SlidebagError(
-                f"{slide.slide_id}: its features are of other weights, precision or stain than "
-                f"those of {slides[0].slide_id}",
-                hint="extract all slides of the run with the same encoder, weights and options; "
-                "remove the bags of those that cannot be",
-            )
+            raise _other_encoder(group.slides[0].slide_id, groups[0].slides[0].slide_id)
     return bags
+
+
+def _other_encoder(slide_id: str, first: str) -> SlidebagError:
+    return SlidebagError(
+        f"{slide_id}: its features are of other weights, precision or stain than those of {first}",
+        hint="extract all slides of the run with the same encoder, weights and options; "
+        "remove the bags of those that cannot be",
+    )

@@ -1,13 +1,13 @@
 """The cohort: slide files matched with a table of labels, patients, resolutions and splits."""
 
+import warnings
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .learner import Classes
+from .classes import SEPARATOR, Classes, names_in
 from .slide_files import find_slides
 from .slide_table import CohortError, match, names_of, read_table
 
@@ -27,7 +27,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class CohortSlide:
-    """One slide of a cohort; `label` and `split` are "" where none is given."""
+    """One slide of a cohort; `label` and `split` are "" where none is given.
+
+    A label of several classes has them between semicolons.
+    """
 
     slide_id: str
     path: Path
@@ -131,12 +134,16 @@ class Cohort:
     def classes(self, negative: str = "") -> Classes:
         """Return the classes of the labelled slides; `negative` names the negative one, or is "none".
 
-        Without `negative` it is the one label that is called normal, negative, benign, 0 or alike.
+        Without `negative` it is the one label that is called normal, negative, benign, 0 or alike. They
+        exclude each other unless any slide has several.
 
         Raises:
-            CohortError: fewer than two classes, or which one is negative cannot be told.
+            CohortError: fewer than two classes, which one is negative cannot be told, or a slide is of
+                the negative one and another.
         """
-        names = sorted({s.label for s in self.slides if s.label})
+        labels = {s.slide_id: names_in(s.label) for s in self.slides}
+        names = sorted({name for found in labels.values() for name in found})
+        is_exclusive = all(len(found) < 2 for found in labels.values())
         if len(names) < 2:
             raise CohortError(
                 f"all {len(self)} slides are labelled {names[0] if names else ''!r}",
@@ -144,13 +151,21 @@ class Cohort:
             )
         found = [n for n in names if n.lower() in _NEGATIVE_NAMES] if not negative else [negative]
         if negative == "none":
-            return Classes(tuple(names), has_negative=False)
+            return Classes(tuple(names), has_negative=False, is_exclusive=is_exclusive)
         if len(found) != 1 or found[0] not in names:
             raise CohortError(
                 f"which of the labels {', '.join(names)} is the negative one is not clear",
                 hint="name it with --negative LABEL, or say --negative none for subtypes",
             )
-        return Classes((found[0], *(n for n in names if n != found[0])), has_negative=True)
+        both = [i for i, label in labels.items() if found[0] in label and len(label) > 1]
+        if both:
+            raise CohortError(
+                f"slide {both[0]!r} is labelled {SEPARATOR.join(labels[both[0]])}, of which "
+                f"{found[0]!r} is the negative one",
+                hint="a slide is negative or has other classes: correct its label",
+            )
+        others = (n for n in names if n != found[0])
+        return Classes((found[0], *others), has_negative=True, is_exclusive=is_exclusive)
 
     def folds(self, n_folds: int, seed: int) -> list[Fold]:
         """Return the given split as one fold or, if there is none, `n_folds` stratified ones.
@@ -163,19 +178,25 @@ class Cohort:
         """
         if any(s.split for s in self.slides):
             return [self._given_fold()]
-        labels = np.array([s.label for s in self.slides])
         patients = np.array([s.patient_id for s in self.slides])
-        for label in np.unique(labels):
-            n_patients = len(np.unique(patients[labels == label]))
+        labels = [names_in(s.label) for s in self.slides]
+        n_slides = Counter(name for found in labels for name in found)
+        for name in sorted(n_slides):
+            n_patients = len({p for p, found in zip(patients, labels, strict=True) if name in found})
             if n_patients < n_folds or n_folds < 3:
                 raise CohortError(
-                    f"label {str(label)!r} has {n_patients} patients, {n_folds} folds were asked for",
+                    f"label {name!r} has {n_patients} patients, {n_folds} folds were asked for",
                     hint="ask for 3 or more --folds, and no more than each label has patients",
                 )
+        # of a slide's classes the rarest, which is hardest to spread
+        rarest = np.array([min(found, key=lambda name: (n_slides[name], name)) for found in labels])
         from sklearn.model_selection import StratifiedGroupKFold  # takes longer than most verbs
 
         splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-        parts = [tuple(test.tolist()) for _, test in splitter.split(labels, labels, patients)]
+        with warnings.catch_warnings():  # a class may be the rarest of few slides, and be in many
+            warnings.simplefilter("ignore", UserWarning)
+            splits = list(splitter.split(rarest, rarest, patients))
+        parts = [tuple(test.tolist()) for _, test in splits]
         folds = []
         for k, test in enumerate(parts):
             validation = parts[(k + 1) % n_folds]
@@ -212,7 +233,7 @@ def _slide(slide_id: str, path: Path, row: dict, table: Path) -> CohortSlide:
         return CohortSlide(
             slide_id=slide_id,
             path=path,
-            label=row["label"],
+            label=SEPARATOR.join(names_in(row["label"])),
             patient_id=row.get("patient", "") or slide_id,
             mpp=float(mpp) if mpp else None,
             split=row.get("split", ""),
@@ -221,8 +242,3 @@ def _slide(slide_id: str, path: Path, row: dict, table: Path) -> CohortSlide:
         raise CohortError(
             f"{table}: slide {slide_id!r} has mpp {mpp!r}", hint="give a number in µm/px"
         ) from error
-
-
-def labels_of(slides: Sequence[CohortSlide], classes: Classes) -> np.ndarray:
-    """Return int (B,): each slide's label as an index into `classes.names`."""
-    return np.array([classes.names.index(s.label) for s in slides], int)

@@ -1,18 +1,19 @@
 """The verb `evaluate`: how good the stored predictions and scores are, against labels and known truth."""
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
-from scipy.ndimage import map_coordinates
 
-from tiling import FormatError, TileGrid, load_grid, replacing
+from tiling import FormatError, TileGrid, covered_share, load_grid, replacing
 
-from .metrics import brier, calibration_error, dice, instance_ap, instance_auc, slide_auc
-from .predictions import SET_MARK
+from .classes import SEPARATOR, names_in
+from .metrics import brier, calibration_error, class_aucs, dice, instance_ap, instance_auc, slide_auc
+from .predictions import SET_MARK, rows_by_slide
 from .run_folder import Run
 from .scores import load_scores
 
@@ -39,36 +40,61 @@ def evaluate(run: Run, truth: Path | None = None) -> Evaluation:
             f"{run.root}: predictions.csv is of before models were calibrated", hint="train or predict again"
         )
     names = [c[2:-1] for c in rows.columns if c.startswith("p(")]
-    labelled = pd.DataFrame(rows[rows["label"].isin(names)])
+    labelled = pd.DataFrame(rows[[_is_known(label, names) for label in rows["label"]]])
     if not len(labelled):
         raise FormatError(f"{run.root}: no predicted slide has a label", hint="give a table with labels")
-    figures = slide_figures(labelled, names)
+    figures = bag_figures(labelled, names)
     if truth is not None:
-        thresholds = dict(zip(labelled.slide_id, labelled.tile_threshold.astype(float), strict=True))
+        of = rows_by_slide(run)
+        thresholds = {
+            i: float(row["tile_threshold"]) for i, row in of.items() if _is_known(row["label"], names)
+        }
         figures |= tile_figures(run, truth, thresholds)
     with replacing(run.root / "evaluation.json") as temporary:
         temporary.write_text(json.dumps(figures, indent=2) + "\n")
     return Evaluation(figures)
 
 
-def slide_figures(labelled: pd.DataFrame, names: list[str]) -> dict[str, float]:
-    """Return the figures of predicted slides: rows of predictions.csv whose labels are of `names`."""
-    probability = labelled.filter([f"p({n})" for n in names]).to_numpy(float)
-    before = labelled.filter([f"uncalibrated({n})" for n in names]).to_numpy(float)
-    labels = np.array([names.index(label) for label in labelled.label])
-    called = np.array([names.index(p) for p in labelled.prediction])
-    recalls = [(called[labels == c] == c).mean() for c in np.unique(labels)]
-    sets = [found.split(SET_MARK) if found else [] for found in labelled["set"]]
-    held = [name in found for name, found in zip(labelled.label, sets, strict=True)]
-    return {
-        "slides": float(len(labelled)),
-        "slide_auc": slide_auc(probability, labels),
-        "slide_accuracy": float((called == labels).mean()),
-        "slide_balanced_accuracy": float(np.mean(recalls)),
-        **_calibration("slide", probability, before, labels),
-        "set_coverage": float(np.mean(held)),
-        "set_size": float(np.mean([len(found) for found in sets])),
+def _is_known(label: str, names: list[str]) -> bool:
+    return bool(label) and set(names_in(label)) <= set(names)
+
+
+def bag_figures(labelled: pd.DataFrame, names: list[str]) -> dict[str, float]:
+    """Return the figures of predicted slides or patients: rows of predictions.csv, labelled with `names`.
+
+    Of three or more classes the AUC is of each against the rest, and their mean. Where classes do not
+    exclude each other, accuracy is of all classes of a slide at once, balanced accuracy and coverage of
+    each class.
+    """
+    after, before = (
+        labelled.filter([f"{what}({n})" for n in names]).to_numpy(float) for what in ("p", "uncalibrated")
+    )
+    truth, called = (_members(labelled[c].map(names_in), names) for c in ("label", "prediction"))
+    in_set = _members(labelled["set"].str.split(SET_MARK, regex=False), names)
+    is_exclusive = not labelled["threshold"].str.contains(SEPARATOR).any()
+    hits = [(called[truth[:, c], c]).mean() for c in range(len(names)) if truth[:, c].any()]
+    if not is_exclusive:
+        hits += [(~called[~truth[:, c], c]).mean() for c in range(len(names)) if not truth[:, c].all()]
+    labels = truth.argmax(1) if is_exclusive else truth
+    one = "slide" if "slide_id" in labelled.columns else "patient"
+    figures = {
+        f"{one}s": float(len(labelled)),
+        f"{one}_auc": slide_auc(after, labels),
+        f"{one}_accuracy": float((called == truth).all(axis=1).mean()),
+        f"{one}_balanced_accuracy": float(np.mean(hits)),
+        **_calibration(one, after, before, labels),
+        "set_coverage": float(in_set[truth].mean()),
+        "set_size": float(in_set.sum(axis=1).mean()),
     }
+    if len(names) > 2 or not is_exclusive:
+        aucs = class_aucs(after, labels)
+        figures |= {f"{one}_auc({name})": auc for name, auc in zip(names, aucs, strict=True)}
+    return figures
+
+
+def _members(found: Iterable[Sequence[str]], names: list[str]) -> np.ndarray:
+    """Whether each row holds each class: bool (B, C)."""
+    return np.array([[name in row for name in names] for row in found])
 
 
 def _calibration(what: str, after: np.ndarray, before: np.ndarray, truth: np.ndarray) -> dict[str, float]:
@@ -122,15 +148,4 @@ def tile_truth(grid: TileGrid, mask_path: Path) -> np.ndarray:
         raise FormatError(
             f"{grid.slide_id}: no truth mask {mask_path}", hint="give a PNG mask for every slide"
         )
-    height, width = mask.shape
-    integral = np.zeros((height + 1, width + 1))
-    integral[1:, 1:] = (mask >= 128).cumsum(0).cumsum(1)
-    scale = np.array([width / grid.size_level0_px[0], height / grid.size_level0_px[1]])
-    side = grid.config.tile_px * grid.config.tile_mpp / grid.mpp
-    low, high = grid.coords * scale, (grid.coords + side) * scale
-
-    def at(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return map_coordinates(integral, [y, x], order=1, mode="nearest")
-
-    area = at(*high.T) - at(low[:, 0], high[:, 1]) - at(high[:, 0], low[:, 1]) + at(*low.T)
-    return area >= 0.5 * side * side * scale.prod()
+    return covered_share(grid, mask >= 128) >= 0.5

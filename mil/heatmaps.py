@@ -19,7 +19,9 @@ from tiling import (
 )
 
 from .batch import DONE, KEPT, Outcome, each_slide
+from .classes import SEPARATOR, names_in
 from .cohort import Cohort, CohortSlide
+from .predictions import rows_by_slide
 from .run_folder import Run
 from .scores import Scores, load_scores
 
@@ -40,10 +42,7 @@ def heatmap(
         ConfigError: a slide in `only` has no prediction.
         FormatError: the run has no predictions.
     """
-    rows = {
-        r["slide_id"]: r
-        for r in run.read_table("predictions.csv", hint="train or predict first").to_dict("records")
-    }
+    rows = rows_by_slide(run)
     missing = sorted(set(only) - rows.keys())
     if missing:
         raise ConfigError(f"slide {missing[0]!r} has no prediction in {run.root}", hint="see predictions.csv")
@@ -83,7 +82,6 @@ def _write_overlays(
     folder: Path, expected: str,
 ) -> bool:  # fmt: skip
     """One picture for each class that a tile can show evidence of; return whether any was written."""
-    called = row["prediction"]
     positive = list(enumerate(scores.classes))[1:]
     is_new = False
     for number, name in positive:
@@ -93,7 +91,7 @@ def _write_overlays(
         legend = Legend(
             class_name=name,
             threshold=float(row["tile_threshold"]),
-            prediction=(called, float(row[f"p({called})"])),
+            prediction=_slide_prediction(row, name),
         )
         with open_slide(slide.path, id=slide.slide_id, mpp=grid.mpp) as opened:
             painted = paint(grid, scores.probability[:, number])
@@ -103,3 +101,12 @@ def _write_overlays(
             )  # fmt: skip
         is_new = True
     return is_new
+
+
+def _slide_prediction(row: dict[str, str], painted: str) -> tuple[str, float]:
+    """What is called, and how likely that is; where classes do not exclude each other, of the painted."""
+    called = row["prediction"]
+    if SEPARATOR not in row["threshold"]:
+        return called, float(row[f"p({called})"])
+    probability = float(row[f"p({painted})"])
+    return (painted, probability) if painted in names_in(called) else (f"not {painted}", 1 - probability)

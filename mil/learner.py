@@ -5,7 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,6 +15,8 @@ from safetensors.numpy import save as save_tensors
 
 from tiling import ConfigError, FormatError, Registry, SlidebagError, replacing
 
+from .classes import Classes, Labels, check_candidates, check_labels, multi_hot
+
 MODEL_FORMAT_VERSION = 1
 NO_TISSUE = "no tissue"  # the flag of a bag without instances
 
@@ -22,35 +24,27 @@ Report = Callable[[Mapping[str, float]], None]
 
 
 @dataclass(frozen=True)
-class Classes:
-    """The classes a slide can have; `names[0]` is the negative one if there is one."""
-
-    names: tuple[str, ...]
-    has_negative: bool
-
-    def __post_init__(self) -> None:
-        if len(self.names) < 2 or len(set(self.names)) < len(self.names):
-            raise ConfigError(f"classes are {list(self.names)}", hint="give two or more different names")
-
-    @property
-    def tile_names(self) -> tuple[str, ...]:
-        """Return the classes a tile can have: the first is negative, or background in subtyping."""
-        return self.names if self.has_negative else ("background", *self.names)
-
-    @property
-    def n_positive(self) -> int:
-        """Return how many classes a tile can show evidence of, which is one margin each."""
-        return len(self.tile_names) - 1
-
-
-@dataclass(frozen=True)
 class Bag:
-    """All instances of one slide or patient: `features` (N, D) float16 or float32, one row a tile."""
+    """All instances of one slide or patient: `features` (N, D) float16 or float32, one row a tile.
+
+    `candidates` bool (N, T), if any, says which tile classes each instance may have: annotations that a
+    user gave for training, beyond the label. They are not the truth that figures are measured by, and no
+    prediction reads them.
+    """
 
     id: str
     features: np.ndarray
+    candidates: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        told = self.candidates
+        if told is not None and (
+            told.ndim != 2 or told.dtype != bool or len(told) != len(self) or not told.any(axis=1).all()
+        ):
+            raise SlidebagError(
+                f"{self.id}: candidates are {told.dtype} of shape {told.shape}",
+                hint="give bool (N, T), a class or more for each instance",
+            )
         if self.features.ndim != 2:
             raise SlidebagError(
                 f"{self.id}: features have shape {self.features.shape}", hint="give one row a tile: (N, D)"
@@ -64,8 +58,10 @@ class Bag:
 class Prediction:
     """What a learner says of one bag.
 
-    `probability` float32 (C,) sums to 1; `tile_probability` float32 (N, T), T = len(tile_names),
-    rows sum to 1; `prototype` int16 (N,), the nearest prototype, -1 where the learner has none.
+    `probability` float32 (C,) sums to 1, except where the classes do not exclude each other: there each
+    is the probability that the bag is of that class, and that of the negative class that it is of none.
+    `tile_probability` float32 (N, T), T = len(tile_names), rows always sum to 1; `prototype` int16 (N,),
+    the nearest prototype, -1 where the learner has none.
     """
 
     bag_id: str
@@ -83,6 +79,7 @@ class Learner(ABC):
 
     name: ClassVar[str]
     config_class: ClassVar[type]
+    heeds_annotations: ClassVar[bool] = False  # whether it learns from the candidates of single instances
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.config_class() if config is None else config
@@ -93,30 +90,42 @@ class Learner(ABC):
     def fit(
         self,
         bags: Sequence[Bag],
-        labels: Sequence[int],
+        labels: Labels | np.ndarray,
         classes: Classes,
         *,
         seed: int,
         report: Report | None = None,
     ) -> None:
-        """Fit on `bags`, whose classes are `labels`, indices into `classes.names`.
+        """Fit on `bags`, whose classes are `labels`.
 
-        `report` is called after every epoch with its figures. Equal arguments give an equal model.
+        Labels are int (B,), indices into `classes.names`, or where the classes do not exclude each other
+        bool (B, C). `report` is called after every epoch with its figures. Equal arguments give an equal
+        model.
 
         Raises:
-            SlidebagError: labels that do not fit, one class only, features that cannot be learned from.
+            SlidebagError: labels that do not fit, one class only, annotations that the label rules out,
+                features that cannot be learned from.
         """
         self.warnings = []
-        filled = [(bag, int(label)) for bag, label in zip(bags, labels, strict=True) if len(bag)]
+        if len(labels) != len(bags):
+            raise SlidebagError(f"{len(labels)} labels for {len(bags)} bags", hint="give one label a bag")
+        truth = multi_hot(labels, classes)
+        filled = np.array([i for i, bag in enumerate(bags) if len(bag)], int)
         if len(filled) < len(bags):
             left_out = ", ".join(bag.id for bag in bags if not len(bag))
             self.warnings.append(f"bags without instances were left out of the training: {left_out}")
-        _check_labels([label for _, label in filled], classes)
-        for bag, _ in filled:
-            _check_features(bag, filled[0][0].features.shape[1], f"like {filled[0][0].id}")
-        self.classes, self.dim = classes, filled[0][0].features.shape[1]
+        check_labels(truth[filled], classes)
+        chosen = [bags[i] for i in filled]
+        for bag in chosen:
+            _check_features(bag, chosen[0].features.shape[1], f"like {chosen[0].id}")
+        for bag, is_of in zip(chosen, truth[filled], strict=True):
+            if bag.candidates is not None:
+                check_candidates(bag.id, bag.candidates, is_of, classes)
+        if not self.heeds_annotations and any(bag.candidates is not None for bag in chosen):
+            self.warnings.append(f"the learner {self.name!r} does not heed annotations; slidebag does")
+        self.classes, self.dim = classes, chosen[0].features.shape[1]
         with _one_thread():
-            self._fit([bag for bag, _ in filled], [label for _, label in filled], seed, report or _silent)
+            self._fit(chosen, np.asarray(labels)[filled].tolist(), seed, report or _silent)
 
     def predict(self, bag: Bag) -> Prediction:
         """Return the probabilities of a bag and its tiles, both from one pass over the instances.
@@ -129,7 +138,7 @@ class Learner(ABC):
         if not len(bag):
             return self._predict_nothing(bag)
         _check_features(bag, self.dim, "which the model was fitted on")
-        return self._predict(bag)
+        return self._predict(replace(bag, candidates=None))
 
     def instance_head(self) -> Any:
         """Return the torch module from features float32 (n, D) to tile margins (n, K), or ConfigError."""
@@ -178,24 +187,26 @@ class Learner(ABC):
             learner = cls(cls.config_class(**told["config"]))
         except TypeError as error:
             raise FormatError(f"{folder / 'config.json'}: {error}", hint="train again") from error
-        learner.classes = Classes(tuple(told["classes"]["names"]), told["classes"]["has_negative"])
+        learner.classes = Classes(**told["classes"] | {"names": tuple(told["classes"]["names"])})
         learner.dim = told["dim"]
         learner._restore(load_tensors(weights))
         return learner
 
     def _predict_nothing(self, bag: Bag) -> Prediction:
         n_classes = len(self.classes.names)
-        uniform = np.full(n_classes, 1 / n_classes, np.float32)
+        undecided = 1 / n_classes if self.classes.is_exclusive else 0.5
         return Prediction(
             bag.id,
-            np.eye(n_classes, dtype=np.float32)[0] if self.classes.has_negative else uniform,
+            np.eye(n_classes, dtype=np.float32)[0]
+            if self.classes.has_negative
+            else np.full(n_classes, undecided, np.float32),
             np.zeros((0, len(self.classes.tile_names)), np.float32),
             np.zeros(0, np.int16),
             (NO_TISSUE,),
         )
 
     @abstractmethod
-    def _fit(self, bags: Sequence[Bag], labels: Sequence[int], seed: int, report: Report) -> None:
+    def _fit(self, bags: Sequence[Bag], labels: Labels, seed: int, report: Report) -> None:
         """Fit on bags that are checked and not empty; `self.classes` and `self.dim` are set."""
 
     @abstractmethod
@@ -246,25 +257,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if missing:
         raise FormatError(f"{path}: lacks {', '.join(sorted(missing))}", hint="train again")
     return told
-
-
-def _check_labels(labels: Sequence[int], classes: Classes) -> None:
-    strange = sorted({label for label in labels if not 0 <= label < len(classes.names)})
-    if strange:
-        raise SlidebagError(
-            f"labels {strange} are outside 0 to {len(classes.names) - 1}", hint="index into classes.names"
-        )
-    present = [classes.names[label] for label in sorted(set(labels))]
-    if len(present) < 2:
-        raise SlidebagError(
-            f"the training bags are of {len(present)} class ({', '.join(present)}), wanted 2 or more",
-            hint="add slides of another class",
-        )
-    if classes.has_negative and 0 not in labels:
-        raise SlidebagError(
-            f"no training bag is {classes.names[0]!r}, the negative class",
-            hint="add negative slides, or say that there is no negative class",
-        )
 
 
 def _check_features(bag: Bag, dim: int, why: str) -> None:

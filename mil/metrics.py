@@ -10,16 +10,25 @@ import numpy as np
 
 
 def slide_auc(probability: np.ndarray, labels: np.ndarray) -> float:
-    """Return the area under the ROC of slides; of three or more classes the mean of one against the rest.
+    """Return the area under the ROC of slides; of three or more classes the mean of `class_aucs`.
 
-    `probability` (B, C); `labels` (B,) indices of classes. Classes that are absent are left out.
+    `probability` (B, C); `labels` int (B,), or bool (B, C) where a slide may be of several classes.
     """
-    n_classes = probability.shape[1]
-    if n_classes == 2:
-        return instance_auc(probability[:, 1], labels == 1)
-    each = [instance_auc(probability[:, c], labels == c) for c in range(n_classes)]
+    each = class_aucs(probability, labels)
+    if len(each) == 2 and labels.ndim == 1:
+        return each[1]
     defined = [auc for auc in each if not np.isnan(auc)]
     return float(np.mean(defined)) if defined else float("nan")
+
+
+def class_aucs(probability: np.ndarray, labels: np.ndarray) -> list[float]:
+    """Return the area under the ROC of each class against the rest; NaN of one that all or none are of."""
+    truth = _is_of(labels, probability.shape[1])
+    return [instance_auc(score, is_of) for score, is_of in zip(probability.T, truth.T, strict=True)]
+
+
+def _is_of(labels: np.ndarray, n_classes: int) -> np.ndarray:
+    return labels if labels.ndim == 2 else labels[:, None] == np.arange(n_classes)
 
 
 def instance_auc(score: np.ndarray, truth: np.ndarray) -> float:
@@ -43,30 +52,35 @@ def instance_ap(score: np.ndarray, truth: np.ndarray) -> float:
 
 
 def brier(probability: np.ndarray, truth: np.ndarray) -> float:
-    """Return the Brier score of `probability` (N, C) for the classes `truth` int (N,).
+    """Return the Brier score of `probability` (N, C) for the classes `truth`: int (N,), or bool (N, C).
 
     Of two classes the mean square of p(second) minus truth; of more, squares are summed over the classes.
+    Where classes do not exclude each other, bool `truth`, it is the mean of each class's own.
     """
     if not len(truth):
         return float("nan")
-    squares = np.square(probability - np.eye(probability.shape[1])[truth]).sum(axis=1)
-    return float(squares.mean() / (2 if probability.shape[1] == 2 else 1))
+    squares = np.square(probability - _is_of(truth, probability.shape[1]))
+    if truth.ndim == 2:
+        return float(squares.mean())
+    return float(squares.sum(axis=1).mean() / (2 if probability.shape[1] == 2 else 1))
 
 
 def calibration_error(probability: np.ndarray, truth: np.ndarray, n_bins: int = 10) -> float:
-    """Return the expected calibration error of `probability` (N, C) for the classes `truth` int (N,).
+    """Return the expected calibration error of `probability` (N, C) for the classes `truth`: int or bool.
 
-    Probabilities of one class are cut into bins of equally many; the mean of how far each bin's mean lies
-    from the share of truth in it (Naeini et al. 2015). Of three or more classes the mean of each against
-    the rest (Kull et al., arXiv 1910.12656). With few slides it is large by chance alone.
+    `truth` is int (N,), or bool (N, C) where classes do not exclude each other. Probabilities of one class
+    are cut into bins of equally many; the mean of how far each bin's mean lies from the share of truth in
+    it (Naeini et al. 2015). Of three or more classes, or ones that do not exclude each other, the mean of
+    each against the rest (Kull et al., arXiv 1910.12656). With few slides it is large by chance alone.
     """
     if not len(truth):
         return float("nan")
+    is_of = _is_of(truth, probability.shape[1])
     each = []
-    for c in range(1 if probability.shape[1] == 2 else 0, probability.shape[1]):
+    for c in range(int(is_of.shape[1] == 2 and truth.ndim == 1), is_of.shape[1]):
         order = np.argsort(probability[:, c], kind="stable")
         bins = np.array_split(order, min(n_bins, len(order)))
-        gaps = [abs(probability[rows, c].mean() - (truth[rows] == c).mean()) * len(rows) for rows in bins]
+        gaps = [abs(probability[rows, c].mean() - is_of[rows, c].mean()) * len(rows) for rows in bins]
         each.append(sum(gaps) / len(order))
     return float(np.mean(each))
 

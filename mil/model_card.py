@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,8 +13,9 @@ import pandas as pd
 from features import find_encoder
 from tiling import ConfigError, replacing
 
-from .bags import Bags, LoadedBag
-from .cohort import CohortSlide
+from .bags import Bags, LoadedBag, SlideGroup
+from .classes import names_in
+from .cohort import Fold
 from .predictions import Fitted
 from .run_folder import Run
 from .typical_tiles import FOLDER, write_typical_tiles
@@ -24,13 +25,31 @@ _JSON, _TEXT = "card.json", "README.md"
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """The labelled slides that a model was made from, and the options of the training."""
+    """The labelled bags that a model was made from, whose slides they are, and the training's options."""
 
     run: Run
     source: Bags
-    slides: Sequence[CohortSlide]
+    groups: Sequence[SlideGroup]
     bags: Sequence[LoadedBag]
     options: dict[str, Any]
+
+    def without_test_of(self, folds: Sequence[Fold]) -> "TrainedOn":
+        """Return what the final model was made from: what a given split keeps for the test is not in it."""
+        if folds[0].name != "given":
+            return self
+        chosen = sorted(folds[0].train + folds[0].validation)
+        return replace(self, groups=[self.groups[i] for i in chosen], bags=[self.bags[i] for i in chosen])
+
+    def count(self, name: str) -> dict[str, int]:
+        """Return how many bags, slides, patients and tiles are of a class."""
+        own = [pair for pair in zip(self.groups, self.bags, strict=True) if name in names_in(pair[0].label)]
+        slides = [slide for group, _ in own for slide in group.slides]
+        return {
+            "bags": len(own),
+            "slides": len(slides),
+            "patients": len({slide.patient_id for slide in slides}),
+            "tiles": sum(len(loaded.bag) for _, loaded in own),
+        }
 
 
 def write_card(folder: Path, fitted: Fitted, trained_on: TrainedOn, figures: dict[str, float]) -> None:
@@ -42,7 +61,7 @@ def write_card(folder: Path, fitted: Fitted, trained_on: TrainedOn, figures: dic
     if path.is_file() and json.loads(path.read_text()).get("fingerprint") == fitted.recipe.fingerprint:
         return
     typical = write_typical_tiles(
-        folder, fitted, trained_on.run, trained_on.source, trained_on.slides, trained_on.bags
+        folder, fitted, trained_on.run, trained_on.source, trained_on.groups, trained_on.bags
     )
     card = _card(fitted, trained_on, figures)
     with replacing(folder / _TEXT) as temporary:
@@ -64,26 +83,17 @@ def _card(fitted: Fitted, trained_on: TrainedOn, figures: dict[str, float]) -> d
         "training_options": trained_on.options,
         "classes": list(learner.classes.names),
         "negative_class": learner.classes.names[0] if learner.classes.has_negative else None,
-        "cohort": _cohort(learner.classes.names, trained_on),
+        "is_exclusive": learner.classes.is_exclusive,
+        "bag": recipe.bag,
+        "cohort": {name: trained_on.count(name) for name in learner.classes.names},
+        "annotated_bags": sum(loaded.bag.candidates is not None for loaded in trained_on.bags),
         "encoder": _encoder(recipe.preparation.encoder.encoder) | {"fingerprint": recipe.encoder_fingerprint},
         "preparation": asdict(recipe.preparation),
-        "slide_threshold": recipe.slide_threshold,
+        "slide_thresholds": recipe.slide_thresholds,
         "tile_threshold": recipe.tile_threshold,
         "calibration": asdict(fitted.calibration),
         "figures_on_unseen_slides": figures,
         "warnings": list(learner.warnings),
-    }
-
-
-def _cohort(names: Sequence[str], trained_on: TrainedOn) -> dict[str, dict[str, int]]:
-    pairs = list(zip(trained_on.slides, trained_on.bags, strict=True))
-    return {
-        name: {
-            "slides": sum(slide.label == name for slide, _ in pairs),
-            "patients": len({slide.patient_id for slide, _ in pairs if slide.label == name}),
-            "tiles": sum(len(loaded.bag) for slide, loaded in pairs if slide.label == name),
-        }
-        for name in names
     }
 
 
@@ -95,12 +105,14 @@ def _encoder(name: str) -> dict[str, Any]:
 
 
 def _text(card: dict[str, Any], typical: pd.DataFrame) -> str:
+    n_annotated = card["annotated_bags"]
+    told = f"labels and the annotations of {n_annotated} bags" if n_annotated else "labels alone"
     figures = [f"| {name} | {value:.4g} |" for name, value in card["figures_on_unseen_slides"].items()]
     return "\n".join(
         [
             f"# Model `{card['learner']}`: {', '.join(card['classes'])}",
             "",
-            f"Fitted by slidebag {card['slidebag_version']} on slide labels alone. Research software: no",
+            f"Fitted by slidebag {card['slidebag_version']} on {card['bag']} {told}. Research software: no",
             "medical device, not for diagnosis or treatment. Nothing is claimed of slides from other",
             "scanners, laboratories, stains or patients than those below; measure before use.",
             "",
@@ -130,17 +142,20 @@ def _facts(card: dict[str, Any]) -> list[str]:
     held_out = [f"{n} {name}" for name, n in zip(card["classes"], calibration["held_out"], strict=True)]
     sets, cohort = calibration["sets"], card["cohort"].items()
     return [
-        "| class | slides | patients | tiles |",
-        "|---|---|---|---|",
-        *(f"| {n} | {c['slides']} | {c['patients']} | {c['tiles']} |" for n, c in cohort),
+        "| class | bags | slides | patients | tiles |",
+        "|---|---|---|---|---|",
+        *(f"| {n} | {c['bags']} | {c['slides']} | {c['patients']} | {c['tiles']} |" for n, c in cohort),
         "",
         f"- Negative class: {card['negative_class'] or 'none (subtypes)'}.",
+        f"- Classes {'exclude' if card['is_exclusive'] else 'do not exclude'} each other; a bag is of one "
+        f"{card['bag']}.",
         f"- Tiles: {grid['tile_px']} px at {grid['tile_mpp']:g} µm/px.",
         f"- Encoder: `{encoder['name']}`, licence {encoder.get('licence', 'unknown')}, source "
         f"{encoder.get('source', 'unknown')}, fingerprint {encoder['fingerprint']}.",
-        f"- Slides are {_calibrated(calibration['slides'])}, tiles {_calibrated(calibration['tiles'])}; "
+        f"- {card['bag'].capitalize()}s are {_calibrated(calibration['slides'])}, "
+        f"tiles {_calibrated(calibration['tiles'])}; "
         f"held out for it: {', '.join(held_out)}.",
-        f"- Sets hold the true class of {sets['level']:.0%} of slides like these"
+        f"- Sets hold the true class of {sets['level']:.0%} of {card['bag']}s like these"
         f"{', within each class' if sets['by_class'] else ''}.",
         "- All options: `card.json`, `config.json`, `recipe.json`.",
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 from features import EncoderConfig
 from tiling import GridConfig, OverlayConfig, TissueConfig
 
+from .bags import group_slides
 from .batch import Outcome
 from .cohort import Cohort
 from .evaluate import Evaluation, evaluate
@@ -13,7 +14,8 @@ from .extract import ExtractConfig, extract
 from .heatmaps import HeatmapConfig, heatmap
 from .prepare import tile
 from .run_folder import Run
-from .train import TrainConfig, Training, train
+from .train import Training, train
+from .train_config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ def run_all(
         SlidebagError: nothing could be learned, as the message says; a bad slide alone does not raise.
     """
     labelled = cohort.labelled()  # what cannot be learned from is told before hours of extraction
-    labelled.classes(plan.train.negative)
+    group_slides(labelled.slides, plan.train.bag, labelled.classes(plan.train.negative))
     labelled.folds(plan.train.folds, plan.train.seed)
     tiled = tile(cohort, run, plan.grid, plan.tissue, mpp=mpp, regions=regions)
     extracted = extract(run, plan.encoder, plan.extract)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tiling import ConfigError
 
 from .bag_term import POOLINGS, Balance, bag_loss, slide_log_probability, tile_probability
+from .classes import Labels
 from .learner import LEARNERS, Bag, Learner, Prediction, Report
 from .packed import InstanceHead, PackedBags, Standardiser, chunks
 from .small_net import SmallNet
@@ -45,7 +46,7 @@ class PoolingLearner(Learner):
     config_class = PoolingConfig
     pooling: ClassVar[str]
 
-    def _fit(self, bags: Sequence[Bag], labels: Sequence[int], seed: int, report: Report) -> None:
+    def _fit(self, bags: Sequence[Bag], labels: Labels, seed: int, report: Report) -> None:
         generator = torch.Generator().manual_seed(seed)
         self._standardise = Standardiser.of(bags)
         self._balance = Balance.of(labels, len(self.classes.names))

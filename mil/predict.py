@@ -2,15 +2,16 @@
 
 import sys
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from features import ENGINES, PRECISIONS, Encoder, imported_from
 from tiling import ConfigError, SlidebagError
 
-from .bags import BagFiles, load_bag
+from .bags import BagFiles, SlideGroup, group_slides, load_bag
 from .batch import DONE, KEPT, WITHOUT_TILES, Outcome, each_slide
-from .cohort import Cohort, CohortSlide
+from .cohort import Cohort
 from .extract import ExtractConfig, extract_by, load_workers
 from .predictions import Fitted, prediction_row, write_predictions, write_scores
 from .prepare import tile
@@ -71,17 +72,21 @@ def predict(
     tiled = tile(cohort, run, how.grid, how.tissue, mpp=mpp, regions=regions)
     extracted = extract_by(run, workers, computing)
     source = BagFiles(run, told.encoder)
+    slides = run.cohort("extracted", *WITHOUT_TILES).slides
+    groups = group_slides(slides, recipe.bag, fitted.learner.classes)
+    group_of = {slide.slide_id: group for group in groups for slide in group.slides}
     rows: list[dict[str, Any]] = []
 
-    def work(slide: CohortSlide) -> str:
-        loaded = load_bag(source, slide.slide_id)
+    @cache  # of a patient's slides the first does it for all
+    def predict_bag(group: SlideGroup) -> str:
+        loaded = load_bag(source, group)
         prediction = fitted.predict(loaded)
-        rows.append(prediction_row(slide.slide_id, slide.label, prediction, fitted))
         is_new = write_scores(run, source, loaded, prediction, fitted)
+        rows.append(prediction_row(loaded, prediction, fitted))
         without_tiles = [flag for flag in prediction.flags if flag in WITHOUT_TILES]
         return without_tiles[0] if without_tiles else DONE if is_new else KEPT
 
-    predicted = each_slide(run, "predict", run.cohort("extracted", *WITHOUT_TILES).slides, work)
+    predicted = each_slide(run, "predict", slides, lambda slide: predict_bag(group_of[slide.slide_id]))
     write_predictions(run, rows)
     run.note("predict", {
         "model": str(model), "predict": asdict(config), "precision": encoder.precision, "learned_in": own,

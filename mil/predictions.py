@@ -1,5 +1,6 @@
 """Writing down what a model says: a row in predictions.csv and a scores file for each slide."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +13,7 @@ from tiling import fingerprint, stored_fingerprint
 from .bags import Bags, LoadedBag
 from .batch import WITHOUT_TILES
 from .calibration import Calibration
+from .classes import SEPARATOR, Classes
 from .learner import NO_TISSUE, Learner, Prediction, load_learner
 from .novelty import UNLIKE, Novelty
 from .recipe import Recipe
@@ -25,8 +27,8 @@ SET_MARK = "|"  # between the classes of a set
 class ModelPrediction(Prediction):
     """A prediction on the model's calibrated scale.
 
-    `uncalibrated` (C,) is what the learner itself said of the slide; `class_set` the classes that the
-    slide may have at the model's level. `novelty` and `tile_novelty` (N,) are above 1 where slide and
+    `uncalibrated` (C,) is what the learner itself said of the bag; `class_set` the classes that it may
+    have at the model's level. `novelty` and `tile_novelty` (N,) are above 1 where slide and
     tiles are unlike the training.
     """
 
@@ -86,26 +88,23 @@ class Fitted:
         )
 
 
-def prediction_row(slide_id: str, label: str, prediction: ModelPrediction, fitted: Fitted) -> dict[str, Any]:
-    """Return one row of predictions.csv; p(<class>) is written with 9 digits, so float32 comes back equal."""
-    names = fitted.learner.classes.names
-    threshold = fitted.recipe.slide_threshold
-    if threshold is None:
-        called = names[int(prediction.probability.argmax())]
-    else:
-        called = names[int(prediction.probability[1] >= threshold)]
-    if set(WITHOUT_TILES) & set(prediction.flags) and fitted.learner.classes.has_negative:
-        called = names[0]
+def prediction_row(loaded: LoadedBag, prediction: ModelPrediction, fitted: Fitted) -> dict[str, Any]:
+    """Return one row of predictions.csv, of a slide or of a patient.
+
+    p(<class>) is written with 9 digits, so float32 comes back equal.
+    """
+    names, thresholds = fitted.learner.classes.names, fitted.recipe.slide_thresholds
+    of_patient = {"patient_id": loaded.bag.id, "n_slides": str(len(loaded.slides))}
     return {
-        "slide_id": slide_id,
-        "label": label,
+        **(of_patient if fitted.recipe.bag == "patient" else {"slide_id": loaded.bag.id}),
+        "label": loaded.label,
         **{f"p({n})": f"{p:.9g}" for n, p in zip(names, prediction.probability, strict=True)},
         **{f"uncalibrated({n})": f"{p:.9g}" for n, p in zip(names, prediction.uncalibrated, strict=True)},
         "is_calibrated": str(fitted.calibration.slides is not None).lower(),
-        "prediction": called,
+        "prediction": called(prediction, fitted.learner.classes, thresholds),
         "set": SET_MARK.join(names[c] for c in prediction.class_set),
         "set_level": f"{fitted.calibration.sets.level:g}",
-        "threshold": "" if threshold is None else f"{threshold:.9g}",
+        "threshold": SEPARATOR.join(f"{t:.9g}" for t in thresholds),
         "tile_threshold": f"{fitted.recipe.tile_threshold:.9g}",
         "novelty": "" if np.isnan(prediction.novelty) else f"{prediction.novelty:.6g}",
         "fold": fitted.fold,
@@ -113,27 +112,59 @@ def prediction_row(slide_id: str, label: str, prediction: ModelPrediction, fitte
     }
 
 
+def called(prediction: Prediction, classes: Classes, thresholds: Sequence[float]) -> str:
+    """Return the class, or with one threshold a positive class the classes, that a bag is called of."""
+    names, likeliest = classes.names, classes.names[int(prediction.probability.argmax())]
+    if set(WITHOUT_TILES) & set(prediction.flags) and classes.has_negative:
+        return names[0]
+    if not thresholds:
+        return likeliest
+    positive = zip(names[-len(thresholds) :], prediction.probability[-len(thresholds) :], strict=True)
+    found = [name for (name, p), t in zip(positive, thresholds, strict=True) if p >= t]
+    return SEPARATOR.join(found) or (names[0] if classes.has_negative else likeliest)
+
+
 def write_scores(
     run: Run, source: Bags, loaded: LoadedBag, prediction: ModelPrediction, fitted: Fitted
 ) -> bool:
-    """Write a slide's scores unless the same ones are there; return whether anything was written."""
-    slide_id = loaded.bag.id
-    path = run.scores_path(slide_id)
+    """Write the scores of a bag's slides unless the same ones are there; return whether any were written."""
     expected = fingerprint(loaded.fingerprint, fitted.recipe.fingerprint)
-    if stored_fingerprint(path) == expected:
-        return False
-    probability, prototype = loaded.spread(prediction)
-    novelty = np.full(len(prototype), np.nan, np.float32)
-    novelty[loaded.readable] = prediction.tile_novelty
     learner = fitted.learner
-    scores = Scores(
-        slide_id, learner.classes.tile_names, probability, prototype, learner.name, expected,
-        calibration=fitted.calibration.tiles, novelty=novelty,
-    )  # fmt: skip
-    save_scores(scores, source.grid(slide_id), path, model_fingerprint=fitted.recipe.fingerprint)
-    return True
+    is_new = False
+    for slide, own in loaded.by_slide():
+        path = run.scores_path(slide.slide_id)
+        if stored_fingerprint(path) == expected:
+            continue
+        scores = Scores(
+            slide.slide_id,
+            learner.classes.tile_names,
+            slide.spread(prediction.tile_probability[own], np.nan),
+            slide.spread(prediction.prototype[own], -1),
+            learner.name,
+            expected,
+            calibration=fitted.calibration.tiles,
+            novelty=slide.spread(prediction.tile_novelty[own], np.nan),
+        )
+        grid = source.grid(slide.slide_id)
+        save_scores(scores, grid, path, model_fingerprint=fitted.recipe.fingerprint)
+        is_new = True
+    return is_new
 
 
 def write_predictions(run: Run, rows: list[dict[str, Any]]) -> None:
     """Write predictions.csv."""
     run.write_table("predictions.csv", pd.DataFrame(rows))
+
+
+def rows_by_slide(run: Run) -> dict[str, dict[str, str]]:
+    """Return the row of predictions.csv that holds for each predicted slide: its own, or its patient's.
+
+    Raises:
+        FormatError: the run has no predictions.
+    """
+    rows = run.read_table("predictions.csv", hint="train or predict first").to_dict("records")
+    if not rows or "slide_id" in rows[0]:
+        return {row["slide_id"]: row for row in rows}
+    of_patient = {row["patient_id"]: row for row in rows}
+    slides = [s for s in run.cohort().slides if run.scores_path(s.slide_id).is_file()]
+    return {s.slide_id: of_patient[s.patient_id] for s in slides if s.patient_id in of_patient}

@@ -9,17 +9,22 @@ from tiling import FormatError, GridConfig, TissueConfig, replacing
 
 from .prepare import Preparation
 
-_VERSION = 2  # 1 had no calibration beside it
+_VERSION = 3  # 1 had no calibration beside it, 2 one threshold and no kind of bag
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What `predict` must know beyond the weights; two classes have a slide threshold, more have none."""
+    """What `predict` must know beyond the weights.
+
+    `slide_thresholds` is one for each positive class where that decides alone: where there are a negative
+    and a positive class, or where classes do not exclude each other. Else it is empty.
+    """
 
     preparation: Preparation
     encoder_fingerprint: str
-    slide_threshold: float | None
+    slide_thresholds: tuple[float, ...]
     tile_threshold: float
+    bag: str  # what one bag holds: "slide", or "patient" for all slides of one
     fingerprint: str  # of the training: learner, options, bags, labels, folds, seed
 
     def save(self, folder: Path) -> None:
@@ -49,7 +54,7 @@ class Recipe:
                 )
             if told["format_version"] < _VERSION:
                 raise FormatError(
-                    f"{path}: format version {told['format_version']}, of before models were calibrated",
+                    f"{path}: format version {told['format_version']}, this slidebag reads {_VERSION}",
                     hint="train again",
                 )
             steps = told["preparation"]
@@ -62,8 +67,9 @@ class Recipe:
             return cls(
                 preparation,
                 told["encoder_fingerprint"],
-                told["slide_threshold"],
+                tuple(told["slide_thresholds"]),
                 told["tile_threshold"],
+                told["bag"],
                 told["fingerprint"],
             )
         except (KeyError, TypeError, json.JSONDecodeError) as error:

@@ -100,4 +100,4 @@ def load_scores(path: Path, *, grid: TileGrid | None = None) -> Scores:
 
 def _lines(told: str | None) -> Lines | None:
     found = json.loads(told) if told else None
-    return None if found is None else Lines(tuple(found["slopes"]), tuple(found["offsets"]))
+    return None if found is None else Lines.of(found)

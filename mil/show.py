@@ -119,10 +119,13 @@ def figures(evaluation: Evaluation) -> None:
             "undefined"
             if math.isnan(value)
             else f"{value:.0f}"
-            if name in ("slides", "tiles")
+            if name in ("slides", "patients", "tiles")
             else f"{value:.3f}"
         )
-        table.add_row(_NAMES[name], shown)
+        what, _, of_class = name.partition("(")
+        of_slides = _NAMES[what.replace("patient", "slide")]  # the same figures, only of patients
+        told = of_slides.replace("slide", "patient") if what.startswith("patient") else of_slides
+        table.add_row(told + (f", {of_class[:-1]}" if of_class else ""), shown)
     _console().print(table)
 
 

@@ -12,48 +12,48 @@ from PIL import Image
 
 from tiling import replacing_folder
 
-from .bags import Bags, LoadedBag
-from .cohort import CohortSlide
+from .bags import Bags, LoadedBag, SlideGroup
+from .classes import names_in
 from .predictions import Fitted
 from .run_folder import Run
 from .tile_pictures import tile_pictures
 
 FOLDER = "typical"
-_ONE_IN, _A_SLIDE, _SHOWN = 10, 20, 6  # candidates: a tenth of a slide, 20 at most; pictures of a group
+_ONE_IN, _A_BAG, _SHOWN = 10, 20, 6  # candidates: a tenth of a bag, 20 at most; pictures of a group
 _COLUMNS = ["group", "rank", "slide_id", "row", "x", "y", "probability", "picture", "message"]
 
 
 @dataclass(frozen=True)
 class _Candidates:
-    """The strongest tiles of one slide for one group, with the features that they are compared by."""
+    """The strongest tiles of one bag for one group, with the features that they are compared by."""
 
-    slide: int
+    bag: LoadedBag
     rows: np.ndarray
     probability: np.ndarray
     features: np.ndarray
 
 
 def write_typical_tiles(
-    folder: Path, fitted: Fitted, run: Run, source: Bags, slides: Sequence[CohortSlide],
+    folder: Path, fitted: Fitted, run: Run, source: Bags, groups: Sequence[SlideGroup],
     bags: Sequence[LoadedBag],
 ) -> pd.DataFrame:  # fmt: skip
     """Write `typical/` into a model's folder and return its table (columns as in formats.md).
 
-    Typical of a class are the tiles nearest to the mean of its most probable ones in the slides that may
-    have it, one a slide; and of each prototype, where a learner has more of them than classes. A slide
+    Typical of a class are the tiles nearest to the mean of its most probable ones in the bags that may
+    have it, one a bag; and of each prototype, where a learner has more of them than classes. A slide
     that cannot be read any more leaves a message in place of the picture.
     """
     chosen = [
-        _row(group, rank, candidate, place, slides, bags)
-        for group, candidates in _groups(fitted, slides, bags).items()
+        _row(group, rank, candidate, place)
+        for group, candidates in _groups(fitted, bags).items()
         for rank, (candidate, place) in enumerate(_most_typical(candidates), 1)
     ]
-    by_id = {slide.slide_id: slide for slide in slides}
+    by_id = {slide.slide_id: slide for group in groups for slide in group.slides}
     with replacing_folder(folder / FOLDER) as temporary:
         for slide_id in sorted({row["slide_id"] for row in chosen}):
             of_slide = [row for row in chosen if row["slide_id"] == slide_id]
             grid, rows = source.grid(slide_id), sorted({row["row"] for row in of_slide})
-            found = tile_pictures(run, bags[0].encoder, by_id[slide_id], grid, rows)
+            found = tile_pictures(run, source.encoder, by_id[slide_id], grid, rows)
             pictures = dict(zip(rows, found, strict=True))
             for row in of_slide:
                 row["x"], row["y"] = grid.coords[row["row"]].tolist()
@@ -63,16 +63,13 @@ def write_typical_tiles(
     return table
 
 
-def _row(
-    group: str, rank: int, candidate: "_Candidates", place: int, slides: Sequence[CohortSlide],
-    bags: Sequence[LoadedBag],
-) -> dict[str, Any]:  # fmt: skip
-    readable = np.flatnonzero(bags[candidate.slide].readable)
+def _row(group: str, rank: int, candidate: _Candidates, place: int) -> dict[str, Any]:
+    slide_id, row = candidate.bag.place(int(candidate.rows[place]))
     return {
         "group": group,
         "rank": rank,
-        "slide_id": slides[candidate.slide].slide_id,
-        "row": int(readable[candidate.rows[place]]),
+        "slide_id": slide_id,
+        "row": row,
         "probability": f"{candidate.probability[place]:.6f}",
     }
 
@@ -87,31 +84,29 @@ def _save(folder: Path, row: dict[str, Any], picture: Image.Image | str) -> None
     picture.save(folder / row["picture"], quality=85)
 
 
-def _groups(
-    fitted: Fitted, slides: Sequence[CohortSlide], bags: Sequence[LoadedBag]
-) -> dict[str, list[_Candidates]]:
+def _groups(fitted: Fitted, bags: Sequence[LoadedBag]) -> dict[str, list[_Candidates]]:
     classes = fitted.learner.classes
     groups: dict[str, list[_Candidates]] = {name: [] for name in classes.tile_names}
     of_prototypes: dict[str, list[_Candidates]] = {}
-    for number, (slide, loaded) in enumerate(zip(slides, bags, strict=True)):
+    for loaded in bags:
         told = fitted.predict(loaded)
         for c, name in enumerate(classes.tile_names):
-            if slide.label == name or name not in classes.names:
-                groups[name].append(_strongest(number, loaded, told.tile_probability[:, c]))
+            if name in names_in(loaded.label) or name not in classes.names:
+                groups[name].append(_strongest(loaded, told.tile_probability[:, c]))
         for k in np.unique(told.prototype[told.prototype >= 0]).tolist():
             own = np.where(told.prototype == k, told.tile_probability.max(axis=1), -1)
-            of_prototypes.setdefault(f"prototype {k}", []).append(_strongest(number, loaded, own))
+            of_prototypes.setdefault(f"prototype {k}", []).append(_strongest(loaded, own))
     return groups | (of_prototypes if len(of_prototypes) > len(groups) else {})
 
 
-def _strongest(slide: int, loaded: LoadedBag, probability: np.ndarray) -> _Candidates:
-    rows = np.argsort(-probability, kind="stable")[: min(_A_SLIDE, -(-len(probability) // _ONE_IN))]
+def _strongest(loaded: LoadedBag, probability: np.ndarray) -> _Candidates:
+    rows = np.argsort(-probability, kind="stable")[: min(_A_BAG, -(-len(probability) // _ONE_IN))]
     rows = rows[probability[rows] >= 0]
-    return _Candidates(slide, rows, probability[rows], loaded.bag.features[rows].astype(np.float32))
+    return _Candidates(loaded, rows, probability[rows], loaded.bag.features[rows].astype(np.float32))
 
 
 def _most_typical(candidates: Sequence[_Candidates]) -> list[tuple[_Candidates, int]]:
-    """The nearest to the mean of the more probable half, one a slide."""
+    """The nearest to the mean of the more probable half, one a bag."""
     candidates = [c for c in candidates if len(c.rows)]
     if not candidates:
         return []

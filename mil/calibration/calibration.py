@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mil.learner import Classes
+from mil.classes import Classes, multi_hot
 from mil.metrics import choose_threshold, choose_tile_threshold
 from tiling import FormatError, replacing
 
@@ -16,7 +16,7 @@ from .sets import ClassSets
 from .slides import slide_lines
 from .tiles import tile_lines
 
-LEAST_BAGS = 3  # held out of each class: below that nothing is calibrated
+LEAST_BAGS = 3  # held out of each class, and not of it: below that nothing is calibrated
 _FILE, _VERSION = "calibration.json", 1
 
 
@@ -67,7 +67,7 @@ class Calibration:
             return cls(
                 _lines(told["slides"]),
                 _lines(told["tiles"]),
-                ClassSets(sets["level"], tuple(sets["least"]), sets["by_class"]),
+                ClassSets(**sets | {"least": tuple(sets["least"])}),
                 tuple(told["held_out"]),
             )
         except (KeyError, TypeError, json.JSONDecodeError) as error:
@@ -75,32 +75,33 @@ class Calibration:
 
 
 def _lines(told: dict | None) -> Lines | None:
-    return None if told is None else Lines(tuple(told["slopes"]), tuple(told["offsets"]))
+    return None if told is None else Lines.of(told)
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """A calibration and the thresholds on its scale; of more than two classes slides have none."""
+    """A calibration and the thresholds on its scale; slides have one for each class that decides alone."""
 
     calibration: Calibration
-    slide_threshold: float | None
+    slide_thresholds: tuple[float, ...]
     tile_threshold: float
 
 
 def calibrate(held_out: HeldOut, classes: Classes, level: float) -> Frozen:
     """Choose calibration, sets of classes at `level` and thresholds from bag labels alone."""
-    counts = np.bincount(held_out.labels, minlength=len(classes.names))
-    has_enough = counts.min() >= LEAST_BAGS
+    truth = multi_hot(held_out.labels, classes)
+    counts = truth.sum(axis=0)
+    has_enough = min(counts.min(), (len(truth) - counts).min()) >= LEAST_BAGS
+    # a tile of another class of the same bag is like no negative one: the mixture tells nothing of it
+    knows_tiles = has_enough and classes.has_negative and classes.is_exclusive
     calibration = Calibration(
         slide_lines(held_out.margins, held_out.labels) if has_enough else None,
-        tile_lines(held_out.tile_margins, held_out.labels) if has_enough and classes.has_negative else None,
+        tile_lines(held_out.tile_margins, held_out.labels) if knows_tiles else None,
         ClassSets.of(held_out.margins, held_out.labels, level),
         tuple(counts.tolist()),
     )
-    slides = calibration.slide(to_probability(held_out.margins))
+    slides = calibration.slide(to_probability(held_out.margins, is_exclusive=classes.is_exclusive))
     tiles = [calibration.tile(to_probability(m))[:, 1:].sum(axis=1) for m in held_out.tile_margins]
-    is_positive = held_out.labels > 0 if classes.has_negative else np.ones(len(held_out.labels), bool)
-    slide_threshold = None
-    if classes.has_negative and len(classes.names) == 2:
-        slide_threshold = choose_threshold(slides[:, 1], is_positive)
-    return Frozen(calibration, slide_threshold, choose_tile_threshold(tiles, is_positive))
+    is_positive = ~truth[:, 0] if classes.has_negative else np.ones(len(truth), bool)
+    slide_thresholds = tuple(choose_threshold(slides[:, c], truth[:, c]) for c in classes.decided_alone)
+    return Frozen(calibration, slide_thresholds, choose_tile_threshold(tiles, is_positive))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load, save
 
+from mil.classes import Labels
 from mil.learner import Prediction
 from tiling import FormatError, replacing
 
@@ -20,8 +21,9 @@ _MOST_TILES = 4096  # kept of a bag, evenly over its order of suspicion
 class HeldOut:
     """Predictions of bags that the learner was not fitted on, before calibration.
 
-    `labels` int64 (B,); `margins` float64 (B, C - 1) of the bags; `tile_margins` float32 (n, K) a bag;
-    `profiles` float32 (B, 200), how far their tiles lie from the training (`mil.novelty`).
+    `labels` int64 (B,) and `margins` float64 (B, C - 1) of the bags, or where classes do not exclude each
+    other bool (B, C) and (B, C); `tile_margins` float32 (n, K) a bag; `profiles` float32
+    (B, 200), how far their tiles lie from the training (`mil.novelty`).
     """
 
     labels: np.ndarray
@@ -30,12 +32,17 @@ class HeldOut:
     profiles: np.ndarray
 
     @classmethod
-    def of(cls, predictions: Sequence[Prediction], labels: Sequence[int], profiles: np.ndarray) -> "HeldOut":
+    def of(
+        cls, predictions: Sequence[Prediction], labels: Labels | np.ndarray, profiles: np.ndarray
+    ) -> "HeldOut":
         """Keep what `predictions` say of bags with these labels; bags without tiles say nothing."""
+        truth = np.asarray(labels)
         is_filled = np.array([len(p.tile_probability) > 0 for p in predictions])
         return cls(
-            np.array(labels, np.int64)[is_filled],
-            margins_of(np.stack([p.probability for p in predictions]))[is_filled],
+            truth[is_filled],
+            margins_of(np.stack([p.probability for p in predictions]), is_exclusive=truth.ndim == 1)[
+                is_filled
+            ],
             tuple(
                 _some(margins_of(p.tile_probability).astype(np.float32))
                 for p in predictions

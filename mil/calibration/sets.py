@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import softmax
+
+from .lines import exact_probability, margins_of
 
 
 @dataclass(frozen=True)
@@ -11,32 +12,39 @@ class ClassSets:
     """A class is in a slide's set unless it is less probable than held-out slides of it ever were.
 
     `least` has the smallest uncalibrated probability that keeps each class in the set, 0 where too few
-    slides were held out to leave it out; `by_class` says whether the level holds within each class.
+    slides were held out to leave it out; `by_class` says whether the level holds within each class. It
+    does where classes do not exclude each other: a slide's set then may have to hold several.
     """
 
     level: float
     least: tuple[float, ...]
     by_class: bool
+    is_exclusive: bool = True
 
     @classmethod
     def of(cls, margins: np.ndarray, labels: np.ndarray, level: float) -> "ClassSets":
         """Return the sets of split conformal prediction (Vovk et al. 2005; by class: Vovk 2012).
 
-        `margins` (B, C - 1) of held-out bags, before calibration: it was fitted on these very bags, and
-        the level holds for scores that were not. By class where every class has bags enough.
+        `margins` of held-out bags (`margins_of`), before calibration: it was fitted on these very bags,
+        and the level holds for scores that were not. `labels` are int (B,), or bool (B, C) where classes
+        do not exclude each other. By class where every class has bags enough.
         """
-        n_classes = margins.shape[1] + 1
-        probability = softmax(np.pad(margins, ((0, 0), (1, 0))), axis=1)
-        own = probability[np.arange(len(labels)), labels]
-        of_class = [own[labels == c] for c in range(n_classes)]
-        by_class = all(_rank(len(each), level) > 0 for each in of_class)
-        least = [_least(each, level) for each in of_class] if by_class else [_least(own, level)] * n_classes
-        return cls(level, tuple(least), by_class)
+        is_exclusive = labels.ndim == 1
+        probability = exact_probability(margins, is_exclusive=is_exclusive)
+        n_classes = probability.shape[1]
+        truth = labels[:, None] == np.arange(n_classes) if is_exclusive else labels
+        of_class = [probability[truth[:, c], c] for c in range(n_classes)]
+        by_class = not is_exclusive or all(_rank(len(each), level) > 0 for each in of_class)
+        least = [_least(each, level) for each in of_class]
+        if not by_class:
+            least = [_least(probability[truth], level)] * n_classes
+        return cls(level, tuple(least), by_class, is_exclusive)
 
     def of_slide(self, probability: np.ndarray) -> tuple[int, ...]:
         """Return the classes that one slide may have, by its uncalibrated `probability` (C,)."""
-        margins = np.log(np.maximum(np.asarray(probability, np.float64), np.finfo(np.float32).tiny))
-        return tuple(np.flatnonzero(softmax(margins) >= np.array(self.least)).tolist())
+        margins = margins_of(probability[None], is_exclusive=self.is_exclusive)
+        again = exact_probability(margins, is_exclusive=self.is_exclusive)[0]
+        return tuple(np.flatnonzero(again >= np.array(self.least)).tolist())
 
 
 def _rank(n_bags: int, level: float) -> int:

@@ -14,8 +14,13 @@ def slide_lines(margins: np.ndarray, labels: np.ndarray) -> Lines:
 
     Platt scaling (Platt 1999; temperature: Guo et al., arXiv 1706.04599) with a prior that holds them at
     the identity: two bags move them little, a hundred decide. `margins` (B, C - 1) against the first
-    class, `labels` int (B,).
+    class, `labels` int (B,). Where classes do not exclude each other, `labels` are bool (B, C) and
+    `margins` (B, C) of each class by itself, which then has a temperature and an offset of its own.
     """
+    if labels.ndim == 2:
+        alone = [slide_lines(margins[:, [c]], labels[:, c].astype(int)) for c in range(labels.shape[1])]
+        slopes, offsets = (tuple(getattr(line, of)[0] for line in alone) for of in ("slopes", "offsets"))
+        return Lines(slopes, offsets, is_exclusive=False)
     n_margins = margins.shape[1]
 
     def loss(told: np.ndarray) -> float:

@@ -16,11 +16,11 @@ from mil.options import configured
 from mil.predict import PredictConfig
 from mil.predict import predict as predict_slides
 from mil.run_folder import Run
-from mil.train import TrainConfig
 from mil.train import train as train_run
+from mil.train_config import TrainConfig
 from tiling import OverlayConfig
 
-from .app import Mpp, Regions, RunFolder, Settings, Slides, Table, Truth, app, pairs
+from .app import Annotations, Mpp, Regions, RunFolder, Settings, Slides, Table, Truth, app, pairs
 
 
 @app.command()
@@ -33,11 +33,12 @@ def train(
         str | None,
         typer.Option("--store", help="packed store to read features from: a folder, or s3://..."),
     ] = None,
+    annotations: Annotations = None,
     settings: Settings = None,
 ) -> None:
     """Learn from the slides' labels by folds; predict every slide by a model that has not seen it."""
     folder = Run(run)
-    done = train_run(folder, encoder, train_config, pairs(settings), store=store)
+    done = train_run(folder, encoder, train_config, pairs(settings), store=store, annotations=annotations)
     show.training(done)
     show.figures(evaluate_run(folder))
     show.finish(folder, also=("train",))

@@ -14,7 +14,7 @@ from mil.heatmaps import HeatmapConfig
 from mil.options import configured
 from mil.pipeline import Plan, run_all
 from mil.run_folder import Run
-from mil.train import TrainConfig
+from mil.train_config import TrainConfig
 from tiling import GridConfig, OverlayConfig, TissueConfig
 
 from .app import Mpp, Regions, RunFolder, Settings, Slides, Truth, app, pairs

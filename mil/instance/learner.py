@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mil.bag_term import Balance, slide_log_probability, tile_probability
+from mil.classes import Labels
 from mil.learner import LEARNERS, Bag, Learner, Prediction, Report
 from mil.packed import InstanceHead, PackedBags, Standardiser, chunks
 from mil.pooling import module_state, restore_module
@@ -77,8 +78,9 @@ class SlidebagLearner(Learner):
     name = "slidebag"
     config: InstanceConfig
     config_class = InstanceConfig
+    heeds_annotations = True
 
-    def _fit(self, bags: Sequence[Bag], labels: Sequence[int], seed: int, report: Report) -> None:
+    def _fit(self, bags: Sequence[Bag], labels: Labels, seed: int, report: Report) -> None:
         generator = torch.Generator().manual_seed(seed)
         self._standardise = Standardiser.of(bags)
         self._balance = Balance.of(labels, len(self.classes.names))

@@ -2,19 +2,21 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from mil.learner import Classes
+from mil.bag_term import is_of
+from mil.classes import Classes
 
 
 def candidates_of(labels: Tensor, classes: Classes) -> Tensor:
-    """Return which tile classes instances of bags with `labels` (B,) may have: bool (B, T).
+    """Return which tile classes instances of bags with `labels` may have: bool (B, T).
 
-    Negative bags have class 0 alone, bags of class c have 0 and c; in subtyping 0 is background.
+    `labels` are int64 (B,) or bool (B, C). Negative bags have class 0 alone, bags of class c have 0
+    and c, bags of several have 0 and those; in subtyping 0 is background.
     """
-    shift = 0 if classes.has_negative else 1
-    candidates = torch.zeros(len(labels), len(classes.tile_names), dtype=torch.bool)
+    candidates = is_of(labels, len(classes.names))
+    candidates = candidates.clone() if classes.has_negative else functional.pad(candidates, (1, 0))
     candidates[:, 0] = True
-    candidates[torch.arange(len(labels)), labels + shift] = True
     return candidates
 
 
@@ -27,22 +29,28 @@ class PseudoLabels:
     def begin(self, evidence: Tensor, counts: Tensor, keeper: "ShareKeeper", false_share: float) -> None:
         """Set the labels of all instances (N,), bag after bag of `counts` (B,), by evidence (N, T - 1).
 
-        An instance is of a class where its evidence is rarer than `false_share` among those that cannot
-        be of it; of each bag that may be, within the keeper's bounds.
+        An instance with one candidate is of that. Any other is of a class where its evidence is rarer than
+        `false_share` among those that cannot be of it; of each bag that may be, within the keeper's
+        bounds. Of several classes, which a bag may have that do not exclude each other, it is of the one
+        with the most evidence beyond that.
         """
         may = self.soft > 0
-        chosen = torch.zeros(len(evidence), dtype=torch.int64)
+        is_certain = may.sum(1) == 1
+        chosen = torch.where(is_certain, may.int().argmax(1), 0)
+        beyond = torch.full((len(evidence),), -torch.inf)
         for c in range(1, may.shape[1]):
             known = evidence[~may[:, c], c - 1]
             line = known.sort().values[int((1 - false_share) * (len(known) - 1))]
-            start = 0
-            for count in counts.tolist():
-                if may[start, c]:
-                    own = evidence[start : start + count, c - 1]
-                    n = keeper.clamp(int((own > line).sum()), count)
-                    chosen[start + own.topk(n).indices] = c
-                start += count
-        self.soft = torch.nn.functional.one_hot(chosen, may.shape[1]).float()
+            for bag in torch.arange(len(may)).split(counts.tolist()):
+                rows = bag[may[bag, c]]
+                if not len(rows):
+                    continue
+                own = (evidence[rows, c - 1] - line).masked_fill(is_certain[rows], torch.inf)
+                n = keeper.clamp(int((own > 0).sum()), len(bag))
+                top = own.topk(min(n, len(rows))).indices
+                top = top[own[top] > beyond[rows[top]]]
+                chosen[rows[top]], beyond[rows[top]] = c, own[top]
+        self.soft = functional.one_hot(chosen, may.shape[1]).float()
 
     def update(self, rows: Tensor, chosen: Tensor, phi: float) -> None:
         """Move the labels of `rows` (B,) towards the `chosen` classes (B,): s <- phi s + (1 - phi) onehot."""
@@ -74,13 +82,14 @@ class ShareKeeper:
 
         `evidence` (B, T - 1) is for each class against class 0, on any scale with a zero.
         """
-        chosen = torch.zeros(len(evidence), dtype=torch.int64)
+        beyond = torch.full_like(candidates, -torch.inf, dtype=torch.float32)
+        beyond[candidates[:, 0], 0] = 0
         for c in range(1, candidates.shape[1]):
             may = candidates[:, c]
             if may.any():
                 own = evidence[may, c - 1].detach()
-                chosen[may] = torch.where(own > self._threshold(c, own), c, 0)
-        return chosen
+                beyond[may, c] = own - self._threshold(c, own)
+        return beyond.argmax(1)
 
     def _threshold(self, c: int, evidence: Tensor) -> Tensor:
         seen = torch.cat([self._seen.get(c, evidence[:0]), evidence])[-self._memory :]

@@ -15,7 +15,7 @@ class InstanceSampler:
 
     def __init__(self, packed: PackedBags, generator: torch.Generator) -> None:
         self._packed, self._generator = packed, generator
-        present, members = packed.labels.unique(return_inverse=True, sorted=True)
+        present, members = packed.labels.unique(return_inverse=True, dim=0)
         self._bags_by_class = [torch.nonzero(members == k)[:, 0] for k in range(len(present))]
 
     def draw(self, n: int, soft: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mil.bag_term import Balance, bag_loss
-from mil.learner import Classes, Report
+from mil.bag_term import Balance, annotation_loss, bag_loss
+from mil.classes import Classes
+from mil.learner import Report
 from mil.packed import PackedBags
 
 from .config import InstanceConfig
@@ -38,6 +39,10 @@ class Teaching:
         self.config, self.classes, self.balance = config, classes, balance
         self.generator = generator
         self.candidates = candidates_of(packed.labels, classes)[packed.bag_of]  # (N, T)
+        self.annotated = torch.zeros(0, dtype=torch.int64)  # rows
+        if packed.candidates is not None:
+            self.candidates &= packed.candidates
+            self.annotated = torch.nonzero(~packed.candidates.all(1))[:, 0]
         self.pseudo_labels = PseudoLabels(self.candidates)
         self.keeper = ShareKeeper(config.least_positive, config.most_positive)
         self.sampler = InstanceSampler(packed, generator)
@@ -59,6 +64,8 @@ class Teaching:
                 loss = witnesses.loss(
                     witnesses(self.features[rows]), counts, labels, self.classes, self.balance
                 )
+                if len(self.annotated):
+                    loss = loss + self._annotation_term(witnesses)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -71,9 +78,8 @@ class Teaching:
 
     def teach(self, report: Report) -> None:
         """Let the net learn the instances from their pseudo labels."""
-        neighbours = near_neighbours(
-            self.features, self.packed.labels[self.packed.bag_of], _NEIGHBOURS, self.generator
-        )
+        sets = self.candidates.long() @ 2 ** torch.arange(self.candidates.shape[1])
+        neighbours = near_neighbours(self.features, sets, _NEIGHBOURS, self.generator)
         optimizer = self._optimizer(self.net, self.config.learning_rate)
         for epoch in range(self.config.epochs):
             figures: list[dict[str, float]] = []
@@ -113,6 +119,12 @@ class Teaching:
         rows, counts, labels = self._some_bags(max(2, self.config.bags_per_step // 4))
         pooled = self.net.read_bags(self.net(self.features[rows]), counts)
         return bag_loss(pooled, labels, self.classes, self.balance)
+
+    def _annotation_term(self, witnesses: Witnesses) -> Tensor:
+        drawn = torch.randint(len(self.annotated), (self.config.tiles_per_bag,), generator=self.generator)
+        rows = self.annotated[drawn]
+        margins = witnesses(self.features[rows])
+        return torch.stack([annotation_loss(each, self.candidates[rows]) for each in margins]).sum()
 
     def _some_bags(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
         chosen = torch.randperm(len(self.packed.counts), generator=self.generator)[:n]

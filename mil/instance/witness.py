@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mil.bag_term import POOLINGS, Balance, bag_loss
-from mil.learner import Classes
+from mil.classes import Classes
 from mil.packed import PackedBags
 from mil.small_net import linear
 

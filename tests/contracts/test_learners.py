@@ -228,6 +228,41 @@ def test_it_learns_more_classes_and_subtypes(name, classes):
         assert instance_auc(score[:, c], truth == c) > 0.9
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("has_negative", [True, False])
+def test_it_learns_classes_that_do_not_exclude_each_other(name, has_negative):
+    names = ("normal", "a", "b") if has_negative else ("a", "b")
+    classes = Classes(names, has_negative=has_negative, is_exclusive=False)
+    learner = fitted(name, classes, data=several(classes), steps_per_epoch=25)
+    data = several(classes, seed=1)
+    slides, tiles = scores(learner, data)
+    both = np.all(data.labels, axis=1) if not has_negative else np.all(np.array(data.labels)[:, 1:], axis=1)
+    assert slides[both].sum(1).mean() > 1.5  # each class is told for itself
+    for c in range(len(names)):
+        assert instance_auc(slides[:, c], np.array(data.labels)[:, c]) > 0.95
+    score, truth = np.concatenate(tiles), np.concatenate(data.truth)
+    for c in (1, 2):
+        assert instance_auc(score[:, c], truth == c) > 0.9
+
+
+def several(classes: Classes, seed=0, n_bags=36, n_tiles=30) -> Toy:
+    """Bags of nothing (of a negative class), of a, of b, and of both: a tile in five is of each class."""
+    draw = np.random.default_rng(seed)
+    kinds = [(), (1,), (2,), (1, 2)][0 if classes.has_negative else 1 :]
+    bags, labels, truth = [], [], []
+    for i in range(n_bags):
+        found = np.zeros(n_tiles, int)
+        for c in kinds[i % len(kinds)]:
+            found[6 * c : 6 * c + 6] = c
+        features = draw.normal(size=(n_tiles, DIM))
+        features[found > 0, found[found > 0]] += 4
+        bags.append(Bag(f"bag {i}", features.astype(np.float32)))
+        is_of = [c in kinds[i % len(kinds)] for c in (1, 2)]
+        labels.append(([not any(is_of)] if classes.has_negative else []) + is_of)
+        truth.append(found)
+    return Toy(bags, labels, truth)
+
+
 def test_an_empty_bag_without_a_negative_class_is_undecided(name):
     learner = fitted(name, SUBTYPES, epochs=2, warm_up_epochs=1)
     found = learner.predict(Bag("empty", np.zeros((0, DIM), np.float32)))

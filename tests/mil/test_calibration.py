@@ -180,7 +180,7 @@ def test_what_is_calibrated_depends_on_classes_and_bags(classes, n_bags, tmp_pat
     calibration = frozen.calibration
     assert (calibration.slides is not None) == (n_bags > 4)
     assert (calibration.tiles is not None) == (n_bags > 4 and classes.has_negative)
-    assert (frozen.slide_threshold is None) == (classes is not BINARY)
+    assert len(frozen.slide_thresholds) == (classes is BINARY)
     calibration.save(tmp_path)
     assert Calibration.load(tmp_path) == calibration
 
@@ -191,7 +191,7 @@ def test_thresholds_are_on_the_calibrated_scale():
     negative = np.concatenate([m for m, y in zip(told.tile_margins, told.labels, strict=True) if y == 0])
     reached = frozen.calibration.tile(to_probability(negative))[:, 1] >= frozen.tile_threshold
     assert reached.mean() <= 0.01
-    called = frozen.calibration.slide(to_probability(told.margins))[:, 1] >= frozen.slide_threshold
+    called = frozen.calibration.slide(to_probability(told.margins))[:, 1] >= frozen.slide_thresholds[0]
     assert (called == (told.labels == 1)).mean() > 0.7
 
 

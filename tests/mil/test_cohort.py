@@ -166,3 +166,27 @@ def test_one_class_only_and_an_unclear_negative_are_refused(tmp_path):
     with pytest.raises(CohortError, match="LUAD, LUSC") as caught:
         cohort_of(tmp_path, [("a", "LUAD", ""), ("b", "LUSC", "")]).classes()
     assert "--negative" in caught.value.hint
+
+
+SEVERAL = ["a; b", "a", "b", "normal"]
+
+
+def test_a_label_of_several_classes_makes_them_not_exclude_each_other(tmp_path):
+    cohort = cohort_of(tmp_path, [(f"s{k}", label, "") for k, label in enumerate(SEVERAL)])
+    assert cohort.slides[0].label == "a;b"
+    classes = cohort.classes()
+    assert (classes.names, classes.has_negative, classes.is_exclusive) == (("normal", "a", "b"), True, False)
+
+
+def test_a_slide_that_is_negative_and_something_else_is_refused_by_name(tmp_path):
+    cohort = cohort_of(tmp_path, [("odd", "normal;a", ""), ("s1", "b", "")])
+    with pytest.raises(CohortError, match=r"'odd' is labelled normal;a"):
+        cohort.classes()
+
+
+def test_folds_spread_each_class_of_slides_that_have_several(tmp_path):
+    rows = [(f"s{k:02d}", SEVERAL[k % 4], f"p{k}") for k in range(24)]
+    cohort = cohort_of(tmp_path, rows)
+    for fold in cohort.folds(4, seed=0):
+        found = {name for i in fold.test for name in cohort.slides[i].label.split(";")}
+        assert found == {"normal", "a", "b"}

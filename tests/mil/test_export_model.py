@@ -7,7 +7,7 @@ import pytest
 
 from features import EncoderConfig
 from mil import LEARNERS, Bag, Classes, Learner, Preparation, export_model
-from mil.bags import LoadedBag
+from mil.bags import LoadedBag, SlideRows
 from mil.calibration import Calibration, ClassSets, Lines
 from mil.novelty import Centres, Novelty
 from mil.predictions import Fitted
@@ -31,7 +31,7 @@ def fitted(request) -> Fitted:
         None, Lines((0.5, 1.5), (-1.0, 0.3)), ClassSets(0.9, (0.0, 0.0, 0.0), by_class=False), (4, 4, 4)
     )
     novelty = Novelty.of(Centres.of(bags, 0), np.zeros((0, 200)))
-    return Fitted(learner, Recipe(preparation, "e", None, 0.5, "f"), calibration, novelty)
+    return Fitted(learner, Recipe(preparation, "e", (), 0.5, "slide", "f"), calibration, novelty)
 
 
 def test_onnx_equals_predict(fitted, tmp_path):
@@ -43,7 +43,7 @@ def test_onnx_equals_predict(fitted, tmp_path):
     session = runtime.InferenceSession(tmp_path / "head.onnx", providers=["CPUExecutionProvider"])
     features = (9 * np.random.default_rng(1).normal(size=(33, 6))).astype(np.float32)
     margins, probability = session.run(None, {"features": features})
-    loaded = LoadedBag(Bag("x", features), np.ones(33, bool), "e", "e", "f")
+    loaded = LoadedBag(Bag("x", features), "a", (SlideRows("x", np.ones(33, bool), "f"),), "e")
     np.testing.assert_allclose(probability, fitted.predict(loaded).tile_probability, atol=1e-5)
     raw = fitted.learner.predict(loaded.bag).tile_probability
     np.testing.assert_allclose(margins, np.log(raw[:, 1:] / raw[:, :1]), atol=1e-3)
@@ -62,7 +62,9 @@ def test_a_learner_without_a_head_and_a_folder_without_a_model_say_so(fitted, tm
 
 def test_the_saved_model_predicts_alike(fitted, tmp_path):
     fitted.save(tmp_path)
-    loaded = LoadedBag(Bag("x", np.ones((5, 6), np.float32)), np.ones(5, bool), "e", "e", "f")
+    loaded = LoadedBag(
+        Bag("x", np.ones((5, 6), np.float32)), "a", (SlideRows("x", np.ones(5, bool), "f"),), "e"
+    )
     first, again = fitted.predict(loaded), Fitted.load(tmp_path).predict(loaded)
     assert np.array_equal(first.tile_probability, again.tile_probability)
     assert np.array_equal(first.tile_novelty, again.tile_novelty)

@@ -8,6 +8,7 @@ from mil.metrics import (
     calibration_error,
     choose_threshold,
     choose_tile_threshold,
+    class_aucs,
     dice,
     instance_ap,
     instance_auc,
@@ -32,6 +33,13 @@ def test_slide_auc_of_three_classes_is_the_mean_of_each_against_the_rest():
     rolled = np.array([[0.5, 0.4, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]])
     each = [0.5, 0.5, 1.0]
     assert slide_auc(rolled, labels) == pytest.approx(np.mean(each))
+
+
+def test_slides_of_several_classes_have_an_area_each():
+    labels = np.array([[1, 1], [1, 0], [0, 1], [0, 0]], bool)
+    probability = np.array([[0.9, 0.3], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8]])
+    assert class_aucs(probability, labels) == [1, 0.75]
+    assert slide_auc(probability, labels) == pytest.approx(0.875)
 
 
 def test_an_absent_class_is_left_out():

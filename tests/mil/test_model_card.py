@@ -31,6 +31,7 @@ def test_the_card_tells_cohort_encoder_resolution_and_figures(trained):
     for name in ("normal", "tumour"):
         own = slides[slides["label"] == name]
         assert card["cohort"][name] == {
+            "bags": len(own),
             "slides": len(own),
             "patients": own["patient_id"].nunique(),
             "tiles": own["n_tiles"].astype(int).sum(),

@@ -1,0 +1,126 @@
+"""The models of a training: one a fold and one of all bags, each fitted, calibrated and saved, or kept."""
+
+import hashlib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tiling import fingerprint, replacing
+
+from .bags import LoadedBag
+from .calibration import HeldOut, calibrate
+from .classes import Classes
+from .cohort import Fold
+from .learner import Learner
+from .novelty import Centres, Novelty, profile
+from .predictions import Fitted
+from .prepare import Preparation
+from .recipe import Recipe, stored_recipe_fingerprint
+from .train_config import TrainConfig, new_learner
+
+
+@dataclass(frozen=True)
+class FoldModels:
+    """Fits the models of labelled `bags` into `base`, where those that are there and still right are kept."""
+
+    base: Path
+    config: TrainConfig
+    settings: dict[str, str]
+    preparation: Preparation
+    classes: Classes
+    bags: Sequence[LoadedBag]
+
+    def folder(self, fold: Fold | None) -> Path:
+        """Return where a model lies: the final one (None), or of a given split, in `base`, others below."""
+        return self.base if fold is None or fold.name == "given" else self.base / "folds" / fold.name
+
+    def fingerprint(self, fold: Fold | None) -> str:
+        """Return what changes with all that a model depends on: options, features, labels, who is where."""
+        told = [(b.fingerprint, b.bag.id, b.label, _digest(b.bag.candidates)) for b in self.bags]
+        parts = asdict(fold) if fold else self.config.folds
+        learner = new_learner(self.config.learner, self.settings)
+        return fingerprint(self.config, learner.config, asdict(self.classes), told, parts)
+
+    def is_there(self, fold: Fold | None) -> bool:
+        """Whether the model is there and was fitted in this very way."""
+        return stored_recipe_fingerprint(self.folder(fold)) == self.fingerprint(fold)
+
+    def of_fold(self, fold: Fold) -> Fitted:
+        """Return the model that has not seen the test part of a fold, fitted if need be."""
+        folder = self.folder(fold)
+        if self.is_there(fold):
+            return Fitted.load(folder, fold.name)
+        learner = self._fit(fold.train, folder, f"fold {fold.name}")
+        held_out = self._held_out(learner, fold)
+        held_out.save(folder)
+        seen: Sequence[int] = fold.train
+        if (
+            fold.name != "given"
+        ):  # nothing but calibration and thresholds was chosen on these bags: they may be learned from
+            seen = sorted(fold.train + fold.validation)
+            learner = self._fit(seen, folder, f"fold {fold.name}, all but test")
+        return self._save(learner, held_out, seen, fold)
+
+    def final(self, folds: Sequence[Fold]) -> Fitted:
+        """Return the model for new slides, of all labelled bags; calibrated on what each fold held out."""
+        if self.is_there(None):
+            return Fitted.load(self.base)
+        held_out = HeldOut.pooled([HeldOut.load(self.folder(fold)) for fold in folds])
+        everyone = range(len(self.bags))
+        learner = self._fit(everyone, self.base, "final model")
+        return self._save(learner, held_out, everyone, None)
+
+    def _fit(self, chosen: Sequence[int], folder: Path, title: str) -> Learner:
+        learner = new_learner(self.config.learner, self.settings)
+        history: list[dict[str, float]] = []
+        started = time.monotonic()
+        learner.fit(
+            [self.bags[i].bag for i in chosen],
+            self._labels(chosen),
+            self.classes,
+            seed=self.config.seed,
+            report=lambda figures: history.append(dict(figures)),
+        )
+        seconds = time.monotonic() - started
+        print(f"train: {title}, {len(chosen)} {self.config.bag}s, {seconds:.1f} s", file=sys.stderr)
+        with replacing(folder / "metrics.csv") as temporary:
+            pd.DataFrame(history).to_csv(temporary, index=False)
+        return learner
+
+    def _labels(self, chosen: Sequence[int]) -> np.ndarray:
+        return self.classes.labels_of([self.bags[i].label for i in chosen])
+
+    def _held_out(self, learner: Learner, fold: Fold) -> HeldOut:
+        """Ask for the validation bags, whose labels alone are looked at."""
+        bags = [self.bags[i].bag for i in fold.validation]
+        centres = self._centres(fold.train)
+        profiles = np.stack([profile(centres.log_distance(bag.features)) for bag in bags])
+        return HeldOut.of([learner.predict(bag) for bag in bags], self._labels(fold.validation), profiles)
+
+    def _centres(self, seen: Sequence[int]) -> Centres:
+        return Centres.of([self.bags[i].bag for i in seen if len(self.bags[i].bag)], self.config.seed)
+
+    def _save(self, learner: Learner, held_out: HeldOut, seen: Sequence[int], fold: Fold | None) -> Fitted:
+        """Freeze by what was held out, and write the model that was fitted on the bags `seen`."""
+        frozen = calibrate(held_out, self.classes, self.config.level)
+        novelty = Novelty.of(self._centres(seen), held_out.profiles)
+        recipe = Recipe(
+            self.preparation,
+            self.bags[0].encoder_fingerprint,
+            frozen.slide_thresholds,
+            frozen.tile_threshold,
+            self.config.bag,
+            self.fingerprint(fold),
+        )
+        fitted = Fitted(learner, recipe, frozen.calibration, novelty, fold.name if fold else "")
+        fitted.save(self.folder(fold))
+        return fitted
+
+
+def _digest(candidates: np.ndarray | None) -> str:
+    return "" if candidates is None else hashlib.sha256(candidates.tobytes()).hexdigest()

@@ -1,0 +1,55 @@
+"""What a training is told: which learner with which options, what one bag is, how the cohort is divided."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from tiling import ConfigError
+
+from .learner import LEARNERS, Learner
+
+BAGS = ("slide", "patient")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What is fitted, and how the cohort is divided."""
+
+    learner: str = field(default="slidebag", metadata={"help": "which learner; see docs/learners.md"})
+    folds: int = field(default=5, metadata={"help": "folds by patient, unless the table gives a split"})
+    seed: int = field(default=0, metadata={"help": "seed of the folds and of the fitting"})
+    negative: str = field(
+        default="", metadata={"help": "the negative label; 'none' if all labels are positive (subtypes)"}
+    )
+    bag: str = field(
+        default="slide", metadata={"help": "what one bag and one prediction is of: slide or patient"}
+    )
+    level: float = field(
+        default=0.9, metadata={"help": "share of slides whose set of classes has to hold the true one"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.bag not in BAGS:
+            raise ConfigError(f"bag is {self.bag!r}", hint=f"choose {' or '.join(BAGS)}")
+        if not 0 < self.level < 1:
+            raise ConfigError(f"level is {self.level:g}", hint="give more than 0 and less than 1")
+
+
+def new_learner(name: str, settings: dict[str, str]) -> Learner:
+    """Return an unfitted learner; `settings` are its options as text, by name.
+
+    Raises:
+        ConfigError: no such learner or option, or a value that does not fit.
+    """
+    learner = LEARNERS[name]
+    known = {f.name: type(f.default) for f in fields(learner.config_class)}
+    parsed: dict[str, Any] = {}
+    for key, text in settings.items():
+        if key not in known:
+            raise ConfigError(
+                f"learner {name!r} has no option {key!r}", hint=f"choose from {', '.join(known)}"
+            )
+        try:
+            parsed[key] = text.lower() in ("true", "1", "yes") if known[key] is bool else known[key](text)
+        except ValueError as error:
+            raise ConfigError(f"option {key} is {text!r}", hint=f"give a {known[key].__name__}") from error
+    return learner(learner.config_class(**parsed))

@@ -1,0 +1,184 @@
+"""Tasks beyond one class a slide, from the table to predictions and figures, on bags whose truth is known."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features import EncoderConfig, load_features
+from mil import (
+    Bag,
+    Classes,
+    Cohort,
+    CohortError,
+    ExtractConfig,
+    HeatmapConfig,
+    Run,
+    TrainConfig,
+    evaluate,
+    extract,
+    heatmap,
+    load_learner,
+    load_scores,
+    predict,
+    tile,
+    train,
+)
+from mil.bags import group_slides
+from tiling import ConfigError, GridConfig, OverlayConfig, TissueConfig, load_grid
+
+QUICK = {"epochs": "15"}
+ENCODER = "stain-stats"
+
+
+@pytest.fixture(scope="module")
+def extracted(phantom_cohort, tmp_path_factory) -> Run:
+    """A run of 8 slides, four with tumour, with features: copy it."""
+    run = Run.create(tmp_path_factory.mktemp("tasks"))
+    cohort = Cohort.from_folder(phantom_cohort / "slides", phantom_cohort / "slides.csv")
+    tile(cohort, run, GridConfig(tile_px=112), TissueConfig())
+    extract(run, EncoderConfig(), ExtractConfig())
+    return run
+
+
+@pytest.fixture
+def run(extracted, tmp_path) -> Run:
+    """A copy to write into."""
+    return Run(Path(shutil.copytree(extracted.root, tmp_path / "run")))
+
+
+def relabel(run: Run, **columns) -> None:
+    """Change columns of slides.csv, in the order of its slides."""
+    run.write_table("slides.csv", run.slides().assign(**columns))
+
+
+def test_slides_of_several_classes_have_a_probability_a_threshold_and_an_area_for_each(run):
+    kinds = {"tumour": ["tumour;stroma", "tumour"], "normal": ["normal", "stroma"]}
+    slides = run.slides()
+    nth = slides.groupby("label").cumcount()
+    labels = [kinds[label][n % 2] for label, n in zip(slides.label, nth, strict=True)]
+    unseen = ["test" if label in ("tumour;stroma", "normal") else "val" for label in labels]
+    split = ["train" if n < 2 else part for n, part in zip(nth, unseen, strict=True)]
+    relabel(run, label=labels, split=split, patient_id=slides.slide_id)
+    train(run, ENCODER, TrainConfig(learner="mix"), QUICK)
+    rows = run.read_table("predictions.csv")
+    assert {"p(normal)", "p(stroma)", "p(tumour)"} < set(rows.columns)
+    assert (rows.threshold.str.count(";") == 1).all()  # none for "normal", which is none of the others
+    for row in rows.to_dict("records"):
+        limits = dict(zip(("stroma", "tumour"), map(float, row["threshold"].split(";")), strict=True))
+        found = [name for name, limit in limits.items() if float(row[f"p({name})"]) >= limit]
+        assert row["prediction"] == (";".join(found) or "normal")
+    figures = evaluate(run).figures
+    each = [figures[f"slide_auc({name})"] for name in ("normal", "stroma", "tumour")]
+    assert figures["slide_auc"] == pytest.approx(np.mean(each))
+    assert load_scores(run.scores_path(rows.slide_id[0])).classes == ("normal", "stroma", "tumour")
+    heatmap(run, OverlayConfig(longest_px=300), HeatmapConfig(geojson=False))
+    assert not (run.root / "failures.csv").exists()
+
+
+def of_patients(run: Run) -> list[str]:
+    """Three patients a label, the first of which has two slides."""
+    slides = run.slides()
+    nth = slides.groupby("label").cumcount()
+    patients = [f"{label} {max(0, n - 1)}" for label, n in zip(slides.label, nth, strict=True)]
+    relabel(run, patient_id=patients)
+    return patients
+
+
+PATIENTS = TrainConfig(learner="mix", folds=3, bag="patient")
+
+
+def test_all_slides_of_a_patient_are_one_bag_with_one_prediction_and_scores_each(run):
+    patients = of_patients(run)
+    train(run, ENCODER, PATIENTS, QUICK)
+    rows = run.read_table("predictions.csv").set_index("patient_id")
+    assert sorted(rows.index) == sorted(set(patients))
+    assert rows.n_slides.astype(int).to_dict() == {p: patients.count(p) for p in patients}
+    row = rows.loc["tumour 0"]
+    learner = load_learner(run.model_folder("mix") / "folds" / row.fold)
+    slides = [s for s in run.cohort().slides if s.patient_id == "tumour 0"]
+    features = [load_features(run.features_path(ENCODER, s.slide_id)).features for s in slides]
+    told = learner.predict(Bag("both", np.concatenate(features)))
+    assert float(row["p(tumour)"]) == pytest.approx(float(told.probability[1]), abs=1e-6)
+    scores = [load_scores(run.scores_path(s.slide_id)).probability for s in slides]
+    assert [len(each) for each in scores] == [len(each) for each in features]
+    assert np.array_equal(np.concatenate(scores), told.tile_probability)
+    splits = run.read_table("models/mix/splits.csv")
+    test = splits[splits.part == "test"].set_index("slide_id").fold
+    assert {test[s.slide_id] for s in slides} == {row.fold}
+
+
+def test_figures_heatmaps_and_predict_follow_the_patients(run, phantom_cohort, tmp_path):
+    of_patients(run)
+    train(run, ENCODER, PATIENTS, QUICK)
+    figures = evaluate(run, phantom_cohort / "truth").figures
+    assert (figures["patients"], "slide_auc" in figures) == (6, False)
+    assert figures["patch_auc"] > 0.8
+    slide_id = run.cohort().slides[0].slide_id
+    heatmap(run, OverlayConfig(longest_px=300), HeatmapConfig(geojson=False), only=(slide_id,))
+    assert (run.heatmap_folder(slide_id) / "overlay.png").is_file()
+    new = Run.create(tmp_path / "new")
+    predict(run.model_folder("mix"), run.cohort(), new)
+    assert sorted(new.read_table("predictions.csv").patient_id) == sorted({*of_patients(run)})
+    assert len(list((new.root / "scores").glob("*.h5"))) == 8
+    assert not (new.root / "failures.csv").exists()
+
+
+def test_a_slide_without_a_label_goes_with_its_patient(run):
+    patients = of_patients(run)
+    second = [k for k, p in enumerate(patients) if p == "tumour 0"][1]
+    labels = run.slides().label.tolist()
+    labels[second] = ""
+    relabel(run, label=labels)
+    train(run, ENCODER, PATIENTS, QUICK)
+    row = run.read_table("predictions.csv").set_index("patient_id").loc["tumour 0"]
+    assert (row.label, row.n_slides, row.fold != "") == ("tumour", "2", True)
+
+
+def test_labels_of_a_patient_that_exclude_each_other_are_refused_by_name(run):
+    relabel(run, patient_id=["p1", "p1", *map(str, range(6))], label=["a", "b"] * 4)
+    slides = run.cohort().slides
+    with pytest.raises(CohortError, match=f"'p1' .* {slides[0].slide_id} is a and {slides[1].slide_id} is b"):
+        train(run, ENCODER, TrainConfig(learner="mix", negative="a", bag="patient"))
+
+
+def test_classes_of_a_patients_slides_are_put_together_where_they_may_be(run):
+    classes = Classes(("normal", "a", "b"), has_negative=True, is_exclusive=False)
+    relabel(run, patient_id=["p", "p", "p", "q", "q", "r", "r", "r"],
+            label=["a", "b", "normal", "normal", "", "", "", ""])  # fmt: skip
+    groups = group_slides(run.cohort().slides, "patient", classes)
+    assert [(g.id, g.label, len(g.slides)) for g in groups] == [
+        ("p", "a;b", 3),
+        ("q", "normal", 2),
+        ("r", "", 3),
+    ]
+
+
+def test_annotations_reach_the_model_and_are_part_of_what_it_was_made_from(run, tmp_path):
+    one = next(s for s in run.cohort().slides if s.label == "tumour")
+    grid = load_grid(run.grid_path(one.slide_id))
+    (x0, y0), (x1, y1) = grid.coords.min(0), grid.coords.max(0) + 100
+    ring = [[x0, y0], [x1, y0], [x1, (y0 + y1) / 2], [x0, (y0 + y1) / 2], [x0, y0]]
+    shape = {"type": "Polygon", "coordinates": [np.array(ring, float).tolist()]}
+    told = {"classification": {"name": "normal"}}
+    region = {"type": "Feature", "geometry": shape, "properties": told}
+    folder = tmp_path / "drawn"
+    (folder / one.slide_id).parent.mkdir(parents=True)
+    config = TrainConfig(folds=3)
+    quick = {"members": "1", "epochs": "3", "witness_epochs": "3", "steps_per_epoch": "5"}
+    relabel(run, patient_id=run.slides().slide_id)
+    with pytest.raises(ConfigError, match="annotations for none of the 8 slides"):
+        train(run, ENCODER, config, quick, annotations=folder)
+    (folder / f"{one.slide_id}.geojson").write_text(json.dumps(region))
+    train(run, ENCODER, config, quick)
+    plain = load_learner(run.model_folder("slidebag"))
+    assert not train(run, ENCODER, config, quick, annotations=folder).is_kept
+    taught = load_learner(run.model_folder("slidebag"))
+    assert train(run, ENCODER, config, quick, annotations=folder).is_kept
+    bag = Bag("one", load_features(run.features_path(ENCODER, one.slide_id)).features)
+    inside = grid.coords[:, 1] < (y0 + y1) / 2 - 112
+    assert inside.sum() > 5
+    before, after = (m.predict(bag).tile_probability[inside, 1].mean() for m in (plain, taught))
+    assert after < before

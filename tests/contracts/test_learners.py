@@ -290,7 +290,7 @@ def test_no_instance_label_reaches_a_learner(name):
     shuffled = np.random.default_rng(0)
 
     def predict(truths):
-        bags = [ToldBag(b.id, b.features, t) for b, t in zip(data.bags, truths, strict=True)]
+        bags = [ToldBag(b.id, b.features, truth=t) for b, t in zip(data.bags, truths, strict=True)]
         learner = fitted(name, data=Toy(bags, data.labels, []))
         return learner.predict(data.bags[1])
 

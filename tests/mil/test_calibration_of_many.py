@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 
 from mil import Classes, Prediction
-from mil.calibration import Calibration, HeldOut, calibrate
+from mil.calibration import Calibration, ClassSets, HeldOut, calibrate
 from mil.calibration.lines import margins_of, to_probability
 from mil.metrics import brier, calibration_error
 
@@ -61,7 +61,8 @@ def test_sets_of_such_classes_hold_each_class_at_the_level():
     rng = np.random.default_rng(3)
     coverage = []
     for _ in range(60):
-        sets = calibrate(many_held_out(rng, 60), MANY, 0.8).calibration.sets
+        held_out = many_held_out(rng, 60)
+        sets = ClassSets.of(held_out.margins, held_out.labels, 0.8)
         _, said, labels = findings(rng, 60)
         found = np.array([[c in sets.of_slide(p) for c in range(3)] for p in said.astype(np.float32)])
         coverage.append([found[labels[:, c], c].mean() for c in range(3)])

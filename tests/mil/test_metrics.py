@@ -128,3 +128,14 @@ def test_calibration_error():
     sure_and_wrong = two_columns([0.0, 1.0])
     assert calibration_error(sure_and_wrong, np.array([1, 0])) == pytest.approx(1)
     assert calibration_error(np.eye(3), np.array([0, 1, 2])) == pytest.approx(0)
+
+
+def test_figures_of_classes_that_do_not_exclude_each_other_are_means_of_each():
+    probability = np.array([[0.2, 0.9, 0.6], [0.7, 0.1, 0.3], [0.1, 0.8, 0.9]])
+    truth = np.array([[False, True, True], [True, False, False], [False, True, False]])
+    for figure in (brier, calibration_error):
+        each = [
+            figure(np.column_stack([1 - p, p]), t.astype(int))
+            for p, t in zip(probability.T, truth.T, strict=True)
+        ]
+        assert figure(probability, truth) == pytest.approx(np.mean(each))

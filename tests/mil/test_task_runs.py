@@ -27,6 +27,7 @@ from mil import (
     train,
 )
 from mil.bags import group_slides
+from mil.predictions import Fitted
 from tiling import ConfigError, GridConfig, OverlayConfig, TissueConfig, load_grid
 
 QUICK = {"epochs": "15"}
@@ -74,6 +75,11 @@ def test_slides_of_several_classes_have_a_probability_a_threshold_and_an_area_fo
     each = [figures[f"slide_auc({name})"] for name in ("normal", "stroma", "tumour")]
     assert figures["slide_auc"] == pytest.approx(np.mean(each))
     assert load_scores(run.scores_path(rows.slide_id[0])).classes == ("normal", "stroma", "tumour")
+    card = json.loads((run.model_folder("mix") / "card.json").read_text())
+    of_both = sum(part != "test" and "tumour" in label for label, part in zip(labels, split, strict=True))
+    assert (card["cohort"]["tumour"]["slides"], card["is_exclusive"]) == (of_both, False)
+    assert set(rows.is_calibrated) == {"false"}  # of four slides
+    assert 0 <= figures["set_coverage"] <= 1 <= figures["set_size"]
     heatmap(run, OverlayConfig(longest_px=300), HeatmapConfig(geojson=False))
     assert not (run.root / "failures.csv").exists()
 
@@ -105,6 +111,19 @@ def test_all_slides_of_a_patient_are_one_bag_with_one_prediction_and_scores_each
     scores = [load_scores(run.scores_path(s.slide_id)).probability for s in slides]
     assert [len(each) for each in scores] == [len(each) for each in features]
     assert np.array_equal(np.concatenate(scores), told.tile_probability)
+    model = Fitted.load(run.model_folder("mix") / "folds" / row.fold)
+    nearby = [load_scores(run.scores_path(s.slide_id)).novelty for s in slides]
+    expected, of_patient = model.novelty(np.concatenate(features))
+    assert np.allclose(np.concatenate(nearby), expected)
+    assert float(row.novelty) == pytest.approx(of_patient, rel=1e-4)
+    cohort = json.loads((run.model_folder("mix") / "card.json").read_text())["cohort"]
+    assert {k: cohort["tumour"][k] for k in ("bags", "slides", "patients")} == {
+        "bags": 3, "slides": 4, "patients": 3,
+    }  # fmt: skip
+    typical = run.read_table("models/mix/typical/typical.csv")
+    for shown in typical.to_dict("records"):
+        grid = load_grid(run.grid_path(shown["slide_id"]))
+        assert grid.coords[int(shown["row"])].tolist() == [int(shown["x"]), int(shown["y"])]
     splits = run.read_table("models/mix/splits.csv")
     test = splits[splits.part == "test"].set_index("slide_id").fold
     assert {test[s.slide_id] for s in slides} == {row.fold}

@@ -54,14 +54,19 @@ class Unseen:
     fold: np.ndarray
 
 
+def start_process() -> None:
+    """Prepare a process that judges: one thread, and what the first optimizer imports is not its fit's."""
+    torch.set_num_threads(1)
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+
+
 def judge(variant: Variant, task: Task, seed: int) -> Judged:
     """Fit and predict fold by fold; figures are of all predictions together.
 
     Seconds are CPU seconds of a fit, the mean of the folds. Memory is the most that this process held
     from the first fit to the last prediction, libraries and the task itself included.
     """
-    torch.set_num_threads(1)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    forget_peak()
     fold = folds(task, seed)
     found: dict[int, Prediction] = {}
     seconds, warnings = [], []
@@ -82,8 +87,13 @@ def judge(variant: Variant, task: Task, seed: int) -> Judged:
     return Judged(told | cost, warnings)
 
 
+def forget_peak() -> None:
+    """Let the peak that `peak_mb` tells begin anew (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_mb() -> float:
-    """Return the most memory that this process has held since the peak began anew."""
+    """Return the most memory that this process has held since its peak was forgotten."""
     status = Path("/proc/self/status").read_text()  # ru_maxrss would count the parent's memory
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 

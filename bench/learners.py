@@ -34,7 +34,7 @@ from cohorts import BIRD_SPECIES, HELD_OUT_SPECIES, Task, birds, ucsb
 from cohorts_drawn import RATES, synthetic
 from cohorts_images import idc, mnist
 from cohorts_slides import crc, thinned
-from judging import FIGURES, Judged, Variant, judge
+from judging import FIGURES, Judged, Variant, judge, start_process
 from variants import ablation, parse_variant, with_settings
 
 from mil.learner import LEARNERS
@@ -51,7 +51,8 @@ def measure(
     """
     drawn = {seed: tasks_of(seed) for seed in seeds}
     todo = [(variant, task, seed) for variant in variants for seed in seeds for task in drawn[seed]]
-    with ProcessPoolExecutor(n_jobs, multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(n_jobs, spawn, initializer=start_process) as pool:
         judged = pool.map(judge, *zip(*todo, strict=True))
         for variant in variants:
             found: dict[str, list[Judged]] = defaultdict(list)

@@ -18,7 +18,7 @@ ABLATION: dict[str, dict[str, str]] = {
 def parse_variant(text: str) -> Variant:
     """Return the variant that `learner` or `learner:option=value,option=value` names."""
     name, _, rest = text.partition(":")
-    return Variant(text, name, _pairs(rest.split(",") if rest else []))
+    return Variant(text, name, pairs(rest.split(",") if rest else []))
 
 
 def ablation() -> list[Variant]:
@@ -27,7 +27,7 @@ def ablation() -> list[Variant]:
 
 def with_settings(variants: Iterable[Variant], settings: Iterable[str]) -> list[Variant]:
     """Set `learner.option=value` for all variants of that learner that do not set it themselves."""
-    told = [(*key.partition(".")[::2], value) for key, value in _pairs(settings).items()]
+    told = [(*key.partition(".")[::2], value) for key, value in pairs(settings).items()]
     return [
         Variant(
             each.label,
@@ -38,9 +38,10 @@ def with_settings(variants: Iterable[Variant], settings: Iterable[str]) -> list[
     ]
 
 
-def _pairs(texts: Iterable[str]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in texts]
-    for key, equals, _ in pairs:
+def pairs(texts: Iterable[str]) -> dict[str, str]:
+    """Return options as text by name, of `option=value`."""
+    parts = [text.partition("=") for text in texts]
+    for key, equals, _ in parts:
         if not equals:
             raise SystemExit(f"{key!r} has no value: write option=value")
-    return {key.strip().replace("-", "_"): value.strip() for key, _, value in pairs}
+    return {key.strip().replace("-", "_"): value.strip() for key, _, value in parts}

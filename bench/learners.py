@@ -87,7 +87,8 @@ def row(label: str, told: dict[str, float]) -> str:
             cells.append(f"{told[figure]:>11.{1 if figure == 'fit_s' else 0}f}")
         else:
             cells.append(f"{told[figure]:>7.3f} ±{told[figure + '_sd']:.3f}")
-    return f"{label:<28}" + "".join(cells)
+    name = f"{label:<28}" if len(label) < 28 else f"{label}\n{'':<28}"
+    return name + "".join(cells)
 
 
 def show(variant: Variant, told: dict[str, Any], found: dict[str, list[Judged]]) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 from .classes import Labels
 from .learner import Bag
 
-_CHUNK = 16384  # instances looked at at once: a slide of 100,000 tiles never needs more memory
+_FARTHEST = 4.0  # standard deviations: a pixel that is nearly always dark must not outshout all others
+CHUNK = 16384  # instances looked at at once: a slide of 100,000 tiles never needs more memory
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ class Standardiser:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return standardised float32 features, same shape."""
-        return (features.float() - self.mean) / self.scale
+        return ((features.float() - self.mean) / self.scale).clamp(-_FARTHEST, _FARTHEST)
 
 
 def chunks(features: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the rows of `features` in pieces small enough for any machine."""
-    for start in range(0, len(features), _CHUNK):
-        yield features[start : start + _CHUNK]
+    for start in range(0, len(features), CHUNK):
+        yield features[start : start + CHUNK]
 
 
 @dataclass(frozen=True)

@@ -37,5 +37,10 @@ def view(
     """
     part = strength * torch.rand(len(features), 1, generator=generator)
     mixed = features + part * (neighbours - features)
-    kept = torch.rand(mixed.shape, generator=generator) >= dropout
-    return mixed * kept / max(1 - dropout, 1e-6)
+    return thinned(mixed, dropout, generator)
+
+
+def thinned(numbers: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Return `numbers` with a random `share` of them zero and the rest scaled up for it."""
+    kept = torch.rand(numbers.shape, generator=generator) >= share
+    return numbers * kept / max(1 - share, 1e-6)

@@ -4,9 +4,17 @@ from collections.abc import Iterable
 
 from judging import Variant
 
+from mil.instance.config import PUBLISHED
+
 # slidebag's default, and with one part changed at a time: label -> what is set
 ABLATION: dict[str, dict[str, str]] = {
     "slidebag": {},
+    "published": PUBLISHED,
+    "linear witnesses": {"witnesses": "linear"},
+    "hidden witnesses": {"witnesses": "hidden"},
+    "witnesses of context": {"witnesses": "context"},
+    "witnesses alone": {"witness_weight": "1"},
+    "net alone": {"witness_weight": "0"},
     "no contrast": {"contrast_weight": "0"},
     "no bag term": {"bag_weight": "0"},
     "no views": {"view_strength": "0", "view_dropout": "0"},

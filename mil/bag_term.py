@@ -46,7 +46,7 @@ def log_mean_exp_pooling(margins: Tensor, counts: Tensor) -> Tensor:
 
 
 def soft_mean_pooling(margins: Tensor, counts: Tensor) -> Tensor:
-    """Return the log of the mean fourth root of the odds, times four: nearer to the mean than to the maximum."""
+    """Return four times the log of the mean fourth root of the odds, nearer to their mean margin."""
     return 4 * log_mean_exp_pooling(margins / 4, counts)
 
 
@@ -117,6 +117,18 @@ def bag_loss(pooled: Tensor, labels: Tensor, classes: Classes, balance: Balance)
         return (losses.mean(1) * balance.weight[labels]).mean()
     share = balance.log_prior.exp()[-pooled.shape[1] :]
     return (losses * torch.where(truth, 0.5 / share, 0.5 / (1 - share))).mean()
+
+
+def annotation_loss(margins: Tensor, candidates: Tensor) -> Tensor:
+    """Return the log loss of instances, margins (N, K), being of one of their `candidates` bool (N, T).
+
+    The mean over the instances of one candidate set, then over the sets: few annotated tumour tiles
+    weigh as much as many normal ones.
+    """
+    log_probability = functional.log_softmax(_with_zero(margins), dim=1)
+    losses = -log_probability.masked_fill(~candidates, -torch.inf).logsumexp(1)
+    _, which, counts = candidates.unique(dim=0, return_inverse=True, return_counts=True)
+    return (losses / counts[which]).sum() / len(counts)
 
 
 def slide_log_probability(pooled: Tensor, classes: Classes, balance: Balance) -> Tensor:

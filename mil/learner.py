@@ -5,7 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -25,12 +25,26 @@ Report = Callable[[Mapping[str, float]], None]
 
 @dataclass(frozen=True)
 class Bag:
-    """All instances of one slide or patient: `features` (N, D) float16 or float32, one row a tile."""
+    """All instances of one slide or patient: `features` (N, D) float16 or float32, one row a tile.
+
+    `candidates` bool (N, T), if any, says which tile classes each instance may have: annotations that a
+    user gave for training, beyond the label. They are not the truth that figures are measured by, and no
+    prediction reads them.
+    """
 
     id: str
     features: np.ndarray
+    candidates: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        told = self.candidates
+        if told is not None and (
+            told.ndim != 2 or told.dtype != bool or len(told) != len(self) or not told.any(axis=1).all()
+        ):
+            raise SlidebagError(
+                f"{self.id}: candidates are {told.dtype} of shape {told.shape}",
+                hint="give bool (N, T), a class or more for each instance",
+            )
         if self.features.ndim != 2:
             raise SlidebagError(
                 f"{self.id}: features have shape {self.features.shape}", hint="give one row a tile: (N, D)"
@@ -65,6 +79,7 @@ class Learner(ABC):
 
     name: ClassVar[str]
     config_class: ClassVar[type]
+    heeds_annotations: ClassVar[bool] = False  # whether it learns from the candidates of single instances
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.config_class() if config is None else config
@@ -88,7 +103,8 @@ class Learner(ABC):
         model.
 
         Raises:
-            SlidebagError: labels that do not fit, one class only, features that cannot be learned from.
+            SlidebagError: labels that do not fit, one class only, annotations that the label rules out,
+                features that cannot be learned from.
         """
         self.warnings = []
         if len(labels) != len(bags):
@@ -102,6 +118,10 @@ class Learner(ABC):
         chosen = [bags[i] for i in filled]
         for bag in chosen:
             _check_features(bag, chosen[0].features.shape[1], f"like {chosen[0].id}")
+        for bag, is_of in zip(chosen, truth[filled], strict=True):
+            _check_candidates(bag, is_of, classes)
+        if not self.heeds_annotations and any(bag.candidates is not None for bag in chosen):
+            self.warnings.append(f"the learner {self.name!r} does not heed annotations; slidebag does")
         self.classes, self.dim = classes, chosen[0].features.shape[1]
         with _one_thread():
             self._fit(chosen, np.asarray(labels)[filled].tolist(), seed, report or _silent)
@@ -117,7 +137,7 @@ class Learner(ABC):
         if not len(bag):
             return self._predict_nothing(bag)
         _check_features(bag, self.dim, "which the model was fitted on")
-        return self._predict(bag)
+        return self._predict(replace(bag, candidates=None))
 
     def save(self, folder: Path) -> None:
         """Write `config.json` and `weights.safetensors` into `folder`."""
@@ -243,6 +263,27 @@ def _check_features(bag: Bag, dim: int, why: str) -> None:
         raise SlidebagError(
             f"{bag.id}: features are not finite in {len(bag) - int(finite.sum())} of {len(bag)} instances",
             hint="extract them again",
+        )
+
+
+def _check_candidates(bag: Bag, is_of: np.ndarray, classes: Classes) -> None:
+    """An annotation within what the label allows: `is_of` bool (C,)."""
+    if bag.candidates is None:
+        return
+    names, allowed = classes.tile_names, np.append(True, is_of[int(classes.has_negative) :])
+    if bag.candidates.shape[1] != len(names):
+        raise SlidebagError(
+            f"{bag.id}: candidates are of {bag.candidates.shape[1]} classes, wanted {len(names)}",
+            hint=f"give a column for each of {', '.join(names)}",
+        )
+    strange = ~(bag.candidates & allowed).any(axis=1)
+    if strange.any():
+        found = np.flatnonzero(bag.candidates[strange].any(axis=0))
+        told = ", ".join(name for name, there in zip(classes.names, is_of, strict=True) if there)
+        raise SlidebagError(
+            f"{bag.id}: {int(strange.sum())} tiles are annotated as {' or '.join(names[c] for c in found)}, "
+            f"but its label is {told}",
+            hint="correct the label or the annotation",
         )
 
 

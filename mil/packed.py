@@ -49,20 +49,29 @@ class PackedBags:
     """The instances of all bags in one matrix, bag after bag.
 
     `features` (N, D) in the dtype of the bags; `counts` and `starts` int64 (B,); `labels` int64 (B,), or
-    bool (B, C) where the classes do not exclude each other.
+    bool (B, C) where the classes do not exclude each other; `candidates` bool (N, T), all true where a
+    user has not annotated the instance, or None where none is.
     """
 
     features: Tensor
     counts: Tensor
     starts: Tensor
     labels: Tensor
+    candidates: Tensor | None = None
 
     @classmethod
     def of(cls, bags: Sequence[Bag], labels: Labels) -> "PackedBags":
         """Return `bags` packed."""
         counts = torch.tensor([len(bag) for bag in bags])
         features = torch.from_numpy(np.concatenate([bag.features for bag in bags]))
-        return cls(features, counts, counts.cumsum(0) - counts, torch.tensor(labels))
+        starts = counts.cumsum(0) - counts
+        given = {i: bag.candidates for i, bag in enumerate(bags) if bag.candidates is not None}
+        if not given:
+            return cls(features, counts, starts, torch.tensor(labels))
+        candidates = torch.ones(len(features), next(iter(given.values())).shape[1], dtype=torch.bool)
+        for i, told in given.items():
+            candidates[starts[i] : starts[i] + counts[i]] = torch.from_numpy(told)
+        return cls(features, counts, starts, torch.tensor(labels), candidates)
 
     @property
     def bag_of(self) -> Tensor:

@@ -29,25 +29,27 @@ class PseudoLabels:
     def begin(self, evidence: Tensor, counts: Tensor, keeper: "ShareKeeper", false_share: float) -> None:
         """Set the labels of all instances (N,), bag after bag of `counts` (B,), by evidence (N, T - 1).
 
-        An instance is of a class where its evidence is rarer than `false_share` among those that cannot
-        be of it; of each bag that may be, within the keeper's bounds. Of several classes, which a bag may
-        have that do not exclude each other, it is of the one with the most evidence beyond that.
+        An instance with one candidate is of that. Any other is of a class where its evidence is rarer than
+        `false_share` among those that cannot be of it; of each bag that may be, within the keeper's
+        bounds. Of several classes, which a bag may have that do not exclude each other, it is of the one
+        with the most evidence beyond that.
         """
         may = self.soft > 0
-        chosen = torch.zeros(len(evidence), dtype=torch.int64)
+        is_certain = may.sum(1) == 1
+        chosen = torch.where(is_certain, may.int().argmax(1), 0)
         beyond = torch.full((len(evidence),), -torch.inf)
         for c in range(1, may.shape[1]):
             known = evidence[~may[:, c], c - 1]
             line = known.sort().values[int((1 - false_share) * (len(known) - 1))]
-            start = 0
-            for count in counts.tolist():
-                if may[start, c]:
-                    own = evidence[start : start + count, c - 1]
-                    n = keeper.clamp(int((own > line).sum()), count)
-                    top = own.topk(n).indices
-                    top = top[own[top] - line > beyond[start + top]]
-                    chosen[start + top], beyond[start + top] = c, own[top] - line
-                start += count
+            for bag in torch.arange(len(may)).split(counts.tolist()):
+                rows = bag[may[bag, c]]
+                if not len(rows):
+                    continue
+                own = (evidence[rows, c - 1] - line).masked_fill(is_certain[rows], torch.inf)
+                n = keeper.clamp(int((own > 0).sum()), len(bag))
+                top = own.topk(min(n, len(rows))).indices
+                top = top[own[top] > beyond[rows[top]]]
+                chosen[rows[top]], beyond[rows[top]] = c, own[top]
         self.soft = functional.one_hot(chosen, may.shape[1]).float()
 
     def update(self, rows: Tensor, chosen: Tensor, phi: float) -> None:
@@ -81,7 +83,7 @@ class ShareKeeper:
         `evidence` (B, T - 1) is for each class against class 0, on any scale with a zero.
         """
         beyond = torch.full_like(candidates, -torch.inf, dtype=torch.float32)
-        beyond[:, 0] = 0
+        beyond[candidates[:, 0], 0] = 0
         for c in range(1, candidates.shape[1]):
             may = candidates[:, c]
             if may.any():

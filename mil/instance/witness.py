@@ -3,8 +3,6 @@
 Where several of them, pooled in different ways, agree on an instance, its pseudo label begins.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
@@ -17,8 +15,6 @@ from .material import Material
 from .views import thinned
 
 WITNESSES = ("noisy_or", "log_mean_exp", "soft_mean")  # they err on different bags
-Kind = Literal["linear", "hidden", "context"]
-KINDS: tuple[Kind, ...] = ("linear", "hidden", "context")  # the simplest first
 
 
 class Witnesses(nn.Module):
@@ -33,9 +29,7 @@ class Witnesses(nn.Module):
     centre: Tensor
     spread: Tensor
 
-    def __init__(
-        self, dim: int, n_margins: int, kind: Kind, hidden: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, dim: int, n_margins: int, kind: str, hidden: int, generator: torch.Generator) -> None:
         super().__init__()
         self.maps = nn.ModuleList(
             linear(dim, n_margins, generator)

@@ -1,10 +1,29 @@
 """The options of the instance learner."""
 
+import math
 from dataclasses import dataclass, field
 
 from tiling import ConfigError
 
 KINDS = ("linear", "hidden", "context")  # of witnesses, the simplest first
+
+_CHOICES = {"witnesses": ("auto", "none", *KINDS), "optimizer": ("adamw", "sgd")}
+_COUNTS = (
+    "members", "hidden", "witness_hidden", "witness_epochs", "epochs", "steps_per_epoch", "bags_per_step",
+    "tiles_per_bag", "queue",
+)  # fmt: skip
+_WEIGHTS = ("weight_decay", "witness_decay", "bag_weight", "contrast_weight", "warm_up_epochs")
+_SHARES = (
+    "witness_weight", "refine", "refine_last", "key_momentum", "prototype_momentum", "view_strength",
+    "view_dropout", "false_share", "least_positive", "most_positive",
+)  # fmt: skip
+_BOUNDS: tuple[tuple[tuple[str, ...], float, float, str], ...] = (
+    (_COUNTS, 1, math.inf, "1 or more"),
+    (("instances_per_step",), 4, math.inf, "4 or more"),
+    (("learning_rate", "witness_rate", "temperature"), 1e-12, math.inf, "more than 0"),
+    (_WEIGHTS, 0, math.inf, "0 or more"),
+    (_SHARES, 0, 1, "0 to 1"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,48 +80,20 @@ class InstanceConfig:
     most_positive: float = field(default=0.5, metadata={"help": "largest such share"})
 
     def __post_init__(self) -> None:
-        for name in (
-            "members",
-            "hidden",
-            "witness_epochs",
-            "witness_hidden",
-            "epochs",
-            "steps_per_epoch",
-            "bags_per_step",
-            "tiles_per_bag",
-            "queue",
-        ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}", hint="give 1 or more")
-        if self.instances_per_step < 4:
-            raise ConfigError(f"instances_per_step is {self.instances_per_step}", hint="give 4 or more")
-        for name, allowed in (("witnesses", ("auto", "none", *KINDS)), ("optimizer", ("adamw", "sgd"))):
+        for names, low, high, wanted in _BOUNDS:
+            for name in names:
+                if not low <= getattr(self, name) <= high:
+                    raise ConfigError(f"{name} is {getattr(self, name):g}", hint=f"give {wanted}")
+        for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ConfigError(
                     f"{name} is {getattr(self, name)!r}", hint=f"choose from {', '.join(allowed)}"
                 )
-        if not 0 <= self.least_positive <= self.most_positive <= 1:
+        if self.least_positive > self.most_positive:
             raise ConfigError(
                 f"positive shares {self.least_positive:g} to {self.most_positive:g}",
-                hint="give 0 <= least <= most <= 1",
+                hint="give least <= most",
             )
-        if min(self.learning_rate, self.witness_rate, self.temperature) <= 0:
-            raise ConfigError("a learning rate or the temperature is 0 or less", hint="give more than 0")
-        for name in ("weight_decay", "witness_decay", "bag_weight", "contrast_weight", "warm_up_epochs"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name):g}", hint="give 0 or more")
-        for name in (
-            "key_momentum",
-            "prototype_momentum",
-            "view_strength",
-            "view_dropout",
-            "false_share",
-            "refine",
-            "refine_last",
-            "witness_weight",
-        ):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name):g}", hint="give 0 to 1")
 
     @property
     def heard_epochs(self) -> int:

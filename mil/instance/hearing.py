@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mil.bag_term import annotation_loss, is_of, slide_log_probability
+from mil.bag_term import annotation_loss, is_of
 from mil.learner import Report
+from mil.packed import CHUNK
 
 from .config import KINDS, InstanceConfig
 from .material import Material
@@ -13,6 +14,7 @@ from .witness import Witnesses
 
 _FOLDS = 3
 _FEWEST_BAGS = 30  # of fewer nothing can be told
+_LEAST_GAIN = 0.005  # of an error that is 0.25 where nothing is known
 _STANDARD_ERRORS = 1.5  # by which a richer kind must be better
 
 
@@ -59,7 +61,7 @@ def choose_kind(dim: int, material: Material, config: InstanceConfig) -> str:
     for kind in KINDS[1:]:
         errors = _held_out_errors(kind, dim, material, config, fold)
         gain = least - errors
-        if gain.mean() > _STANDARD_ERRORS * gain.std() / len(gain) ** 0.5:
+        if gain.mean() > max(_LEAST_GAIN, _STANDARD_ERRORS * gain.std() / len(gain) ** 0.5):
             best, least = kind, errors
     return best
 
@@ -75,27 +77,47 @@ def _folds(material: Material) -> Tensor:
 
 
 def _held_out_errors(kind: str, dim: int, material: Material, config: InstanceConfig, fold: Tensor) -> Tensor:
-    """Return the squared error of the probabilities of each bag by witnesses that have not seen it, (B,)."""
-    errors = torch.empty(len(fold))
-    truth = is_of(material.packed.labels, len(material.classes.names)).float()
+    """Return the squared error for each bag, (B,), by witnesses that have not seen it.
+
+    Their margins are put on one scale first: how sure they are of themselves is not what is asked.
+    """
+    margins = torch.empty(len(fold), material.classes.n_positive)
     for k in range(_FOLDS):
         new = (dim, material.classes.n_positive, kind, config.witness_hidden, material.generator)
         witnesses = Witnesses(*new)
         hear(witnesses, material, config, lambda figures: None, torch.nonzero(fold != k)[:, 0])
-        for bag in torch.nonzero(fold == k)[:, 0]:
-            errors[bag] = (_told(witnesses, material, bag) - truth[bag]).square().sum()
-    weight = (truth / truth.mean(0).clamp(min=1e-6)).sum(1)
-    return errors * weight / weight.mean()
+        for bag in torch.nonzero(fold == k)[:, 0].tolist():
+            margins[bag] = _told(witnesses, material, bag)
+    truth = is_of(material.packed.labels, len(material.classes.names))
+    return torch.from_numpy(squared_errors(margins.numpy(), truth.numpy()))
+
+
+def squared_errors(margins: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the squared errors of bags, (B,), of the best probabilities that margins (B, K) give.
+
+    `truth` bool (B, C) says of which classes they are; the classes weigh the same.
+    """
+    from sklearn.linear_model import LogisticRegression  # slow to import
+
+    scaled = (margins - margins.mean(0)) / np.maximum(margins.std(0), 1e-6)
+    errors = np.zeros(len(margins))
+    for is_of_class in truth.T[-margins.shape[1] :]:
+        if is_of_class.all() or not is_of_class.any():
+            continue
+        line = LogisticRegression(class_weight="balanced").fit(scaled, is_of_class)
+        share = is_of_class.mean()
+        weight = np.where(is_of_class, 0.5 / share, 0.5 / (1 - share))
+        errors += weight * (line.predict_proba(scaled)[:, 1] - is_of_class) ** 2
+    return errors
 
 
 @torch.no_grad()
-def _told(witnesses: Witnesses, material: Material, bag: Tensor) -> Tensor:
+def _told(witnesses: Witnesses, material: Material, bag: int) -> Tensor:
     packed = material.packed
-    rows = torch.arange(int(packed.starts[bag]), int(packed.starts[bag] + packed.counts[bag]))
-    pooled = witnesses.read_bags(
-        witnesses(material.rows(rows)), packed.counts[bag][None], material.summaries[bag][None]
-    )
-    return slide_log_probability(pooled, material.classes, material.balance).exp()[0]
+    start, count = int(packed.starts[bag]), int(packed.counts[bag])
+    parts = [witnesses(material.rows(rows)) for rows in torch.arange(start, start + count).split(CHUNK)]
+    told = material.summaries[bag][None]
+    return witnesses.read_bags(torch.cat(parts, dim=1), packed.counts[bag][None], told)[0]
 
 
 def _annotation_term(witnesses: Witnesses, material: Material, n: int) -> Tensor:

@@ -55,7 +55,7 @@ def with_shell(n_bags=60):
 
 
 def with_company(n_bags=120):
-    """Another tissue is in most positive bags and in few negative ones; it is not what makes them positive."""
+    """Another tissue is in most positive and few negative bags; it is not what makes them positive."""
     draw = np.random.default_rng(3)
     bags = normal_bags(n_bags, n=20, dim=3, seed=3)
     for number, bag in enumerate(bags):

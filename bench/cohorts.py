@@ -5,7 +5,7 @@ The truth of instances is kept beside the bags, in arrays that no learner is han
 
 import csv
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,8 @@ class Task:
     `labels` bool (B,); `groups` (B,) are never split over folds; `truth` int8 (N,) a bag: 1, 0, or -1
     where nobody knows. Where `test` bool (B,) is given, its bags are predicted by one model of the
     others, else each bag out of fold. `oracle_auc` is the instance AUC of whoever knows how the
-    features were drawn, where they were.
+    features were drawn, where they were. Where `told` bool (B,) is given, learners are given those labels,
+    and are judged by `labels`.
     """
 
     name: str
@@ -34,6 +35,21 @@ class Task:
     n_folds: int = 5
     test: np.ndarray | None = None
     oracle_auc: float = float("nan")
+    told: np.ndarray | None = None
+
+    @property
+    def training_labels(self) -> np.ndarray:
+        """Return the labels that learners are given, bool (B,)."""
+        return self.labels if self.told is None else self.told
+
+
+def flipped(task: Task, share: float, seed: int) -> Task:
+    """Return the task with `share` of the labels of each class wrong wherever a learner is given them."""
+    draw, told = np.random.default_rng(seed), task.labels.copy()
+    for label in (False, True):
+        own = np.flatnonzero(task.labels == label)
+        told[draw.permutation(own)[: round(share * len(own))]] = not label
+    return replace(task, told=told)
 
 
 def folds(task: Task, seed: int) -> np.ndarray:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cohorts import BIRD_SPECIES, HELD_OUT_SPECIES, Task, birds, ucsb
+from cohorts import BIRD_SPECIES, HELD_OUT_SPECIES, Task, birds, flipped, ucsb
 from cohorts_drawn import RATES, synthetic
 from cohorts_images import idc, mnist
 from cohorts_slides import crc, thinned
@@ -43,13 +43,13 @@ TasksOf = Callable[[int], list[Task]]  # those of a seed
 
 
 def measure(
-    variants: Sequence[Variant], tasks_of: TasksOf, seeds: Sequence[int], n_jobs: int
+    variants: Sequence[Variant], tasks_of: TasksOf, seeds: Sequence[int], flip: float, n_jobs: int
 ) -> Iterator[tuple[Variant, dict[str, list[Judged]]]]:
     """Yield each variant with what was found, task by task, a seed each.
 
     Fits run in `n_jobs` processes; they are the same fits whatever that number is.
     """
-    drawn = {seed: tasks_of(seed) for seed in seeds}
+    drawn = {seed: [flipped(task, flip, seed) for task in tasks_of(seed)] for seed in seeds}
     todo = [(variant, task, seed) for variant in variants for seed in seeds for task in drawn[seed]]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(n_jobs, spawn, initializer=start_process) as pool:
@@ -148,6 +148,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--learners", nargs="+", default=list(LEARNERS), help="learner[:option=value,...]")
     parser.add_argument("--set", nargs="+", default=[], help="learner.option=value, for all its variants")
     parser.add_argument("--ablate", action="store_true", help="slidebag with one part changed at a time")
+    parser.add_argument("--flip", type=float, default=0.0, help="share of the training labels that is wrong")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 to 2, of ucsb 0 to 9")
     parser.add_argument("--jobs", type=int, default=1, help="processes that fit")
     told = parser.parse_args()
@@ -169,7 +170,7 @@ def main() -> None:
         print("" if math.isnan(task.oracle_auc) else f", the oracle's tile AUC is {task.oracle_auc:.3f}")
     print(f"{'learner':<28}" + "".join(f"{title:>13}" for title in FIGURES.values()))
     table = {}
-    for variant, found in measure(variants, tasks_of, seeds, told.jobs):
+    for variant, found in measure(variants, tasks_of, seeds, told.flip, told.jobs):
         table[variant.label] = summary(found)
         show(variant, table[variant.label], found)
     print(json.dumps(table))

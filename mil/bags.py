@@ -1,6 +1,6 @@
 """The bags of a run as learners take them: a slide each or a patient, readable tiles only, one encoder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -183,8 +183,10 @@ def _label_of(patient: str, slides: Sequence[CohortSlide], classes: Classes) -> 
     return SEPARATOR.join(sorted(found))
 
 
-def load_bag(source: Bags, group: SlideGroup) -> LoadedBag:
-    """Read the readable tiles of a bag's slides.
+def load_bag(
+    source: Bags, group: SlideGroup, annotations: Mapping[str, np.ndarray] | None = None
+) -> LoadedBag:
+    """Read the readable tiles of a bag's slides; `annotations` are the candidates of some, by slide.
 
     Raises:
         SlidebagError: features are missing, or those of its slides are of different encoders or weights.
@@ -195,22 +197,37 @@ def load_bag(source: Bags, group: SlideGroup) -> LoadedBag:
             raise _other_encoder(other.slide_id, stored[0].slide_id)
     features = [bag.features[~bag.unreadable] if bag.unreadable.any() else bag.features for bag in stored]
     return LoadedBag(
-        Bag(group.id, features[0] if len(features) == 1 else np.concatenate(features)),
+        Bag(
+            group.id,
+            features[0] if len(features) == 1 else np.concatenate(features),
+            candidates=_candidates(stored, annotations or {}),
+        ),
         group.label,
         tuple(SlideRows(bag.slide_id, ~bag.unreadable, bag.fingerprint) for bag in stored),
         stored[0].encoder_fingerprint,
     )
 
 
-def load_bags(source: Bags, groups: Sequence[SlideGroup]) -> list[LoadedBag]:
-    """Read some bags.
+def _candidates(stored: Sequence[FeatureBag], annotations: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    known = [annotations[bag.slide_id] for bag in stored if bag.slide_id in annotations]
+    if not known:
+        return None
+    n_classes = known[0].shape[1]
+    parts = [annotations.get(bag.slide_id, np.ones((len(bag), n_classes), bool)) for bag in stored]
+    return np.concatenate([part[~bag.unreadable] for part, bag in zip(parts, stored, strict=True)])
+
+
+def load_bags(
+    source: Bags, groups: Sequence[SlideGroup], annotations: Mapping[str, np.ndarray] | None = None
+) -> list[LoadedBag]:
+    """Read some bags; `annotations` are the candidates of the tiles of some slides.
 
     Raises:
         SlidebagError: features are missing, or those of the slides are of different encoders or weights.
     """
     bags = []
     for group in groups:
-        bags.append(load_bag(source, group))
+        bags.append(load_bag(source, group, annotations))
         if bags[-1].encoder_fingerprint != bags[0].encoder_fingerprint:
             raise _other_encoder(group.slides[0].slide_id, groups[0].slides[0].slide_id)
     return bags

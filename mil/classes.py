@@ -101,3 +101,24 @@ def check_labels(truth: np.ndarray, classes: Classes) -> None:
             f"every training bag is of class {everywhere[0]!r}, so nothing tells what that is",
             hint="add slides that are not, or leave that class out of the labels",
         )
+
+
+def check_candidates(bag_id: str, candidates: np.ndarray, is_of: np.ndarray, classes: Classes) -> None:
+    """Raise SlidebagError unless `candidates` bool (N, T) leave each instance a class of the bag's label.
+
+    `is_of` bool (C,) are the classes of the bag.
+    """
+    names, allowed = classes.tile_names, np.append(True, is_of[int(classes.has_negative) :])
+    if candidates.shape[1] != len(names):
+        raise SlidebagError(
+            f"{bag_id}: candidates are of {candidates.shape[1]} classes, wanted {len(names)}",
+            hint=f"give a column for each of {', '.join(names)}",
+        )
+    strange = ~(candidates & allowed).any(axis=1)
+    if strange.any():
+        found = " or ".join(names[c] for c in np.flatnonzero(candidates[strange].any(axis=0)))
+        told = ", ".join(name for name, there in zip(classes.names, is_of, strict=True) if there)
+        raise SlidebagError(
+            f"{bag_id}: {int(strange.sum())} tiles are annotated as {found}, but its label is {told}",
+            hint="correct the label or the annotation",
+        )

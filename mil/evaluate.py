@@ -7,9 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from scipy.ndimage import map_coordinates
 
-from tiling import FormatError, TileGrid, load_grid, replacing
+from tiling import FormatError, TileGrid, covered_share, load_grid, replacing
 
 from .classes import SEPARATOR, names_in
 from .metrics import class_aucs, dice, instance_ap, instance_auc, slide_auc
@@ -118,15 +117,4 @@ def tile_truth(grid: TileGrid, mask_path: Path) -> np.ndarray:
         raise FormatError(
             f"{grid.slide_id}: no truth mask {mask_path}", hint="give a PNG mask for every slide"
         )
-    height, width = mask.shape
-    integral = np.zeros((height + 1, width + 1))
-    integral[1:, 1:] = (mask >= 128).cumsum(0).cumsum(1)
-    scale = np.array([width / grid.size_level0_px[0], height / grid.size_level0_px[1]])
-    side = grid.config.tile_px * grid.config.tile_mpp / grid.mpp
-    low, high = grid.coords * scale, (grid.coords + side) * scale
-
-    def at(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return map_coordinates(integral, [y, x], order=1, mode="nearest")
-
-    area = at(*high.T) - at(low[:, 0], high[:, 1]) - at(high[:, 0], low[:, 1]) + at(*low.T)
-    return area >= 0.5 * side * side * scale.prod()
+    return covered_share(grid, mask >= 128) >= 0.5

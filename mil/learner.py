@@ -5,7 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,7 +15,7 @@ from safetensors.numpy import save as save_tensors
 
 from tiling import FormatError, Registry, SlidebagError, replacing
 
-from .classes import Classes, Labels, check_labels, multi_hot
+from .classes import Classes, Labels, check_candidates, check_labels, multi_hot
 
 MODEL_FORMAT_VERSION = 1
 NO_TISSUE = "no tissue"  # the flag of a bag without instances
@@ -34,7 +34,7 @@ class Bag:
 
     id: str
     features: np.ndarray
-    candidates: np.ndarray | None = None
+    candidates: np.ndarray | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         told = self.candidates
@@ -119,7 +119,8 @@ class Learner(ABC):
         for bag in chosen:
             _check_features(bag, chosen[0].features.shape[1], f"like {chosen[0].id}")
         for bag, is_of in zip(chosen, truth[filled], strict=True):
-            _check_candidates(bag, is_of, classes)
+            if bag.candidates is not None:
+                check_candidates(bag.id, bag.candidates, is_of, classes)
         if not self.heeds_annotations and any(bag.candidates is not None for bag in chosen):
             self.warnings.append(f"the learner {self.name!r} does not heed annotations; slidebag does")
         self.classes, self.dim = classes, chosen[0].features.shape[1]
@@ -263,27 +264,6 @@ def _check_features(bag: Bag, dim: int, why: str) -> None:
         raise SlidebagError(
             f"{bag.id}: features are not finite in {len(bag) - int(finite.sum())} of {len(bag)} instances",
             hint="extract them again",
-        )
-
-
-def _check_candidates(bag: Bag, is_of: np.ndarray, classes: Classes) -> None:
-    """An annotation within what the label allows: `is_of` bool (C,)."""
-    if bag.candidates is None:
-        return
-    names, allowed = classes.tile_names, np.append(True, is_of[int(classes.has_negative) :])
-    if bag.candidates.shape[1] != len(names):
-        raise SlidebagError(
-            f"{bag.id}: candidates are of {bag.candidates.shape[1]} classes, wanted {len(names)}",
-            hint=f"give a column for each of {', '.join(names)}",
-        )
-    strange = ~(bag.candidates & allowed).any(axis=1)
-    if strange.any():
-        found = np.flatnonzero(bag.candidates[strange].any(axis=0))
-        told = ", ".join(name for name, there in zip(classes.names, is_of, strict=True) if there)
-        raise SlidebagError(
-            f"{bag.id}: {int(strange.sum())} tiles are annotated as {' or '.join(names[c] for c in found)}, "
-            f"but its label is {told}",
-            hint="correct the label or the annotation",
         )
 
 

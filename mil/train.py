@@ -1,5 +1,6 @@
 """The verb `train`: folds by patient, thresholds frozen on validation, every test slide seen once."""
 
+import hashlib
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import pandas as pd
 
 from tiling import ConfigError, fingerprint, replacing
 
+from .annotations import load_annotations
 from .bags import Bags, LoadedBag, SlideGroup, find_bags, group_slides, load_bags
 from .batch import NO_TISSUE
 from .classes import Classes, multi_hot
@@ -83,13 +85,15 @@ def train(
     settings: dict[str, str] | None = None,
     *,
     store: Path | str | None = None,
+    annotations: Path | None = None,
 ) -> Training:
     """Fit a learner on a run's labelled slides, fold by fold and then on all, and predict each slide.
 
     Where `config.bag` is "patient", all slides of a patient are one bag of one label, and one prediction.
     A labelled slide's stored prediction comes from the fold model that has not seen it, an unlabelled
     one's from the final model. Folds that are there and were fitted in the same way are kept. `store` is
-    a packed store that the features are read from; without it they are the run's own.
+    a packed store that the features are read from; without it they are the run's own. `annotations` is a
+    folder of `<slide_id>.geojson`, whose tiles are learned as of the class drawn around them.
 
     Raises:
         SlidebagError: labels, patients, split or features are not fit to be learned from.
@@ -102,7 +106,8 @@ def train(
     known = [group for group in groups if group.label]
     folds = [_of_bags(fold, labelled, known) for fold in labelled.folds(config.folds, config.seed)]
     source = find_bags(run, encoder, store)
-    bags = load_bags(source, known)
+    drawn = load_annotations(annotations, labelled.slides, source, classes) if annotations else {}
+    bags = load_bags(source, known, drawn)
     preparation = preparation_of(run, source)
     job = _Job(run, source, config, preparation, settings or {}, classes, bags)
     folder = run.model_folder(config.learner)
@@ -117,8 +122,13 @@ def train(
     seconds = time.monotonic() - started
     warnings = tuple(dict.fromkeys(w for f in (*fitted, final) for w in f.learner.warnings))
     run.note("train", {"encoder": encoder, "train": asdict(config), "learner": asdict(final.learner.config),
-                       "seconds": round(seconds, 2), "warnings": warnings})  # fmt: skip
+                       "annotations": annotations, "seconds": round(seconds, 2),
+                       "warnings": warnings})  # fmt: skip
     return Training(folder, is_kept, seconds, warnings)
+
+
+def _digest(candidates: np.ndarray | None) -> str:
+    return "" if candidates is None else hashlib.sha256(candidates.tobytes()).hexdigest()
 
 
 def _of_bags(fold: Fold, slides: Cohort, groups: Sequence[SlideGroup]) -> Fold:
@@ -145,7 +155,7 @@ class _Job:
 
     def fingerprint(self, fold: Fold | None) -> str:
         """Changes with all that a model depends on: options, features, labels and who is in which part."""
-        told = [(b.fingerprint, b.bag.id, b.label) for b in self.bags]
+        told = [(b.fingerprint, b.bag.id, b.label, _digest(b.bag.candidates)) for b in self.bags]
         parts = asdict(fold) if fold else self.config.folds
         learner = new_learner(self.config.learner, self.settings)
         return fingerprint(self.config, learner.config, asdict(self.classes), told, parts)

@@ -7,6 +7,7 @@ from . import (  # noqa: F401  being imported files their formats in the registr
     exchange_stamp,
     exchange_trident,
 )
+from .annotations import annotated_tiles, covered_share
 from .array_reader import ArraySlide, OmeTiffSlide, OmeZarrSlide, PictureSlide
 from .background import glass_colour
 from .contact_sheet import CARD_PICTURE_PX, CARDS_A_SHEET, Card, contact_sheet
@@ -99,9 +100,11 @@ __all__ = [
     "Unsuited",
     "WriteError",
     "WsiDicomSlide",
+    "annotated_tiles",
     "check_format",
     "check_room",
     "contact_sheet",
+    "covered_share",
     "export_grid",
     "extractor_name",
     "find_regions",

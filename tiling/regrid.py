@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from .drawn import fill_rings
 from .grid import TileGrid, plan_read, tissue_fraction
-from .regions import fill_rings
 from .slide import Slide
 from .tissue import TissueMask
 

@@ -29,6 +29,10 @@ Regions = Annotated[
     Path | None,
     typer.Option("--regions", help="folder of <slide_id>.geojson or .png: where tiles may lie, where not"),
 ]
+Annotations = Annotated[
+    Path | None,
+    typer.Option("--annotations", help="folder of <slide_id>.geojson: regions of a class, to learn from"),
+]
 Format = Annotated[str, typer.Option("--format", help=f"the other tool: {', '.join(COORDS_FORMATS)}")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="an option of the learner, key=value; may be repeated")

@@ -19,7 +19,7 @@ from mil.train import TrainConfig
 from mil.train import train as train_run
 from tiling import OverlayConfig
 
-from .app import Mpp, Regions, RunFolder, Settings, Slides, Table, Truth, app, pairs
+from .app import Annotations, Mpp, Regions, RunFolder, Settings, Slides, Table, Truth, app, pairs
 
 
 @app.command()
@@ -32,11 +32,12 @@ def train(
         str | None,
         typer.Option("--store", help="packed store to read features from: a folder, or s3://..."),
     ] = None,
+    annotations: Annotations = None,
     settings: Settings = None,
 ) -> None:
     """Learn from the slides' labels by folds; predict every slide by a model that has not seen it."""
     folder = Run(run)
-    done = train_run(folder, encoder, train_config, pairs(settings), store=store)
+    done = train_run(folder, encoder, train_config, pairs(settings), store=store, annotations=annotations)
     show.training(done)
     show.figures(evaluate_run(folder))
 

@@ -1,5 +1,6 @@
 """Tasks beyond one class a slide, from the table to predictions and figures, on bags whose truth is known."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from mil import (
     train,
 )
 from mil.bags import group_slides
-from tiling import GridConfig, OverlayConfig, TissueConfig
+from tiling import ConfigError, GridConfig, OverlayConfig, TissueConfig, load_grid
 
 QUICK = {"epochs": "15"}
 ENCODER = "stain-stats"
@@ -153,3 +154,31 @@ def test_classes_of_a_patients_slides_are_put_together_where_they_may_be(run):
         ("q", "normal", 2),
         ("r", "", 3),
     ]
+
+
+def test_annotations_reach_the_model_and_are_part_of_what_it_was_made_from(run, tmp_path):
+    one = next(s for s in run.cohort().slides if s.label == "tumour")
+    grid = load_grid(run.grid_path(one.slide_id))
+    (x0, y0), (x1, y1) = grid.coords.min(0), grid.coords.max(0) + 100
+    ring = [[x0, y0], [x1, y0], [x1, (y0 + y1) / 2], [x0, (y0 + y1) / 2], [x0, y0]]
+    shape = {"type": "Polygon", "coordinates": [np.array(ring, float).tolist()]}
+    told = {"classification": {"name": "normal"}}
+    region = {"type": "Feature", "geometry": shape, "properties": told}
+    folder = tmp_path / "drawn"
+    (folder / one.slide_id).parent.mkdir(parents=True)
+    config = TrainConfig(folds=3)
+    quick = {"members": "1", "epochs": "3", "witness_epochs": "3", "steps_per_epoch": "5"}
+    relabel(run, patient_id=run.slides().slide_id)
+    with pytest.raises(ConfigError, match="annotations for none of the 8 slides"):
+        train(run, ENCODER, config, quick, annotations=folder)
+    (folder / f"{one.slide_id}.geojson").write_text(json.dumps(region))
+    train(run, ENCODER, config, quick)
+    plain = load_learner(run.model_folder("slidebag"))
+    assert not train(run, ENCODER, config, quick, annotations=folder).is_kept
+    taught = load_learner(run.model_folder("slidebag"))
+    assert train(run, ENCODER, config, quick, annotations=folder).is_kept
+    bag = Bag("one", load_features(run.features_path(ENCODER, one.slide_id)).features)
+    inside = grid.coords[:, 1] < (y0 + y1) / 2 - 112
+    assert inside.sum() > 5
+    before, after = (m.predict(bag).tile_probability[inside, 1].mean() for m in (plain, taught))
+    assert after < before

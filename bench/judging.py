@@ -74,7 +74,9 @@ def judge(variant: Variant, task: Task, seed: int) -> Judged:
         learner = new_learner(variant.learner, variant.settings)
         train = np.flatnonzero(fold != k).tolist()
         start = time.process_time()
-        learner.fit([task.bags[i] for i in train], [int(task.training_labels[i]) for i in train], CLASSES, seed=seed)
+        learner.fit(
+            [task.bags[i] for i in train], [int(task.training_labels[i]) for i in train], CLASSES, seed=seed
+        )
         seconds.append(time.process_time() - start)
         warnings += learner.warnings
         found |= {i: learner.predict(task.bags[i]) for i in np.flatnonzero(fold == k).tolist()}

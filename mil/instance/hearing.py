@@ -1,5 +1,7 @@
 """How witnesses are taught, and which kind of them: a richer one has to earn its place on held-out bags."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -55,6 +57,7 @@ def choose_kind(dim: int, material: Material, config: InstanceConfig) -> str:
     if config.witnesses != "auto":
         return KINDS[0] if config.witnesses == "none" else config.witnesses
     fold = _folds(material)
+    config = replace(config, tiles_per_bag=max(1, config.tiles_per_bag // 4))  # enough to compare by
     if len(fold) < _FEWEST_BAGS:
         return KINDS[0]
     best, least = KINDS[0], _held_out_errors(KINDS[0], dim, material, config, fold)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from mil.bag_term import Balance, slide_log_probability, tile_probability
 from mil.learner import LEARNERS, Bag, Learner, Prediction, Report
+from mil.net_learner import module_state, restore_module
 from mil.packed import PackedBags, Standardiser, chunks
-from mil.pooling import module_state, restore_module
 
 from .config import InstanceConfig
 from .network import EMBEDDING, InstanceNet

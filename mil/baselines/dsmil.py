@@ -17,14 +17,13 @@ class DsmilNet(BagNet):
     def __init__(self, dim: int, n_margins: int, config: AttentionConfig, generator: torch.Generator) -> None:
         super().__init__(dim, config.hidden, generator)
         with drawn_from(generator):
-            self.streams = nn.ModuleList(
-                [DSMIL(in_shape=(config.hidden,), att_dim=config.attention) for _ in range(n_margins)]
-            )
-        # all instances are the largest in the first step and the stream sets out to their mean: from a
-        # random beginning the largest one often leads to the absence of the class
-        for stream in self.streams:
+            streams = [DSMIL(in_shape=(config.hidden,), att_dim=config.attention) for _ in range(n_margins)]
+        # at zero, all instances are the largest in the first step, and the stream sets out to their mean:
+        # from a random beginning the largest one often leads to the absence of the class
+        for stream in streams:
             nn.init.zeros_(stream.inst_classifier.weight)
             nn.init.zeros_(stream.inst_classifier.bias)
+        self.streams = nn.ModuleList(streams)
 
     def _streams(self, bags: Tensor, is_real: Tensor) -> tuple[Tensor, Tensor]:
         """Return the margins of the bag stream (B, K) and of the instance stream (B, n, K)."""

@@ -23,8 +23,9 @@ class TransmilConfig(NetConfig):
 
     heads: int = field(default=4, metadata={"help": "attention heads, of which `hidden` is a multiple"})
     landmarks: int = field(default=32, metadata={"help": "landmarks that stand for all tiles in attention"})
-    epochs: int = field(default=50, metadata={"help": "passes over the training bags"})
-    learning_rate: float = field(default=5e-4, metadata={"help": "step size of AdamW"})
+    epochs: int = field(default=20, metadata={"help": "passes over the training bags"})
+    bags_per_step: int = field(default=4, metadata={"help": "bags seen in one step"})
+    learning_rate: float = field(default=1e-3, metadata={"help": "step size of AdamW"})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,5 +1,8 @@
 """The parts of the baselines, against answers that are known."""
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -188,3 +191,11 @@ def test_tiles_per_bag_bounds_what_a_step_sees():
     learner._new_net = watched
     learner.fit(bags, [0, 1, 0, 1], BINARY, seed=0)
     assert seen == [[5, 5, 5, 5]]
+
+
+def test_without_the_library_the_way_out_is_told(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, "mil.baselines")
+    with pytest.raises(ConfigError, match="torchmil") as told:
+        importlib.import_module("mil.baselines")
+    assert "slidebag[baselines]" in told.value.hint

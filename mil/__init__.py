@@ -74,5 +74,10 @@ __all__ = [
 ]
 
 # what needs torch is imported with the first learner that is asked for
-LEARNERS.expect("mil.pooling", "mean", "max", "mix")
+LEARNERS.expect("mil.pooling", "mean", "max", "mix", "noisy_or")
+LEARNERS.expect("mil.baselines.abmil", "abmil", "gated_abmil")
+LEARNERS.expect("mil.baselines.clam", "clam_sb", "clam_mb")
+LEARNERS.expect("mil.baselines.dsmil", "dsmil")
+LEARNERS.expect("mil.baselines.dtfd", "dtfd")
+LEARNERS.expect("mil.baselines.transmil", "transmil")
 LEARNERS.expect("mil.instance.learner", "slidebag")

@@ -45,6 +45,11 @@ def log_mean_exp_pooling(margins: Tensor, counts: Tensor) -> Tensor:
     return highest + odds.log()
 
 
+def soft_mean_pooling(margins: Tensor, counts: Tensor) -> Tensor:
+    """Return four times the log of the mean fourth root of the odds, nearer to their mean margin."""
+    return 4 * log_mean_exp_pooling(margins / 4, counts)
+
+
 def top_pooling(margins: Tensor, counts: Tensor, one_in: int = 20) -> Tensor:
     """Return the mean of the strongest one in `one_in` of each bag, of one at least: (N, K) -> (B, K)."""
     bags = margins.split(counts.tolist())
@@ -57,7 +62,7 @@ POOLINGS: dict[str, Pooling] = {
     "mix": mix_pooling,
     "noisy_or": noisy_or_pooling,
     "log_mean_exp": log_mean_exp_pooling,
-    "top": top_pooling,
+    "soft_mean": soft_mean_pooling,
 }
 
 

@@ -221,7 +221,7 @@ def load_bag(
         Bag(
             group.id,
             features[0] if len(features) == 1 else np.concatenate(features),
-            _candidates(stored, annotations or {}),
+            candidates=_candidates(stored, annotations or {}),
         ),
         group.label,
         tuple(SlideRows(bag.slide_id, ~bag.unreadable, bag.fingerprint) for bag in stored),

@@ -5,7 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -34,7 +34,7 @@ class Bag:
 
     id: str
     features: np.ndarray
-    candidates: np.ndarray | None = None
+    candidates: np.ndarray | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         told = self.candidates
@@ -80,6 +80,7 @@ class Learner(ABC):
     name: ClassVar[str]
     config_class: ClassVar[type]
     heeds_annotations: ClassVar[bool] = False  # whether it learns from the candidates of single instances
+    heeds_order: ClassVar[bool] = False  # whether another order of its tiles is another bag
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.config_class() if config is None else config

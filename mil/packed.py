@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from .classes import Labels
 from .learner import Bag
 
-_CHUNK = 16384  # instances looked at at once: a slide of 100,000 tiles never needs more memory
+_FARTHEST = 4.0  # standard deviations: a pixel that is nearly always dark must not outshout all others
+CHUNK = 16384  # instances looked at at once: a slide of 100,000 tiles never needs more memory
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Standardiser:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return standardised float32 features, same shape."""
-        return (features.float() - self.mean) / self.scale
+        return ((features.float() - self.mean) / self.scale).clamp(-_FARTHEST, _FARTHEST)
 
 
 class InstanceHead(nn.Module):
@@ -51,14 +52,14 @@ class InstanceHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the margins of instances."""
-        standard = (features - self.mean) / self.scale
+        standard = ((features - self.mean) / self.scale).clamp(-_FARTHEST, _FARTHEST)
         return torch.stack([net(standard) for net in self.nets]).mean(0)
 
 
 def chunks(features: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the rows of `features` in pieces small enough for any machine."""
-    for start in range(0, len(features), _CHUNK):
-        yield features[start : start + _CHUNK]
+    for start in range(0, len(features), CHUNK):
+        yield features[start : start + CHUNK]
 
 
 @dataclass(frozen=True)

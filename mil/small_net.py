@@ -16,17 +16,24 @@ def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     return layer
 
 
-class SmallNet(nn.Module):
-    """A trunk of one hidden layer and an instance classifier on it."""
+class Trunk(nn.Module):
+    """One hidden layer, which sees each instance by itself."""
 
-    def __init__(self, dim: int, hidden: int, n_margins: int, generator: torch.Generator) -> None:
+    def __init__(self, dim: int, hidden: int, generator: torch.Generator) -> None:
         super().__init__()
         self.trunk = linear(dim, hidden, generator)
-        self.classifier = linear(hidden, n_margins, generator)
 
     def embed(self, features: Tensor) -> Tensor:
         """Return the hidden representation: (N, D) float32 -> (N, hidden)."""
         return functional.relu(self.trunk(features))
+
+
+class SmallNet(Trunk):
+    """A trunk of one hidden layer and an instance classifier on it."""
+
+    def __init__(self, dim: int, hidden: int, n_margins: int, generator: torch.Generator) -> None:
+        super().__init__(dim, hidden, generator)
+        self.classifier = linear(hidden, n_margins, generator)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the margins of instances: (N, D) float32 -> (N, K)."""

@@ -1,8 +1,29 @@
 """The options of the instance learner."""
 
+import math
 from dataclasses import dataclass, field
 
 from tiling import ConfigError
+
+KINDS = ("linear", "hidden", "context")  # of witnesses, the simplest first
+
+_CHOICES = {"witnesses": ("auto", "none", *KINDS), "optimizer": ("adamw", "sgd")}
+_COUNTS = (
+    "members", "hidden", "witness_hidden", "witness_epochs", "epochs", "steps_per_epoch", "bags_per_step",
+    "tiles_per_bag", "queue",
+)  # fmt: skip
+_WEIGHTS = ("weight_decay", "witness_decay", "bag_weight", "contrast_weight", "warm_up_epochs")
+_SHARES = (
+    "witness_weight", "refine", "refine_last", "key_momentum", "prototype_momentum", "view_strength",
+    "view_dropout", "false_share", "least_positive", "most_positive",
+)  # fmt: skip
+_BOUNDS: tuple[tuple[tuple[str, ...], float, float, str], ...] = (
+    (_COUNTS, 1, math.inf, "1 or more"),
+    (("instances_per_step",), 4, math.inf, "4 or more"),
+    (("learning_rate", "witness_rate", "temperature"), 1e-12, math.inf, "more than 0"),
+    (_WEIGHTS, 0, math.inf, "0 or more"),
+    (_SHARES, 0, 1, "0 to 1"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,21 +32,38 @@ class InstanceConfig:
 
     members: int = field(default=3, metadata={"help": "models that are fitted apart and then speak as one"})
     hidden: int = field(default=64, metadata={"help": "width of the net's hidden layer"})
-    witness_epochs: int = field(default=10, metadata={"help": "epochs of the witnesses, who see bags alone"})
+    witnesses: str = field(
+        default="auto", metadata={"help": "linear, hidden, context, auto by held-out bags, or none"}
+    )
+    witness_epochs: int = field(default=15, metadata={"help": "epochs of the witnesses, who see bags alone"})
+    witness_hidden: int = field(default=32, metadata={"help": "width of witnesses that are not linear"})
+    witness_weight: float = field(
+        default=0.5, metadata={"help": "share of the witnesses in a tile's margin, the net has the rest"}
+    )
     epochs: int = field(default=15, metadata={"help": "epochs of the net; the last one counts"})
     steps_per_epoch: int = field(default=20, metadata={"help": "steps in an epoch"})
-    bags_per_step: int = field(default=32, metadata={"help": "bags that the witnesses see in a step"})
+    bags_per_step: int = field(default=64, metadata={"help": "bags that the witnesses see in a step"})
     tiles_per_bag: int = field(default=256, metadata={"help": "at most so many tiles of a bag in a step"})
     instances_per_step: int = field(
         default=512, metadata={"help": "instances of the instance losses in a step"}
     )
     queue: int = field(default=1024, metadata={"help": "keys that the contrast compares with"})
-    witness_rate: float = field(default=1e-2, metadata={"help": "step size of the witnesses"})
+    witness_rate: float = field(default=7e-3, metadata={"help": "step size of the witnesses"})
+    witness_decay: float = field(default=0.5, metadata={"help": "pull of the witnesses' weights to zero"})
+    optimizer: str = field(default="adamw", metadata={"help": "of the net: adamw or sgd"})
     learning_rate: float = field(default=3e-3, metadata={"help": "step size of the net"})
     weight_decay: float = field(default=1e-2, metadata={"help": "pull of the weights to zero"})
     bag_weight: float = field(default=0.1, metadata={"help": "weight of the net's own bag term"})
     contrast_weight: float = field(default=0.1, metadata={"help": "weight of the contrastive loss"})
     refine: float = field(default=0.0, metadata={"help": "share of a pseudo label that prototypes may move"})
+    refine_last: float = field(default=0.0, metadata={"help": "that share in the last epoch, if it grows"})
+    warm_up_epochs: int = field(
+        default=0, metadata={"help": "epochs of a contrast that knows no classes, before any refining"}
+    )
+    classifier_names: bool = field(
+        default=False,
+        metadata={"help": "the classifier says which class an instance counts as, not its pseudo label"},
+    )
     temperature: float = field(default=0.07, metadata={"help": "temperature of the contrast"})
     key_momentum: float = field(default=0.99, metadata={"help": "inertia of the net that makes the keys"})
     prototype_momentum: float = field(default=0.99, metadata={"help": "inertia of the prototypes"})
@@ -42,37 +80,44 @@ class InstanceConfig:
     most_positive: float = field(default=0.5, metadata={"help": "largest such share"})
 
     def __post_init__(self) -> None:
-        for name in (
-            "members",
-            "hidden",
-            "witness_epochs",
-            "epochs",
-            "steps_per_epoch",
-            "bags_per_step",
-            "tiles_per_bag",
-            "queue",
-        ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}", hint="give 1 or more")
-        if self.instances_per_step < 4:
-            raise ConfigError(f"instances_per_step is {self.instances_per_step}", hint="give 4 or more")
-        if not 0 < self.least_positive <= self.most_positive < 1:
+        for names, low, high, wanted in _BOUNDS:
+            for name in names:
+                if not low <= getattr(self, name) <= high:
+                    raise ConfigError(f"{name} is {getattr(self, name):g}", hint=f"give {wanted}")
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r}", hint=f"choose from {', '.join(allowed)}"
+                )
+        if self.least_positive > self.most_positive:
             raise ConfigError(
                 f"positive shares {self.least_positive:g} to {self.most_positive:g}",
-                hint="give 0 < least <= most < 1",
+                hint="give least <= most",
             )
-        if min(self.learning_rate, self.witness_rate, self.temperature) <= 0:
-            raise ConfigError("a learning rate or the temperature is 0 or less", hint="give more than 0")
-        for name in ("weight_decay", "bag_weight", "contrast_weight"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name):g}", hint="give 0 or more")
-        for name in (
-            "key_momentum",
-            "prototype_momentum",
-            "view_strength",
-            "view_dropout",
-            "false_share",
-            "refine",
-        ):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name):g}", hint="give 0 to 1")
+
+    @property
+    def heard_epochs(self) -> int:
+        """Return how many epochs witnesses are taught for."""
+        return 0 if self.witnesses == "none" else self.witness_epochs
+
+
+# what is set for a learner that keeps to the published rule, where ours departs from it
+PUBLISHED: dict[str, str] = {
+    "witnesses": "none",
+    "members": "1",
+    "optimizer": "sgd",
+    "learning_rate": "0.01",
+    "weight_decay": "0.001",
+    "bag_weight": "0",
+    "contrast_weight": "0.5",
+    "instances_per_step": "64",
+    "steps_per_epoch": "200",
+    "queue": "8192",
+    "key_momentum": "0.999",
+    "warm_up_epochs": "1",
+    "classifier_names": "true",
+    "refine": "0.05",
+    "refine_last": "0.2",
+    "least_positive": "0",
+    "most_positive": "1",
+}

@@ -1,6 +1,6 @@
 """The learner `slidebag`: instance-level contrast, prototypes and pseudo labels from slide labels alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from mil.bag_term import Balance, slide_log_probability, tile_probability
 from mil.classes import Labels
 from mil.learner import LEARNERS, Bag, Learner, Prediction, Report
+from mil.net_learner import module_state, restore_module
 from mil.packed import InstanceHead, PackedBags, Standardiser, chunks
-from mil.pooling import module_state, restore_module
 
-from .config import InstanceConfig
+from .config import KINDS, InstanceConfig
+from .context import summary
+from .hearing import choose_kind, hear
+from .material import Material
 from .network import EMBEDDING, InstanceNet
 from .prototypes import Prototypes
 from .teaching import Teaching
@@ -20,26 +23,61 @@ from .witness import Witnesses
 
 
 class Member(nn.Module):
-    """The witnesses, the net that they taught, and its prototypes (T, 128), one a class."""
+    """The witnesses, the net that they taught, and its prototypes (T, 128), one a class.
+
+    `centre` and `spread` (2, K) are those of the net's margins and of the witnesses' evidence on the
+    training instances: the witnesses are brought to the scale of the net before both are averaged.
+    """
 
     prototypes: Tensor
+    centre: Tensor
+    spread: Tensor
 
-    def __init__(self, dim: int, hidden: int, n_margins: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, dim: int, config: InstanceConfig, kind: str, n_margins: int, generator: torch.Generator
+    ) -> None:
         super().__init__()
-        self.witnesses = Witnesses(dim, n_margins, generator)
-        self.net = InstanceNet(dim, hidden, n_margins, generator)
+        new = (dim, n_margins, kind, config.witness_hidden, generator)
+        self.witnesses = Witnesses(*new) if config.witnesses != "none" else None
+        self.net = InstanceNet(dim, config.hidden, n_margins, generator)
+        self.witness_weight = config.witness_weight
         self.register_buffer("prototypes", torch.zeros(n_margins + 1, EMBEDDING))
+        self.register_buffer("centre", torch.zeros(2, n_margins))
+        self.register_buffer("spread", torch.ones(2, n_margins))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return margins (1, N, K), prototype scores (1, N, T), the witnesses' margins (W, N, K)."""
+    def forward(self, features: Tensor) -> Tensor:
+        """Return tile margins: (N, D) -> (N, K)."""
+        return self.look_at(features)[0]
+
+    def look_at(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return margins (N, K), the net's own (N, K), prototype scores (N, T), the witnesses' (W, N, K)."""
         embedded = self.net.embed(features)
+        margins = self.net.classifier(embedded)
         scores = Prototypes(self.prototypes, 0.0).scores(self.net.project(embedded))
-        return self.net.classifier(embedded)[None], scores[None], self.witnesses(features)
+        if self.witnesses is None:
+            return margins, margins, scores, margins[None, :0]
+        witnessed = self.witnesses(features)
+        evidence = (self.witnesses.evidence(witnessed) - self.centre[1]) / self.spread[1]
+        heard = evidence * self.spread[0] + self.centre[0]
+        return margins.lerp(heard, self.witness_weight), margins, scores, witnessed
 
-    def read_bag(self, margins: Tensor, witnessed: Tensor) -> Tensor:
-        """Return what net and witnesses together make of one bag: (N, K) and (W, N, K) -> (1, K)."""
+    def read_bag(self, margins: Tensor, witnessed: Tensor, summaries: Tensor) -> Tensor:
+        """Return what net and witnesses make of one bag: (N, K), (W, N, K), (1, 2 D) -> (1, K)."""
         count = torch.tensor([len(margins)])
-        return (self.net.read_bags(margins, count) + self.witnesses.read_bags(witnessed, count)) / 2
+        read = self.net.read_bags(margins, count)
+        if self.witnesses is None:
+            return read
+        return (read + self.witnesses.read_bags(witnessed, count, summaries)) / 2
+
+    @torch.no_grad()
+    def settle(self, material: Material) -> None:
+        """Set `centre` and `spread` on the training instances."""
+        if self.witnesses is None:
+            return
+        parts = [(self.net(x), self.witnesses.evidence(self.witnesses(x))) for x in material.all_rows()]
+        for k, each in enumerate(zip(*parts, strict=True)):
+            values = torch.cat(each)
+            self.centre[k], self.spread[k] = values.mean(0), values.std(0).clamp(min=1e-6)
 
 
 class Committee(nn.Module):
@@ -54,25 +92,36 @@ class Committee(nn.Module):
         """Return the members by their type."""
         return [member for member in self._members if isinstance(member, Member)]
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return, member after member, margins (M, N, K), scores (M, N, T), witnesses' (M W, N, K)."""
-        margins, scores, witnessed = zip(*(member(features) for member in self.members), strict=True)
-        return torch.cat(margins), torch.cat(scores), torch.cat(witnessed)
+    def read(self, parts: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return of one bag, some instances (N, D) at a time, its margins (1, K), those of its tiles, scores.
 
-    def read_bag(self, margins: Tensor, witnessed: Tensor) -> Tensor:
-        """Return the mean of what the members make of one bag: (M, N, K) and (M W, N, K) -> (1, K)."""
-        parts = zip(self.members, margins, witnessed.chunk(len(margins)), strict=True)
-        return torch.stack([member.read_bag(own, heard) for member, own, heard in parts]).mean(0)
+        Tile margins (N, K) and prototype scores (N, T) are the means over the members.
+        """
+        seen: list[list[tuple[Tensor, ...]]] = [[] for _ in self.members]
+        summaries, n = [], 0
+        for part in parts:
+            summaries.append(summary(part) * len(part))
+            n += len(part)
+            for member, own in zip(self.members, seen, strict=True):
+                own.append(member.look_at(part))
+        told = torch.stack(summaries).sum(0)[None] / n
+        bags, tiles, scores = [], [], []
+        for member, own in zip(self.members, seen, strict=True):
+            margins, of_net, score, witnessed = zip(*own, strict=True)
+            bags.append(member.read_bag(torch.cat(of_net), torch.cat(witnessed, dim=1), told))
+            tiles.append(torch.cat(margins))
+            scores.append(torch.cat(score))
+        return torch.stack(bags).mean(0), torch.stack(tiles).mean(0), torch.stack(scores).mean(0)
 
 
 @LEARNERS.register("slidebag")
 class SlidebagLearner(Learner):
-    """INS (arXiv 2307.02249) whose pseudo labels begin where linear witnesses of the bag labels agree.
+    """INS (arXiv 2307.02249) whose pseudo labels begin where witnesses of the bag labels agree.
 
     The witnesses learn from the bag term alone. A small net learns the instances from what they agree
     on, by pseudo labels, contrast and prototypes, and how its strongest instances tell the slide.
-    Several such members are fitted apart; a tile's margin is the mean of theirs, a slide's the mean of
-    what their nets and witnesses make of it.
+    Several such members are fitted apart; a tile's margin is the mean of what their nets and witnesses
+    make of it, a slide's likewise.
     """
 
     name = "slidebag"
@@ -84,52 +133,57 @@ class SlidebagLearner(Learner):
         generator = torch.Generator().manual_seed(seed)
         self._standardise = Standardiser.of(bags)
         self._balance = Balance.of(labels, len(self.classes.names))
-        self._committee = self._new_committee(generator)
         packed = PackedBags.of(bags, labels)
-        features = self._standardise(packed.features)
+        material = Material(packed, self._standardise, self.classes, self._balance, generator)
+        self._kind = choose_kind(self.dim, material, self.config)
+        self._committee = self._new_committee(generator)
+        everyone = torch.arange(len(bags))
         for number, member in enumerate(self._committee.members):
-            teaching = Teaching(
-                member.net, packed, features, self.config, self.classes, self._balance, generator
-            )
-            teaching.hear(member.witnesses, _of_member(report, number, self.config))
-            teaching.teach(_of_member(report, number, self.config))
+            teaching = Teaching(member.net, material, self.config)
+            if member.witnesses is not None:
+                told = _of_member(report, number, self.config, 0)
+                hear(member.witnesses, material, self.config, told, everyone)
+                teaching.begin(member.witnesses)
+            teaching.teach(_of_member(report, number, self.config, self.config.heard_epochs))
             member.prototypes = teaching.prototypes.vectors
+            member.settle(material)
             self.warnings += [warning for warning in teaching.warnings() if warning not in self.warnings]
 
     @torch.inference_mode()
     def _predict(self, bag: Bag) -> Prediction:
-        parts = [self._committee(self._standardise(torch.from_numpy(part))) for part in chunks(bag.features)]
-        margins, scores, witnessed = (torch.cat(each, dim=1) for each in zip(*parts, strict=True))
-        pooled = self._committee.read_bag(margins, witnessed)
+        parts = (self._standardise(torch.from_numpy(part)) for part in chunks(bag.features))
+        pooled, margins, scores = self._committee.read(parts)
         return Prediction(
             bag.id,
             slide_log_probability(pooled, self.classes, self._balance).exp()[0].numpy(),
-            tile_probability(margins.mean(0)).numpy(),
-            scores.mean(0).argmax(1).to(torch.int16).numpy(),
+            tile_probability(margins).numpy(),
+            scores.argmax(1).to(torch.int16).numpy(),
         )
 
     def instance_head(self) -> InstanceHead:
-        """Return standardiser and the members' nets."""
-        return InstanceHead(self._standardise, [member.net for member in self._committee.members])
+        """Return standardiser and members."""
+        return InstanceHead(self._standardise, self._committee.members)
 
     def _new_committee(self, generator: torch.Generator) -> Committee:
-        new = (self.dim, self.config.hidden, self.classes.n_positive, generator)
+        new = (self.dim, self.config, self._kind, self.classes.n_positive, generator)
         return Committee([Member(*new) for _ in range(self.config.members)])
 
     def _state(self) -> dict[str, np.ndarray]:
-        return module_state(self._committee, self._standardise, self._balance)
+        kind = np.array(KINDS.index(self._kind), np.int64)
+        return module_state(self._committee, self._standardise, self._balance) | {"witnesses.kind": kind}
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        self._kind = KINDS[int(state["witnesses.kind"])]
         self._committee = self._new_committee(torch.Generator())
         self._standardise, self._balance = restore_module(self._committee, state)
 
 
-def _of_member(report: Report, number: int, config: InstanceConfig) -> Report:
-    """Count the epochs on over the members."""
-    of_each = config.witness_epochs + config.epochs
+def _of_member(report: Report, number: int, config: InstanceConfig, done: int) -> Report:
+    """Count the epochs on over the members; `done` are those of the member before this part."""
+    of_each = config.heard_epochs + config.epochs
 
     def tell(figures: Mapping[str, float]) -> None:
-        epoch = {"epoch": number * of_each + figures["epoch"], "epochs": config.members * of_each}
+        epoch = {"epoch": number * of_each + done + figures["epoch"], "epochs": config.members * of_each}
         report({**figures, **epoch, "member": number})
 
     return tell

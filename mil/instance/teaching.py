@@ -1,19 +1,19 @@
-"""How the net is taught: the witnesses first, then contrast, prototypes and pseudo labels."""
+"""How the net is taught: contrast, prototypes and pseudo labels, which begin where the witnesses agree."""
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from mil.bag_term import Balance, annotation_loss, bag_loss
-from mil.classes import Classes
+from mil.bag_term import bag_loss
 from mil.learner import Report
-from mil.packed import PackedBags
 
 from .config import InstanceConfig
-from .losses import classification_losses, contrastive_losses
+from .losses import classification_losses, contrastive_losses, warm_up_losses
+from .material import Material
 from .network import EMBEDDING, InstanceNet, MomentumCopy
 from .prototypes import Prototypes
-from .pseudo_labels import PseudoLabels, ShareKeeper, candidates_of
+from .pseudo_labels import PseudoLabels, ShareKeeper
 from .queue import KeyQueue
 from .sampler import InstanceSampler
 from .views import near_neighbours, view
@@ -23,126 +23,115 @@ _NEIGHBOURS = 4
 
 
 class Teaching:
-    """What exists only while the net is taught: packed bags, pseudo labels, queue, momentum copy."""
+    """What exists only while the net is taught: pseudo labels, queue, momentum copy, prototypes."""
 
-    def __init__(
-        self,
-        net: InstanceNet,
-        packed: PackedBags,
-        features: Tensor,
-        config: InstanceConfig,
-        classes: Classes,
-        balance: Balance,
-        generator: torch.Generator,
-    ) -> None:
-        self.net, self.packed, self.features = net, packed, features
-        self.config, self.classes, self.balance = config, classes, balance
-        self.generator = generator
-        self.candidates = candidates_of(packed.labels, classes)[packed.bag_of]  # (N, T)
-        self.annotated = torch.zeros(0, dtype=torch.int64)  # rows
-        if packed.candidates is not None:
-            self.candidates &= packed.candidates
-            self.annotated = torch.nonzero(~packed.candidates.all(1))[:, 0]
-        self.pseudo_labels = PseudoLabels(self.candidates)
+    def __init__(self, net: InstanceNet, material: Material, config: InstanceConfig) -> None:
+        self.net, self.material, self.config = net, material, config
+        self.generator, packed = material.generator, material.packed
+        self.pseudo_labels = PseudoLabels(material.candidates)
         self.keeper = ShareKeeper(config.least_positive, config.most_positive)
-        self.sampler = InstanceSampler(packed, generator)
+        self.sampler = InstanceSampler(packed, self.generator)
         self.copy = MomentumCopy(net, config.key_momentum)
-        self.queue = KeyQueue(config.queue, EMBEDDING, generator)
-        n_classes = self.candidates.shape[1]
+        self.queue = KeyQueue(config.queue, EMBEDDING, self.generator)
+        n_classes = material.candidates.shape[1]
         self.prototypes = Prototypes(
-            torch.randn(n_classes, EMBEDDING, generator=generator), config.prototype_momentum
+            torch.randn(n_classes, EMBEDDING, generator=self.generator), config.prototype_momentum
         )
 
-    def hear(self, witnesses: Witnesses, report: Report) -> None:
-        """Let the witnesses learn from the bags, and begin the pseudo labels where they agree."""
-        witnesses.start_low(self.packed)
-        optimizer = self._optimizer(witnesses, self.config.witness_rate)
-        for epoch in range(self.config.witness_epochs):
-            losses = []
-            for _ in range(self.config.steps_per_epoch):
-                rows, counts, labels = self._some_bags(self.config.bags_per_step)
-                loss = witnesses.loss(
-                    witnesses(self.features[rows]), counts, labels, self.classes, self.balance
-                )
-                if len(self.annotated):
-                    loss = loss + self._annotation_term(witnesses)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.item())
-            report({"epoch": epoch, "bag_loss": float(np.mean(losses))})
-        witnesses.settle(self.features, self.candidates)
-        with torch.no_grad():
-            evidence = witnesses.evidence(witnesses(self.features))
-        self.pseudo_labels.begin(evidence, self.packed.counts, self.keeper, self.config.false_share)
+    @torch.no_grad()
+    def begin(self, witnesses: Witnesses) -> None:
+        """Begin the pseudo labels where the witnesses agree."""
+        evidence = torch.cat([witnesses.evidence(witnesses(part)) for part in self.material.all_rows()])
+        counts = self.material.packed.counts
+        self.pseudo_labels.begin(evidence, counts, self.keeper, self.config.false_share)
 
     def teach(self, report: Report) -> None:
         """Let the net learn the instances from their pseudo labels."""
-        sets = self.candidates.long() @ 2 ** torch.arange(self.candidates.shape[1])
-        neighbours = near_neighbours(self.features, sets, _NEIGHBOURS, self.generator)
-        optimizer = self._optimizer(self.net, self.config.learning_rate)
-        for epoch in range(self.config.epochs):
+        config = self.config
+        sets = self.material.candidates.long() @ 2 ** torch.arange(self.material.candidates.shape[1])
+        neighbours = near_neighbours(self.material, sets, _NEIGHBOURS)
+        optimizer = self._optimizer()
+        for epoch in range(config.epochs):
             figures: list[dict[str, float]] = []
-            for _ in range(self.config.steps_per_epoch):
-                losses = self._instance_terms(neighbours) | {"bag": self._bag_term()}
-                weights = {"contrast": self.config.contrast_weight, "bag": self.config.bag_weight}
+            for _ in range(config.steps_per_epoch):
+                losses = self._instance_terms(neighbours, epoch)
+                weights = {"contrast": config.contrast_weight}
+                if config.bag_weight:
+                    losses["bag"], weights["bag"] = self._bag_term(), config.bag_weight
                 optimizer.zero_grad()
                 torch.stack([weights.get(k, 1.0) * v for k, v in losses.items()]).sum().backward()
                 optimizer.step()
                 self.copy.follow(self.net)
                 figures.append({f"{k}_loss": v.item() for k, v in losses.items()})
             mean = {k: float(np.mean([f[k] for f in figures])) for k in figures[0]}
-            report({"epoch": self.config.witness_epochs + epoch} | mean | self.guards())
+            seen = config.steps_per_epoch * config.instances_per_step
+            report({"epoch": epoch, "instances": seen} | mean | self.guards())
 
-    def _instance_terms(self, neighbours: Tensor) -> dict[str, Tensor]:
+    def _instance_terms(self, neighbours: Tensor, epoch: int) -> dict[str, Tensor]:
         """Section 3 of arXiv 2307.02249: contrast, prototypes and pseudo labels, in its order."""
-        rows = self.sampler.draw(self.config.instances_per_step, self.pseudo_labels.soft)
+        config = self.config
+        rows = self.sampler.draw(config.instances_per_step, self.pseudo_labels.soft)
         embedded = self.net.embed(self._view(rows, neighbours))
         margins, queries = self.net.classifier(embedded), self.net.project(embedded)
         keys = self.copy.keys(self._view(rows, neighbours))
         soft = self.pseudo_labels.soft[rows]
-        classes = soft.argmax(1)
         with torch.no_grad():
+            classes = self._classes(margins, rows, soft)
             scores = self.prototypes.scores(queries)
-        contrast = contrastive_losses(
-            queries, keys, self.queue.keys, classes, self.queue.classes, self.config.temperature
-        )
+        if epoch < config.warm_up_epochs:
+            contrast = warm_up_losses(queries, keys, self.queue.keys, config.temperature)
+        else:
+            contrast = contrastive_losses(
+                queries, keys, self.queue.keys, classes, self.queue.classes, config.temperature
+            )
         self.prototypes.update(queries, classes)
         self.queue.push(keys, classes)
-        if self.config.refine:
-            chosen = self.keeper.choose(scores[:, 1:] - scores[:, :1], self.candidates[rows])
-            self.pseudo_labels.update(rows, chosen, 1 - self.config.refine)
+        if config.refine and epoch >= config.warm_up_epochs:
+            chosen = self.keeper.choose(scores[:, 1:] - scores[:, :1], self.material.candidates[rows])
+            self.pseudo_labels.update(rows, chosen, 1 - self._refining(epoch))
         return {"pseudo": classification_losses(margins, soft).mean(), "contrast": contrast.mean()}
+
+    def _classes(self, margins: Tensor, rows: Tensor, soft: Tensor) -> Tensor:
+        """Which class each instance counts as in contrast and prototypes."""
+        if not self.config.classifier_names:
+            return soft.argmax(1)
+        probability = functional.softmax(functional.pad(margins, (1, 0)), dim=1)
+        return (probability * self.material.candidates[rows]).argmax(1)
+
+    def _refining(self, epoch: int) -> float:
+        """The share of a pseudo label that moves: from `refine` to `refine_last`, evenly."""
+        first, last = self.config.refine, max(self.config.refine_last, self.config.refine)
+        return first + (last - first) * epoch / max(self.config.epochs - 1, 1)
 
     def _bag_term(self) -> Tensor:
         # a quarter as many as the witnesses see: a line is soon learned
-        rows, counts, labels = self._some_bags(max(2, self.config.bags_per_step // 4))
-        pooled = self.net.read_bags(self.net(self.features[rows]), counts)
-        return bag_loss(pooled, labels, self.classes, self.balance)
-
-    def _annotation_term(self, witnesses: Witnesses) -> Tensor:
-        drawn = torch.randint(len(self.annotated), (self.config.tiles_per_bag,), generator=self.generator)
-        rows = self.annotated[drawn]
-        margins = witnesses(self.features[rows])
-        return torch.stack([annotation_loss(each, self.candidates[rows]) for each in margins]).sum()
-
-    def _some_bags(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        chosen = torch.randperm(len(self.packed.counts), generator=self.generator)[:n]
-        rows, counts = self.packed.rows_of(chosen, self.config.tiles_per_bag, self.generator)
-        return rows, counts, self.packed.labels[chosen]
+        n, everyone = max(2, self.config.bags_per_step // 4), torch.arange(len(self.material.packed.counts))
+        rows, counts, bags = self.material.some_bags(n, self.config.tiles_per_bag, everyone)
+        pooled = self.net.read_bags(self.net(self.material.rows(rows)), counts)
+        labels = self.material.packed.labels[bags]
+        return bag_loss(pooled, labels, self.material.classes, self.material.balance)
 
     def _view(self, rows: Tensor, neighbours: Tensor) -> Tensor:
         picked = torch.randint(_NEIGHBOURS, (len(rows),), generator=self.generator)
-        other = self.features[neighbours[rows, picked]]
+        other = self.material.rows(neighbours[rows, picked])
         config = self.config
-        return view(self.features[rows], other, config.view_strength, config.view_dropout, self.generator)
+        return view(
+            self.material.rows(rows), other, config.view_strength, config.view_dropout, self.generator
+        )
 
-    def _optimizer(self, net: torch.nn.Module, rate: float) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=self.config.weight_decay)
+    def _optimizer(self) -> torch.optim.Optimizer:
+        config = self.config
+        if config.optimizer == "sgd":
+            return torch.optim.SGD(
+                self.net.parameters(), config.learning_rate, momentum=0.9, weight_decay=config.weight_decay
+            )
+        return torch.optim.AdamW(
+            self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
 
     def guards(self) -> dict[str, float]:
         """Figures in which a collapse shows: the share of positives, certainty, angle of prototypes."""
-        soft = self.pseudo_labels.soft[self.candidates[:, 1:].any(1)]
+        soft = self.pseudo_labels.soft[self.material.candidates[:, 1:].any(1)]
         return {
             "share_positive": float((soft[:, 1:] > 0.5).any(1).float().mean()),
             "mean_confidence": float(soft.max(1).values.mean()),

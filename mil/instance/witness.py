@@ -1,33 +1,43 @@
-"""Witnesses: linear instance models that learn from the bag term alone, each by a pooling of its own.
+"""Witnesses: instance models that learn from the bag term alone, each by a pooling of its own.
 
-With few slides a linear model is what bag labels can teach; where several of them, pooled in
-different ways, agree on an instance, its pseudo label begins.
+Where several of them, pooled in different ways, agree on an instance, its pseudo label begins.
 """
 
 import torch
 from torch import Tensor, nn
 
-from mil.bag_term import POOLINGS, Balance, bag_loss
-from mil.classes import Classes
+from mil.bag_term import POOLINGS, bag_loss
 from mil.packed import PackedBags
-from mil.small_net import linear
+from mil.small_net import SmallNet, linear
 
-WITNESSES = ("noisy_or", "log_mean_exp", "top")  # they err on different bags
+from .context import Context
+from .material import Material
+from .views import thinned
+
+WITNESSES = ("noisy_or", "log_mean_exp", "soft_mean")  # they err on different bags
 
 
 class Witnesses(nn.Module):
-    """One linear map of features (N, D) to margins (N, K) a pooling, and the scale of each.
+    """One map of features (N, D) to margins (N, K) a pooling, and the scale of each.
 
-    `centre` and `spread` (W, K) bring the margins to mean zero and unit spread on the instances that
-    cannot be of the class, so that the witnesses speak with one voice.
+    Of the kind `linear` the maps are linear: with few slides that is what bag labels can teach. `hidden`
+    ones have a hidden layer, those of the kind `context` heed the context of the bag besides. `centre` and
+    `spread` (W, K) bring the margins to mean zero and unit spread on the instances that cannot be of
+    the class, so that the witnesses speak with one voice.
     """
 
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, dim: int, n_margins: int, generator: torch.Generator) -> None:
+    def __init__(self, dim: int, n_margins: int, kind: str, hidden: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.maps = nn.ModuleList(linear(dim, n_margins, generator) for _ in WITNESSES)
+        self.maps = nn.ModuleList(
+            linear(dim, n_margins, generator)
+            if kind == "linear"
+            else SmallNet(dim, hidden, n_margins, generator)
+            for _ in WITNESSES
+        )
+        self.context = Context(dim, n_margins, len(WITNESSES)) if kind == "context" else None
         self.register_buffer("centre", torch.zeros(len(WITNESSES), n_margins))
         self.register_buffer("spread", torch.ones(len(WITNESSES), n_margins))
 
@@ -39,31 +49,44 @@ class Witnesses(nn.Module):
         """Return what the witnesses say together, (W, N, K) -> (N, K); of mean zero where it is false."""
         return ((margins - self.centre[:, None]) / self.spread[:, None]).mean(0)
 
-    def read_bags(self, margins: Tensor, counts: Tensor) -> Tensor:
-        """Return the mean of the witnesses' bag margins: (W, N, K) in runs of `counts` (B,) -> (B, K)."""
-        return self._pooled(margins, counts).mean(0)
+    def read_each(self, margins: Tensor, counts: Tensor, summaries: Tensor) -> Tensor:
+        """Return each witness' bag margins: (W, N, K) in runs of `counts` (B,) -> (W, B, K)."""
+        pooled = torch.stack([POOLINGS[p](m, counts) for p, m in zip(WITNESSES, margins, strict=True)])
+        return pooled if self.context is None else pooled + self.context(summaries)
 
-    def loss(
-        self, margins: Tensor, counts: Tensor, labels: Tensor, classes: Classes, balance: Balance
-    ) -> Tensor:
-        """Return the bag term, summed over the witnesses, who learn apart."""
-        pooled = self._pooled(margins, counts)
-        return torch.stack([bag_loss(each, labels, classes, balance) for each in pooled]).sum()
+    def read_bags(self, margins: Tensor, counts: Tensor, summaries: Tensor) -> Tensor:
+        """Return the mean of the witnesses' bag margins, (B, K)."""
+        return self.read_each(margins, counts, summaries).mean(0)
 
-    def start_low(self, packed: PackedBags) -> None:
+    def loss(self, material: Material, rows: Tensor, counts: Tensor, bags: Tensor) -> Tensor:
+        """Return the bag term of bags (B,), summed over the witnesses, who learn apart."""
+        margins = self._unsure(material.rows(rows), material.generator)
+        pooled = self.read_each(margins, counts, material.summaries[bags])
+        labels = material.packed.labels[bags]
+        return torch.stack([bag_loss(p, labels, material.classes, material.balance) for p in pooled]).sum()
+
+    def begin(self, packed: PackedBags, most_tiles: int, summaries: Tensor) -> None:
         """Let the noisy-or begin at rest, or every bag of many tiles begins as surely positive."""
         last = self.maps[WITNESSES.index("noisy_or")]
+        last = last.classifier if isinstance(last, SmallNet) else last
         assert isinstance(last, nn.Linear)
-        last.bias.data -= packed.counts.float().mean().log()
+        last.bias.data -= packed.counts.clamp(max=most_tiles).float().mean().log()
+        if self.context is not None:
+            self.context.standardise_on(summaries)
 
     @torch.no_grad()
-    def settle(self, features: Tensor, candidates: Tensor) -> None:
-        """Set `centre` and `spread` on the instances whose `candidates` (N, T) leave a class out."""
-        margins = self(features)
+    def settle(self, material: Material) -> None:
+        """Set `centre` and `spread` on the instances whose candidates leave a class out."""
+        margins = torch.cat([self(features) for features in material.all_rows()], dim=1)
         for k in range(margins.shape[2]):
-            known = margins[:, ~candidates[:, k + 1], k]
+            known = margins[:, ~material.candidates[:, k + 1], k]
             self.centre[:, k] = known.mean(1)
             self.spread[:, k] = known.std(1).clamp(min=1e-6)
 
-    def _pooled(self, margins: Tensor, counts: Tensor) -> Tensor:
-        return torch.stack([POOLINGS[p](m, counts) for p, m in zip(WITNESSES, margins, strict=True)])
+    def _unsure(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Return margins in training: hidden layers learn with a part of the numbers left out."""
+        if not isinstance(self.maps[0], SmallNet):
+            return self(features)
+        seen = thinned(features, 0.1, generator)
+        hidden = [thinned(each.embed(seen), 0.3, generator) for each in self.maps]  # pyright: ignore[reportCallIssue]
+        return torch.stack([each.classifier(h) for each, h in zip(self.maps, hidden, strict=True)])  # pyright: ignore[reportCallIssue]

@@ -105,7 +105,7 @@ def test_an_annotation_against_the_label_is_refused_by_number():
 
 def test_candidates_that_are_none_are_refused():
     with pytest.raises(SlidebagError, match=r"x: candidates are bool of shape \(3, 2\)"):
-        Bag("x", np.zeros((3, 4), np.float32), np.zeros((3, 2), bool))
+        Bag("x", np.zeros((3, 4), np.float32), candidates=np.zeros((3, 2), bool))
 
 
 def test_a_learner_that_does_not_heed_them_says_so():

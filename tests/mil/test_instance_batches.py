@@ -1,5 +1,7 @@
 """Batches, views, the queue and the momentum copy."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,17 @@ from mil.instance.sampler import InstanceSampler
 from mil.instance.views import near_neighbours, view
 from mil.learner import Bag
 from mil.packed import PackedBags
+
+
+@dataclass(frozen=True)
+class Given:
+    """Features that are all there."""
+
+    features: torch.Tensor
+    generator: torch.Generator
+
+    def rows(self, rows):
+        return self.features[rows]
 
 
 def generator(seed=0):
@@ -51,7 +64,7 @@ def test_batches_follow_the_seed():
 def test_neighbours_are_near_and_of_the_same_candidate_set():
     features = torch.randn(300, 4, generator=generator())
     groups = torch.arange(300) % 2
-    found = near_neighbours(features, groups, 3, generator())
+    found = near_neighbours(Given(features, generator()), groups, 3)
     assert bool((groups[found] == groups[:, None]).all())
     assert bool((found != torch.arange(300)[:, None]).all())
     distance = (features[:, None] - features[None]).square().sum(2)
@@ -61,7 +74,7 @@ def test_neighbours_are_near_and_of_the_same_candidate_set():
 
 
 def test_an_instance_that_is_alone_is_its_own_neighbour():
-    found = near_neighbours(torch.zeros(3, 2), torch.tensor([0, 1, 1]), 2, generator())
+    found = near_neighbours(Given(torch.zeros(3, 2), generator()), torch.tensor([0, 1, 1]), 2)
     assert found.tolist()[0] == [0, 0]
 
 

@@ -5,7 +5,9 @@ import pytest
 
 from mil import Bag, Classes
 from mil.instance import InstanceConfig, SlidebagLearner
+from mil.instance.config import PUBLISHED
 from mil.metrics import instance_auc
+from mil.train import new_learner
 from tiling import ConfigError
 
 CLASSES = Classes(("negative", "tumour"), has_negative=True)
@@ -58,6 +60,15 @@ def test_a_collapse_is_told_with_what_to_change():
     )
     learner.fit(bags, labels, CLASSES, seed=0)
     assert any("most_positive" in warning for warning in learner.warnings)
+
+
+def test_the_published_rule_collapses_on_rare_positives_and_says_so():
+    bags, labels, _ = gaussian_bags(0.05, seed=0, n_bags=20)
+    learner = new_learner("slidebag", PUBLISHED | {"epochs": "8", "queue": "512"})
+    told = []
+    learner.fit(bags, labels, CLASSES, seed=0, report=lambda figures: told.append(dict(figures)))
+    assert told[-1]["share_positive"] < 0.001 or told[-1]["share_positive"] > 0.95
+    assert any("collapsed" in warning for warning in learner.warnings)
 
 
 @pytest.mark.parametrize(

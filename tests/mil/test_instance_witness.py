@@ -1,48 +1,122 @@
-"""Witnesses: what they learn from bag labels, and that they speak on one scale."""
+"""Witnesses: what they learn from bag labels, that they speak on one scale, which kind is believed."""
 
 import numpy as np
+import pytest
 import torch
 
 from mil.bag_term import POOLINGS, Balance
-from mil.instance.pseudo_labels import candidates_of
+from mil.classes import Classes
+from mil.instance import InstanceConfig
+from mil.instance.hearing import choose_kind, hear, squared_errors
+from mil.instance.material import Material
 from mil.instance.witness import WITNESSES, Witnesses
-from mil.learner import Bag, Classes
-from mil.packed import PackedBags
+from mil.learner import Bag
+from mil.metrics import instance_auc
+from mil.packed import PackedBags, Standardiser
 
 BINARY = Classes(("negative", "tumour"), has_negative=True)
+BRIEF = InstanceConfig(witness_epochs=8, steps_per_epoch=20, bags_per_step=16)
 
 
-def bags_of(n_bags=20, n=50, dim=6, seed=0):
+def material_of(bags, seed=0):
+    """Every other bag is positive."""
+    labels = [i % 2 for i in range(len(bags))]
+    named = [Bag(str(i), features.astype(np.float32)) for i, features in enumerate(bags)]
+    return Material(
+        PackedBags.of(named, labels),
+        Standardiser.of(named),
+        BINARY,
+        Balance.of(labels, 2),
+        torch.Generator().manual_seed(seed),
+    )
+
+
+def normal_bags(n_bags=20, n=50, dim=6, seed=0):
     draw = np.random.default_rng(seed)
-    bags, labels = [], [i % 2 for i in range(n_bags)]
-    for i, label in enumerate(labels):
-        features = draw.normal(size=(n, dim)).astype(np.float32)
-        features[: 5 * label, 0] += 4
-        bags.append(Bag(str(i), features))
-    return PackedBags.of(bags, labels)
+    return [draw.normal(size=(n, dim)) for _ in range(n_bags)]
 
 
-def test_each_learns_the_instances_from_bag_labels():
-    packed, generator = bags_of(), torch.Generator().manual_seed(0)
-    witnesses = Witnesses(6, 1, generator)
-    witnesses.start_low(packed)
-    optimizer = torch.optim.Adam(witnesses.parameters(), lr=0.03)
-    for _ in range(150):
-        balance = Balance.of(packed.labels.tolist(), 2)
-        loss = witnesses.loss(witnesses(packed.features), packed.counts, packed.labels, BINARY, balance)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+def with_direction(n_bags=20):
+    """Five positives of fifty, four standard deviations along one axis."""
+    bags = normal_bags(n_bags)
+    for bag in bags[1::2]:
+        bag[:5, 0] += 4
+    return bags
+
+
+def with_shell(n_bags=60):
+    """Positives lie on both sides along one axis: no line tells them from the rest."""
+    bags = normal_bags(n_bags, n=20, dim=3)
+    for number, bag in enumerate(bags):
+        bag[:, 0] = bag[:, 0].clip(-1.5, 1.5)
+        if number % 2:
+            bag[:4, 0] = np.array([-4, -4, 4, 4])
+    return bags
+
+
+def with_company(n_bags=120):
+    """Another tissue is in most positive and few negative bags; it is not what makes them positive."""
+    draw = np.random.default_rng(3)
+    bags = normal_bags(n_bags, n=20, dim=3, seed=3)
+    for number, bag in enumerate(bags):
+        if number % 2:
+            bag[:2, 0] += 3
+        if draw.random() < (0.85 if number % 2 else 0.15):
+            bag[10:, 1] += 3
+    return bags
+
+
+def fitted(kind, material, config=BRIEF):
+    witnesses = Witnesses(material.packed.features.shape[1], 1, kind, 16, material.generator)
+    hear(witnesses, material, config, lambda figures: None, torch.arange(len(material.packed.counts)))
+    return witnesses
+
+
+@pytest.mark.parametrize("kind", ["linear", "hidden", "context"])
+def test_each_learns_the_instances_from_bag_labels(kind):
+    material = material_of(with_direction())
+    packed, witnesses = material.packed, fitted(kind, material)
     truth = (torch.arange(1000) % 50 < 5) & (packed.bag_of % 2 == 1)
-    candidates = candidates_of(packed.labels, BINARY)[packed.bag_of]
-    witnesses.settle(packed.features, candidates)
-    margins = witnesses(packed.features).detach()
+    margins = witnesses(material.rows(torch.arange(1000))).detach()
     for each in margins[..., 0]:
         assert each[truth].median() > each[~truth].quantile(0.98)
-    known = witnesses.evidence(margins)[~candidates[:, 1]]
+    known = witnesses.evidence(margins)[~material.candidates[:, 1]]
     assert abs(float(known.mean())) < 1e-5
-    read = witnesses.read_bags(margins, packed.counts)[:, 0]
+    read = witnesses.read_bags(margins, packed.counts, material.summaries).detach()[:, 0]
     assert read[1::2].min() > read[0::2].max()
+
+
+def test_a_hidden_layer_is_believed_where_lines_fail_on_bags_left_out_and_not_on_noise():
+    assert choose_kind(6, material_of(normal_bags(n_bags=40)), BRIEF) == "linear"
+    assert choose_kind(3, material_of(with_shell()), BRIEF) != "linear"
+
+
+def test_of_few_bags_nothing_can_be_told_and_a_wish_is_followed():
+    assert choose_kind(3, material_of(with_shell(n_bags=12)), BRIEF) == "linear"
+    wish = InstanceConfig(witnesses="context")
+    assert choose_kind(3, material_of(with_shell(n_bags=12)), wish) == "context"
+
+
+def test_what_a_bag_has_in_common_is_left_to_the_context():
+    material = material_of(with_company())
+    truth = np.concatenate([(np.arange(20) < 2) & (i % 2 == 1) for i in range(120)])
+    inside = np.repeat(np.arange(120) % 2 == 1, 20)
+    found = {}
+    for kind in ("hidden", "context"):
+        witnesses = fitted(kind, material, InstanceConfig(witness_epochs=15, bags_per_step=32))
+        with torch.no_grad():
+            evidence = witnesses.evidence(witnesses(material.rows(torch.arange(2400))))[:, 0].numpy()
+        found[kind] = instance_auc(evidence[inside], truth[inside])
+    assert found["context"] > found["hidden"] + 0.03
+    assert found["context"] > 0.8
+
+
+def test_errors_ask_for_order_not_for_certainty():
+    truth = np.eye(2, dtype=bool)[np.arange(40) % 2]
+    margins = np.random.default_rng(0).normal(size=(40, 1)) + truth[:, 1:]
+    one, other = (squared_errors(each, truth) for each in (margins, 50 * margins + 300))
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert squared_errors(margins + 3 * truth[:, 1:], truth).mean() < one.mean()
 
 
 def test_poolings_of_one_instance_are_its_margin():
@@ -54,7 +128,7 @@ def test_poolings_of_one_instance_are_its_margin():
 def test_poolings_do_not_mix_bags_and_lie_between_mean_and_maximum():
     margins = torch.randn(60, 2, generator=torch.Generator().manual_seed(1))
     counts = torch.tensor([40, 20])
-    for name in ("log_mean_exp", "top"):
+    for name in ("log_mean_exp", "soft_mean"):
         both = POOLINGS[name](margins, counts)
         torch.testing.assert_close(both[1:], POOLINGS[name](margins[40:], counts[1:]))
         assert bool((both[0] <= margins[:40].amax(0)).all())

@@ -1,0 +1,100 @@
+"""The cohorts that are pictures: MNIST-bags, and the breast patches of 140 patients."""
+
+import hashlib
+import zipfile
+from collections import defaultdict
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from cohorts import Task
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from features import EncoderConfig, load_encoder
+from mil.learner import Bag
+from tiling import replacing
+
+DIGIT = 9
+BAG_SIZE, BAG_SIZE_SD = 10, 2  # as in arXiv 1802.04712
+TRAIN_POOL, TEST_BAGS = 7000, 1000
+ENCODER, SIDE_PX = "dinov2-vits14", 224
+
+
+def mnist(data: Path, n_train: tuple[int, ...], seed: int) -> list[Task]:
+    """Return one task a number of training bags: is a nine in the bag?
+
+    Of MNIST's 10,000 test images 7,000 fill the training bags and 3,000 the 1,000 test bags; which, is
+    drawn by `seed`. Features are the pixels / 255.
+    """
+    with np.load(data / "mil" / "mnist.npz") as file:
+        images, digits = file["x_test"].reshape(10_000, -1), file["y_test"]
+    draw = np.random.default_rng(seed)
+    order = draw.permutation(len(images))
+    test = _bags(order[TRAIN_POOL:], digits, TEST_BAGS, draw)
+    tasks = []
+    for n in n_train:
+        picked = _bags(order[:TRAIN_POOL], digits, n, draw) + test
+        bags = [Bag(str(i), images[rows].astype(np.float32) / 255) for i, rows in enumerate(picked)]
+        truth = [(digits[rows] == DIGIT).astype(np.int8) for rows in picked]
+        labels = np.array([each.any() for each in truth])
+        is_test = np.arange(len(bags)) >= n
+        tasks.append(Task(f"mnist-{n}", bags, labels, np.arange(len(bags)), truth, test=is_test))
+    return tasks
+
+
+def _bags(pool: np.ndarray, digits: np.ndarray, n: int, draw: np.random.Generator) -> list[np.ndarray]:
+    """Draw `n` bags of rows of `pool`, every other one with a nine."""
+    found: list[np.ndarray] = []
+    while len(found) < n:
+        size = max(1, round(draw.normal(BAG_SIZE, BAG_SIZE_SD)))
+        rows = draw.choice(pool, size, replace=False)
+        if (digits[rows] == DIGIT).any() == (len(found) % 2 == 1):
+            found.append(rows)
+    return found
+
+
+def idc(data: Path, cache: Path) -> list[Task]:
+    """Return two tasks of invasive breast carcinoma, a bag a patient.
+
+    `idc-any`: is there a patch of it? `idc-median`: is its share of the patches above the median of
+    all patients? Patches of 50 px are resized to 224 and encoded by DINOv2 ViT-S/14 once.
+    """
+    archive = data / "tiles" / "idc.zip"
+    with zipfile.ZipFile(archive) as file:
+        names = sorted(name for name in file.namelist() if name.endswith(".png"))
+    features = _encoded(archive, names, data / "weights" / "dinov2_vits14.safetensors", cache)
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, name in enumerate(names):
+        rows[name.split("/")[1]].append(row)
+    is_tumour = np.array([name.endswith("class1.png") for name in names])
+    bags = [Bag(patient, features[of]) for patient, of in rows.items()]
+    truth = [is_tumour[of].astype(np.int8) for of in rows.values()]
+    share = np.array([each.mean() for each in truth])
+    patients = np.array(list(rows))
+    return [
+        Task("idc-any", bags, share > 0, patients, truth),
+        Task("idc-median", bags, share > np.median(share), patients, truth),
+    ]
+
+
+def _encoded(archive: Path, names: list[str], weights: Path, cache: Path) -> np.ndarray:
+    """Return the features of the pictures of an archive, float16 (N, D), from `cache` if they are there."""
+    digest = hashlib.sha256(weights.read_bytes() + "\n".join(names).encode()).hexdigest()[:12]
+    path = cache / f"{archive.stem}-{ENCODER}-{digest}.safetensors"
+    if not path.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        encoder = load_encoder(EncoderConfig(encoder=ENCODER, weights=str(weights)))
+        parts = []
+        with zipfile.ZipFile(archive) as file:
+            for start in range(0, len(names), encoder.batch):
+                pictures = [_patch(file.read(name)) for name in names[start : start + encoder.batch]]
+                parts.append(encoder.encode(np.stack(pictures)).astype(np.float16))
+        with replacing(path) as new:
+            save_file({"features": np.concatenate(parts)}, new)
+    return load_file(path)["features"]
+
+
+def _patch(content: bytes) -> np.ndarray:
+    picture = Image.open(BytesIO(content)).convert("RGB")
+    return np.asarray(picture.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC))

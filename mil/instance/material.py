@@ -1,0 +1,65 @@
+"""What a fit learns from: the packed bags, read a few rows at a time, and one generator for all chance."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from mil.bag_term import Balance
+from mil.classes import Classes
+from mil.packed import CHUNK, PackedBags, Standardiser
+
+from .context import summary
+from .pseudo_labels import candidates_of
+
+
+@dataclass(frozen=True)
+class Material:
+    """Bags, labels and what is known of each instance; features are standardised where they are used.
+
+    `packed.features` may be a file that is mapped into memory: no step reads it whole.
+    """
+
+    packed: PackedBags
+    standardise: Standardiser
+    classes: Classes
+    balance: Balance
+    generator: torch.Generator
+
+    @cached_property
+    def candidates(self) -> Tensor:
+        """Return which classes each instance may have by label and annotation, bool (N, T)."""
+        candidates = candidates_of(self.packed.labels, self.classes)[self.packed.bag_of]
+        return candidates if self.packed.candidates is None else candidates & self.packed.candidates
+
+    @cached_property
+    def annotated(self) -> Tensor:
+        """Return the rows that a user has annotated, int64."""
+        told = self.packed.candidates
+        return torch.zeros(0, dtype=torch.int64) if told is None else torch.nonzero(~told.all(1))[:, 0]
+
+    @cached_property
+    def summaries(self) -> Tensor:
+        """Return the summary of each bag, (B, 2 D)."""
+        of_bags = []
+        for start, count in zip(self.packed.starts.tolist(), self.packed.counts.tolist(), strict=True):
+            parts = torch.arange(start, start + count).split(CHUNK)
+            of_bags.append(sum(summary(self.rows(part)) * len(part) for part in parts) / count)
+        return torch.stack(of_bags)
+
+    def rows(self, rows: Tensor) -> Tensor:
+        """Return the features of some rows (B,): float32 (B, D)."""
+        return self.standardise(self.packed.features[rows])
+
+    def all_rows(self) -> Iterator[Tensor]:
+        """Yield the features of all rows in order, some at a time."""
+        for part in torch.arange(len(self.packed.features)).split(CHUNK):
+            yield self.rows(part)
+
+    def some_bags(self, n: int, most_tiles: int, among: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `n` bags `among` some: rows, counts, and which bags; of a huge one `most_tiles`."""
+        chosen = among[torch.randperm(len(among), generator=self.generator)[:n]]
+        rows, counts = self.packed.rows_of(chosen, most_tiles, self.generator)
+        return rows, counts, chosen

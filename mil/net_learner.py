@@ -1,0 +1,138 @@
+"""Learners of one network that the bag term alone teaches: the training and the reading that they share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tiling import ConfigError
+
+from .bag_term import Balance, bag_loss, slide_log_probability
+from .classes import Classes, Labels
+from .learner import Bag, Learner, Prediction, Report
+from .packed import PackedBags, Standardiser, chunks
+from .small_net import Trunk
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetConfig:
+    """How a network is trained from bags."""
+
+    hidden: int = field(default=64, metadata={"help": "width of the hidden layer"})
+    epochs: int = field(default=100, metadata={"help": "passes over the training bags"})
+    bags_per_step: int = field(default=8, metadata={"help": "bags seen in one step"})
+    tiles_per_bag: int = field(default=4096, metadata={"help": "at most so many tiles of a bag in one step"})
+    learning_rate: float = field(default=2e-3, metadata={"help": "step size of AdamW"})
+    weight_decay: float = field(default=1e-2, metadata={"help": "pull of the weights to zero"})
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "epochs", "bags_per_step", "tiles_per_bag"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}", hint="give 1 or more")
+        if self.learning_rate <= 0 or self.weight_decay < 0:
+            raise ConfigError(
+                f"learning_rate is {self.learning_rate:g}, weight_decay {self.weight_decay:g}",
+                hint="give a learning rate above 0 and a weight decay of 0 or more",
+            )
+
+
+@dataclass(frozen=True)
+class Step:
+    """The bags of one step: instances in runs of `counts` (B,), what is known of them, and the dice."""
+
+    counts: Tensor
+    labels: Tensor
+    classes: Classes
+    balance: Balance
+    generator: torch.Generator
+
+    def bag_loss(self, pooled: Tensor, n_parts: Tensor | None = None) -> Tensor:
+        """Return the bag term of pooled margins (B, K), or of (P, K) where bags are in `n_parts` (B,)."""
+        labels = self.labels if n_parts is None else self.labels.repeat_interleave(n_parts, dim=0)
+        return bag_loss(pooled, labels, self.classes, self.balance)
+
+
+class BagNet(Trunk, ABC):
+    """A network that sees the instances of a bag one by one, in `embed`, and then together."""
+
+    @abstractmethod
+    def loss(self, embedded: Tensor, step: Step) -> Tensor:
+        """Return what is to be made small: embedded instances (N, H), bag after bag."""
+
+    @abstractmethod
+    def read(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the margins (1, K) and the tile probabilities (N, T) of one bag (N, H)."""
+
+
+class NetLearner(Learner):
+    """One `BagNet`, trained by AdamW over bags in random order; the last epoch counts.
+
+    Its config is a `NetConfig`.
+    """
+
+    @abstractmethod
+    def _new_net(self, generator: torch.Generator) -> BagNet:
+        """Return an untrained network for `self.dim` and `self.classes`, drawn from `generator`."""
+
+    def _fit(self, bags: Sequence[Bag], labels: Labels, seed: int, report: Report) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self._standardise = Standardiser.of(bags)
+        self._balance = Balance.of(labels, len(self.classes.names))
+        self._net = self._new_net(generator)
+        packed = PackedBags.of(bags, labels)
+        optimizer = torch.optim.AdamW(
+            self._net.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        for epoch in range(self.config.epochs):
+            losses = []
+            for chosen in torch.randperm(len(bags), generator=generator).split(self.config.bags_per_step):
+                rows, counts = packed.rows_of(chosen, self.config.tiles_per_bag, generator)
+                embedded = self._net.embed(self._standardise(packed.features[rows]))
+                step = Step(counts, packed.labels[chosen], self.classes, self._balance, generator)
+                loss = self._net.loss(embedded, step)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+            report({"epoch": epoch, "epochs": self.config.epochs, "loss": float(np.mean(losses))})
+
+    @torch.inference_mode()
+    def _predict(self, bag: Bag) -> Prediction:
+        parts = [self._standardise(torch.from_numpy(part)) for part in chunks(bag.features)]
+        pooled, tiles = self._net.read(torch.cat([self._net.embed(part) for part in parts]))
+        return Prediction(
+            bag.id,
+            slide_log_probability(pooled, self.classes, self._balance).exp()[0].numpy(),
+            tiles.numpy(),
+            np.full(len(bag), -1, np.int16),
+        )
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return module_state(self._net, self._standardise, self._balance)
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        self._net = self._new_net(torch.Generator())
+        self._standardise, self._balance = restore_module(self._net, state)
+
+
+def module_state(net: nn.Module, standardise: Standardiser, balance: Balance) -> dict[str, np.ndarray]:
+    """Return a network and what it stands on as named arrays."""
+    return {f"net.{key}": value.numpy() for key, value in net.state_dict().items()} | {
+        "features.mean": standardise.mean.numpy(),
+        "features.scale": standardise.scale.numpy(),
+        "bags.weight": balance.weight.numpy(),
+        "bags.log_prior": balance.log_prior.numpy(),
+    }
+
+
+def restore_module(net: nn.Module, state: Mapping[str, np.ndarray]) -> tuple[Standardiser, Balance]:
+    """Put what `module_state` gave back into `net`; return the other two."""
+    tensors = {key: torch.from_numpy(value.copy()) for key, value in state.items()}
+    net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+    return (
+        Standardiser(tensors["features.mean"], tensors["features.scale"]),
+        Balance(tensors["bags.weight"], tensors["bags.log_prior"]),
+    )

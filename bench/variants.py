@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from judging import Variant
 
-from mil.instance.config import PUBLISHED
+from mil.instance import PUBLISHED
 
 # slidebag's default, and with one part changed at a time: label -> what is set
 ABLATION: dict[str, dict[str, str]] = {

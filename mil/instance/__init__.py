@@ -1,6 +1,6 @@
 """The instance learner (arXiv 2307.02249): losses, prototypes, queue, pseudo labels, learner."""
 
-from .config import InstanceConfig
+from .config import PUBLISHED, InstanceConfig
 from .learner import SlidebagLearner
 
-__all__ = ["InstanceConfig", "SlidebagLearner"]
+__all__ = ["PUBLISHED", "InstanceConfig", "SlidebagLearner"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mil.learner import Bag
-from mil.train import new_learner
+from mil.train_config import new_learner
 
 BENCH = Path(__file__).parents[2] / "bench"
 

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from mil import Bag, Classes
-from mil.instance import InstanceConfig, SlidebagLearner
-from mil.instance.config import PUBLISHED
+from mil.instance import PUBLISHED, InstanceConfig, SlidebagLearner
 from mil.metrics import instance_auc
-from mil.train import new_learner
+from mil.train_config import new_learner
 from tiling import ConfigError
 
 CLASSES = Classes(("negative", "tumour"), has_negative=True)

@@ -34,7 +34,7 @@ def mnist(data: Path, n_train: tuple[int, ...], seed: int) -> list[Task]:
     test = _bags(order[TRAIN_POOL:], digits, TEST_BAGS, draw)
     tasks = []
     for n in n_train:
-        picked = _bags(order[:TRAIN_POOL], digits, n, draw) + test
+        picked = _bags(order[:TRAIN_POOL], digits, n, np.random.default_rng([seed, n])) + test
         bags = [Bag(str(i), images[rows].astype(np.float32) / 255) for i, rows in enumerate(picked)]
         truth = [(digits[rows] == DIGIT).astype(np.int8) for rows in picked]
         labels = np.array([each.any() for each in truth])

@@ -46,6 +46,8 @@ def thinned(task: Task, area: list[np.ndarray], share: float, seed: int) -> Task
     for bag, label, of_bag, tumour in zip(task.bags, task.labels, task.truth, area, strict=True):
         keep = tumour == 0
         positive = np.flatnonzero(of_bag == 1)
+        if label and not len(positive):
+            raise SystemExit(f"{bag.id}: no tile is tumour by half, so nothing would be left to find")
         if label and len(positive):
             draw = np.random.default_rng([seed, zlib.crc32(bag.id.encode())])
             wanted = max(1, round(share / (1 - share) * keep.sum()))

@@ -33,7 +33,7 @@ class ClassTokenBlock(torch.nn.Module):
     @staticmethod
     def _attend(attn: Any, tokens: torch.Tensor) -> torch.Tensor:
         """What the first token takes from all of them: (n, 1, width)."""
-        width, bias = attn.attn_dim, attn.qkv.bias
+        width, bias = attn.num_heads * attn.head_dim, attn.qkv.bias
         biases = (None, None) if bias is None else (bias[:width], bias[width:])
         heads = (attn.num_heads, attn.head_dim)
         query = linear(tokens[:, :1], attn.qkv.weight[:width], biases[0]).unflatten(-1, heads)
@@ -53,5 +53,5 @@ def shorten_last_block(trunk: Any, pool: Pooling) -> None:
     if not reads_one or type(trunk) is not VisionTransformer or not trunk.has_class_token:
         return
     block: Any = trunk.blocks[-1]
-    if type(block) is Block and type(block.attn) is Attention and block.attn.gate is None:
+    if type(block) is Block and type(block.attn) is Attention and getattr(block.attn, "gate", None) is None:
         trunk.blocks[-1] = ClassTokenBlock(block)

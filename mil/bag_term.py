@@ -32,9 +32,15 @@ def mix_pooling(margins: Tensor, counts: Tensor) -> Tensor:
     return (mean_pooling(margins, counts) + max_pooling(margins, counts)) / 2
 
 
-def noisy_or_pooling(margins: Tensor, counts: Tensor) -> Tensor:
-    """Return the log odds that at least one instance of independent ones is of the class."""
-    none = _sum(functional.logsigmoid(-margins), counts).clamp(max=-1e-6)
+def noisy_or_pooling(margins: Tensor, counts: Tensor, most: int | None = None) -> Tensor:
+    """Return the log odds that at least one instance of independent ones is of the class: (N, K) -> (B, K).
+
+    Of a bag of more than `most` instances it is said of that many like them, or every huge bag is positive.
+    """
+    none = _sum(functional.logsigmoid(-margins), counts)
+    if most is not None:
+        none = none * (most / counts[:, None]).clamp(max=1)
+    none = none.clamp(max=-1e-6)
     return -none + torch.log(-torch.expm1(none))  # log((1 - e^none) / e^none)
 
 

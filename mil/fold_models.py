@@ -34,6 +34,7 @@ class FoldModels:
     preparation: Preparation
     classes: Classes
     bags: Sequence[LoadedBag]
+    folds: Sequence[Fold]
 
     def folder(self, fold: Fold | None) -> Path:
         """Return where a model lies: the final one (None), or of a given split, in `base`, others below."""
@@ -42,7 +43,7 @@ class FoldModels:
     def fingerprint(self, fold: Fold | None) -> str:
         """Return what changes with all that a model depends on: options, features, labels, who is where."""
         told = [(b.fingerprint, b.bag.id, b.label, _digest(b.bag.candidates)) for b in self.bags]
-        parts = asdict(fold) if fold else self.config.folds
+        parts = [asdict(each) for each in ([fold] if fold else self.folds)]
         learner = new_learner(self.config.learner, self.settings)
         return fingerprint(self.config, learner.config, asdict(self.classes), told, parts)
 
@@ -66,16 +67,17 @@ class FoldModels:
             learner = self._fit(seen, folder, f"fold {fold.name}, all but test")
         return self._save(learner, held_out, seen, fold)
 
-    def final(self, folds: Sequence[Fold]) -> Fitted:
+    def final(self) -> Fitted:
         """Return the model for new slides, of all labelled bags; calibrated on what each fold held out."""
         if self.is_there(None):
             return Fitted.load(self.base)
-        held_out = HeldOut.pooled([HeldOut.load(self.folder(fold)) for fold in folds])
+        held_out = HeldOut.pooled([HeldOut.load(self.folder(fold)) for fold in self.folds])
         everyone = range(len(self.bags))
         learner = self._fit(everyone, self.base, "final model")
         return self._save(learner, held_out, everyone, None)
 
     def _fit(self, chosen: Sequence[int], folder: Path, title: str) -> Learner:
+        (folder / "recipe.json").unlink(missing_ok=True)  # or it would speak for weights that are not its own
         learner = new_learner(self.config.learner, self.settings)
         history: list[dict[str, float]] = []
         started = time.monotonic()

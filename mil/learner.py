@@ -17,7 +17,7 @@ from tiling import ConfigError, FormatError, Registry, SlidebagError, replacing
 
 from .classes import Classes, Labels, check_candidates, check_labels, multi_hot
 
-MODEL_FORMAT_VERSION = 1
+MODEL_FORMAT_VERSION = 2
 NO_TISSUE = "no tissue"  # the flag of a bag without instances
 
 Report = Callable[[Mapping[str, float]], None]
@@ -144,7 +144,8 @@ class Learner(ABC):
     def instance_head(self) -> Any:
         """Return the torch module from features float32 (n, D) to tile margins (n, K), or ConfigError."""
         raise ConfigError(
-            f"the learner {self.name!r} has no instance head to export", hint="use slidebag, mean, max or mix"
+            f"the learner {self.name!r} has no instance head to export",
+            hint="use slidebag, mean, max, mix or noisy_or",
         )
 
     def save(self, folder: Path) -> None:
@@ -249,6 +250,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{path}: format version {found}, this slidebag reads up to {MODEL_FORMAT_VERSION}",
             hint="name a folder that slidebag has saved a model in",
         )
+    if found < MODEL_FORMAT_VERSION:
+        raise FormatError(f"{path}: format version {found} is of an earlier slidebag", hint="train again")
     if found > MODEL_FORMAT_VERSION:
         raise FormatError(
             f"{path}: format version {found}, this slidebag reads up to {MODEL_FORMAT_VERSION}",

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from features import find_encoder
-from tiling import ConfigError, replacing
+from tiling import replacing
 
 from .bags import Bags, LoadedBag, SlideGroup
 from .classes import names_in
@@ -100,7 +100,7 @@ def _card(fitted: Fitted, trained_on: TrainedOn, figures: dict[str, float]) -> d
 def _encoder(name: str) -> dict[str, Any]:
     try:
         return asdict(find_encoder(name).card)
-    except ConfigError:  # features of another tool
+    except SlidebagError:  # features of another tool, or a hub that is not reached
         return {"name": name}
 
 

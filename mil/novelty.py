@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
-from tiling import FormatError, replacing
+from tiling import replacing
 
 from .learner import Bag
+from .model_files import read_tensors
 
 UNLIKE = "unlike training"  # the flag of a slide
 N_QUANTILES = 200  # that stand for all tiles of a slide
@@ -117,10 +118,7 @@ class Novelty:
         """Read novelty.safetensors.
 
         Raises:
-            FormatError: it is not there.
+            FormatError: it is not there, or damaged.
         """
-        path = folder / _FILE
-        if not path.is_file():
-            raise FormatError(f"{folder}: has no {_FILE}", hint="train again")
-        told = load(path.read_bytes())
+        told = read_tensors(folder / _FILE)
         return cls(Centres(told["places"], told["spread"]), *map(float, told["limits"]))

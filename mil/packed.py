@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -91,7 +92,7 @@ class PackedBags:
             candidates[starts[i] : starts[i] + counts[i]] = torch.from_numpy(told)
         return cls(features, counts, starts, torch.tensor(labels), candidates)
 
-    @property
+    @cached_property
     def bag_of(self) -> Tensor:
         """Return the bag of each instance, int64 (N,)."""
         return torch.repeat_interleave(torch.arange(len(self.counts)), self.counts)

@@ -153,7 +153,8 @@ def write_scores(
 
 def write_predictions(run: Run, rows: list[dict[str, Any]]) -> None:
     """Write predictions.csv."""
-    run.write_table("predictions.csv", pd.DataFrame(rows))
+    empty = pd.DataFrame(columns=["slide_id", "label", "prediction", "set", "tile_threshold", "flags"])
+    run.write_table("predictions.csv", pd.DataFrame(rows) if rows else empty)
 
 
 def rows_by_slide(run: Run) -> dict[str, dict[str, str]]:

@@ -64,19 +64,20 @@ def train(
     known = [group for group in groups if group.label]
     folds = [_of_bags(fold, labelled, known) for fold in labelled.folds(config.folds, config.seed)]
     drawn = load_annotations(annotations, labelled.slides, source, classes) if annotations else {}
-    bags = load_bags(source, known, drawn)
+    unlabelled = [group for group in groups if not group.label]
+    everyone = load_bags(source, [*known, *unlabelled], drawn)  # all of one encoder
+    bags, rest = everyone[: len(known)], everyone[len(known) :]
     folder = run.model_folder(config.learner)
     preparation = preparation_of(source, labelled.slides[0])
-    models = FoldModels(folder, config, settings or {}, preparation, classes, bags)
+    models = FoldModels(folder, config, settings or {}, preparation, classes, bags, folds)
     is_kept = all(models.is_there(fold) for fold in folds)
     fitted = [models.of_fold(fold) for fold in folds]
     if fitted[0].fold != "given":
         is_kept &= models.is_there(None)
-        final = models.final(folds)
+        final = models.final()
     else:
         final = fitted[0]
     tested = [(bags[i], model) for fold, model in zip(folds, fitted, strict=True) for i in fold.test]
-    rest = load_bags(source, [group for group in groups if not group.label])
     rows = _write(run, source, [*tested, *((bag, final) for bag in rest)])
     _write_splits(folder, folds, bags)
     trained_on = TrainedOn(run, source, known, bags, asdict(config))

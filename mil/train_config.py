@@ -34,6 +34,9 @@ class TrainConfig:
             raise ConfigError(f"level is {self.level:g}", hint="give more than 0 and less than 1")
 
 
+_BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
 def new_learner(name: str, settings: dict[str, str]) -> Learner:
     """Return an unfitted learner; `settings` are its options as text, by name.
 
@@ -49,7 +52,7 @@ def new_learner(name: str, settings: dict[str, str]) -> Learner:
                 f"learner {name!r} has no option {key!r}", hint=f"choose from {', '.join(known)}"
             )
         try:
-            parsed[key] = text.lower() in ("true", "1", "yes") if known[key] is bool else known[key](text)
-        except ValueError as error:
+            parsed[key] = _BOOLS[text.lower()] if known[key] is bool else known[key](text)
+        except (ValueError, KeyError) as error:
             raise ConfigError(f"option {key} is {text!r}", hint=f"give a {known[key].__name__}") from error
     return learner(learner.config_class(**parsed))

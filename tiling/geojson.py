@@ -180,5 +180,5 @@ def _predicted(probability: np.ndarray, threshold: float | None) -> np.ndarray:
     if threshold is None:
         return probability.argmax(axis=1)
     likeliest = 1 + probability[:, 1:].argmax(axis=1)
-    is_above = probability[:, 1:].max(axis=1) >= threshold
+    is_above = probability[:, 1:].sum(axis=1) >= threshold
     return np.where(is_above, likeliest, 0)

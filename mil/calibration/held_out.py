@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from mil.classes import Labels
 from mil.learner import Prediction
-from tiling import FormatError, replacing
+from mil.model_files import read_tensors
+from tiling import replacing
 
 from .lines import margins_of
 
@@ -79,12 +80,9 @@ class HeldOut:
         """Read held_out.safetensors.
 
         Raises:
-            FormatError: it is not there.
+            FormatError: it is not there, or damaged.
         """
-        path = folder / _FILE
-        if not path.is_file():
-            raise FormatError(f"{folder}: has no {_FILE}", hint="train again")
-        told = load(path.read_bytes())
+        told = read_tensors(folder / _FILE)
         ends = told["counts"].cumsum()
         tiles = np.split(told["tile_margins"], ends[:-1]) if len(ends) else []
         return cls(told["labels"], told["margins"], tuple(tiles), told["profiles"])

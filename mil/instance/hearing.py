@@ -24,10 +24,9 @@ def hear(
     witnesses: Witnesses, material: Material, config: InstanceConfig, report: Report, among: Tensor
 ) -> None:
     """Let the witnesses learn from the labels of the bags `among` all (indices)."""
-    witnesses.begin(material.packed, config.tiles_per_bag, material.summaries[among])
-    optimizer = torch.optim.AdamW(
-        witnesses.parameters(), lr=config.witness_rate, weight_decay=config.witness_decay
-    )
+    witnesses.begin(material.packed, material.summaries[among])
+    optimizer = _optimizer(witnesses, config)
+    annotated = material.annotated[torch.isin(material.packed.bag_of[material.annotated], among)]
     n_steps = config.witness_epochs * config.steps_per_epoch
     # full steps in the first half, smaller and smaller ones in the second
     slowing = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: min(1.0, 2 * (1 - i / n_steps)))
@@ -36,8 +35,8 @@ def hear(
         for _ in range(config.steps_per_epoch):
             rows, counts, bags = material.some_bags(config.bags_per_step, config.tiles_per_bag, among)
             loss = witnesses.loss(material, rows, counts, bags)
-            if len(material.annotated):
-                loss = loss + _annotation_term(witnesses, material, config.tiles_per_bag)
+            if len(annotated):
+                loss = loss + _annotation_term(witnesses, material, annotated, config.tiles_per_bag)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -46,6 +45,18 @@ def hear(
             seen += len(rows)
         report({"epoch": epoch, "instances": seen, "bag_loss": float(np.mean(losses))})
     witnesses.settle(material)
+
+
+def _optimizer(witnesses: Witnesses, config: InstanceConfig) -> torch.optim.Optimizer:
+    """Weights are pulled to zero, offsets are not: that of a rare class is far below zero."""
+    everything = list(witnesses.parameters())
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in everything if p.ndim > 1], "weight_decay": config.witness_decay},
+            {"params": [p for p in everything if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=config.witness_rate,
+    )
 
 
 def choose_kind(dim: int, material: Material, config: InstanceConfig) -> str:
@@ -72,10 +83,12 @@ def choose_kind(dim: int, material: Material, config: InstanceConfig) -> str:
 def _folds(material: Material) -> Tensor:
     """Return the fold of each bag, (B,), each label spread evenly."""
     _, label = material.packed.labels.unique(return_inverse=True, dim=0)
-    fold = torch.empty_like(label)
+    fold, done = torch.empty_like(label), 0
     for each in label.unique():
         own = torch.nonzero(label == each)[:, 0]
-        fold[own[torch.randperm(len(own), generator=material.generator)]] = torch.arange(len(own)) % _FOLDS
+        places = torch.arange(done, done + len(own)) % _FOLDS
+        fold[own[torch.randperm(len(own), generator=material.generator)]] = places
+        done += len(own)
     return fold
 
 
@@ -86,7 +99,14 @@ def _held_out_errors(kind: str, dim: int, material: Material, config: InstanceCo
     """
     margins = torch.empty(len(fold), material.classes.n_positive)
     for k in range(_FOLDS):
-        new = (dim, material.classes.n_positive, kind, config.witness_hidden, material.generator)
+        new = (
+            dim,
+            material.classes.n_positive,
+            kind,
+            config.witness_hidden,
+            config.tiles_per_bag,
+            material.generator,
+        )
         witnesses = Witnesses(*new)
         hear(witnesses, material, config, lambda figures: None, torch.nonzero(fold != k)[:, 0])
         for bag in torch.nonzero(fold == k)[:, 0].tolist():
@@ -123,7 +143,7 @@ def _told(witnesses: Witnesses, material: Material, bag: int) -> Tensor:
     return witnesses.read_bags(torch.cat(parts, dim=1), packed.counts[bag][None], told)[0]
 
 
-def _annotation_term(witnesses: Witnesses, material: Material, n: int) -> Tensor:
-    rows = material.annotated[torch.randint(len(material.annotated), (n,), generator=material.generator)]
+def _annotation_term(witnesses: Witnesses, material: Material, annotated: Tensor, n: int) -> Tensor:
+    rows = annotated[torch.randint(len(annotated), (n,), generator=material.generator)]
     margins = witnesses(material.rows(rows))
     return torch.stack([annotation_loss(each, material.candidates[rows]) for each in margins]).sum()

@@ -37,7 +37,7 @@ class Member(nn.Module):
         self, dim: int, config: InstanceConfig, kind: str, n_margins: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        new = (dim, n_margins, kind, config.witness_hidden, generator)
+        new = (dim, n_margins, kind, config.witness_hidden, config.tiles_per_bag, generator)
         self.witnesses = Witnesses(*new) if config.witnesses != "none" else None
         self.net = InstanceNet(dim, config.hidden, n_margins, generator)
         self.witness_weight = config.witness_weight
@@ -67,7 +67,7 @@ class Member(nn.Module):
         read = self.net.read_bags(margins, count)
         if self.witnesses is None:
             return read
-        return (read + self.witnesses.read_bags(witnessed, count, summaries)) / 2
+        return read.lerp(self.witnesses.read_bags(witnessed, count, summaries), self.witness_weight)
 
     @torch.no_grad()
     def settle(self, material: Material) -> None:
@@ -169,11 +169,11 @@ class SlidebagLearner(Learner):
         return Committee([Member(*new) for _ in range(self.config.members)])
 
     def _state(self) -> dict[str, np.ndarray]:
-        kind = np.array(KINDS.index(self._kind), np.int64)
+        kind = np.array([KINDS.index(self._kind)], np.int64)
         return module_state(self._committee, self._standardise, self._balance) | {"witnesses.kind": kind}
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self._kind = KINDS[int(state["witnesses.kind"])]
+        self._kind = KINDS[int(state["witnesses.kind"][0])]
         self._committee = self._new_committee(torch.Generator())
         self._standardise, self._balance = restore_module(self._committee, state)
 

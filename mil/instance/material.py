@@ -17,10 +17,7 @@ from .pseudo_labels import candidates_of
 
 @dataclass(frozen=True)
 class Material:
-    """Bags, labels and what is known of each instance; features are standardised where they are used.
-
-    `packed.features` may be a file that is mapped into memory: no step reads it whole.
-    """
+    """Bags, labels and what is known of each instance; features are standardised where they are used."""
 
     packed: PackedBags
     standardise: Standardiser

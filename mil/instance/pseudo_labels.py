@@ -36,7 +36,7 @@ class PseudoLabels:
         """
         may = self.soft > 0
         is_certain = may.sum(1) == 1
-        chosen = torch.where(is_certain, may.int().argmax(1), 0)
+        chosen = may.int().argmax(1)  # class 0 wherever it may be
         beyond = torch.full((len(evidence),), -torch.inf)
         for c in range(1, may.shape[1]):
             known = evidence[~may[:, c], c - 1]
@@ -92,6 +92,8 @@ class ShareKeeper:
         return beyond.argmax(1)
 
     def _threshold(self, c: int, evidence: Tensor) -> Tensor:
+        if self._least == 0 and self._most == 1:
+            return torch.zeros(())
         seen = torch.cat([self._seen.get(c, evidence[:0]), evidence])[-self._memory :]
         self._seen[c] = seen
         low, high = torch.quantile(seen, torch.tensor([1 - self._most, 1 - self._least]))

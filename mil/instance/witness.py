@@ -6,7 +6,7 @@ Where several of them, pooled in different ways, agree on an instance, its pseud
 import torch
 from torch import Tensor, nn
 
-from mil.bag_term import POOLINGS, bag_loss
+from mil.bag_term import POOLINGS, bag_loss, noisy_or_pooling
 from mil.packed import PackedBags
 from mil.small_net import SmallNet, linear
 
@@ -29,8 +29,17 @@ class Witnesses(nn.Module):
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, dim: int, n_margins: int, kind: str, hidden: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        dim: int,
+        n_margins: int,
+        kind: str,
+        hidden: int,
+        most_tiles: int,
+        generator: torch.Generator,
+    ) -> None:
         super().__init__()
+        self.most_tiles = most_tiles
         self.maps = nn.ModuleList(
             linear(dim, n_margins, generator)
             if kind == "linear"
@@ -51,8 +60,15 @@ class Witnesses(nn.Module):
 
     def read_each(self, margins: Tensor, counts: Tensor, summaries: Tensor) -> Tensor:
         """Return each witness' bag margins: (W, N, K) in runs of `counts` (B,) -> (W, B, K)."""
-        pooled = torch.stack([POOLINGS[p](m, counts) for p, m in zip(WITNESSES, margins, strict=True)])
+        pooled = torch.stack([self._pool(*each, counts) for each in zip(WITNESSES, margins, strict=True)])
         return pooled if self.context is None else pooled + self.context(summaries)
+
+    def _pool(self, name: str, margins: Tensor, counts: Tensor) -> Tensor:
+        if (
+            name == "noisy_or"
+        ):  # taught on so many instances of a bag, it would call every larger one positive
+            return noisy_or_pooling(margins, counts, self.most_tiles)
+        return POOLINGS[name](margins, counts)
 
     def read_bags(self, margins: Tensor, counts: Tensor, summaries: Tensor) -> Tensor:
         """Return the mean of the witnesses' bag margins, (B, K)."""
@@ -65,12 +81,12 @@ class Witnesses(nn.Module):
         labels = material.packed.labels[bags]
         return torch.stack([bag_loss(p, labels, material.classes, material.balance) for p in pooled]).sum()
 
-    def begin(self, packed: PackedBags, most_tiles: int, summaries: Tensor) -> None:
+    def begin(self, packed: PackedBags, summaries: Tensor) -> None:
         """Let the noisy-or begin at rest, or every bag of many tiles begins as surely positive."""
         last = self.maps[WITNESSES.index("noisy_or")]
         last = last.classifier if isinstance(last, SmallNet) else last
         assert isinstance(last, nn.Linear)
-        last.bias.data -= packed.counts.clamp(max=most_tiles).float().mean().log()
+        last.bias.data -= packed.counts.clamp(max=self.most_tiles).float().mean().log()
         if self.context is not None:
             self.context.standardise_on(summaries)
 
@@ -81,7 +97,8 @@ class Witnesses(nn.Module):
         for k in range(margins.shape[2]):
             known = margins[:, ~material.candidates[:, k + 1], k]
             self.centre[:, k] = known.mean(1)
-            self.spread[:, k] = known.std(1).clamp(min=1e-6)
+            spread = known.std(1, correction=0)
+            self.spread[:, k] = torch.where(spread > 1e-6, spread, 1.0)
 
     def _unsure(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return margins in training: hidden layers learn with a part of the numbers left out."""

@@ -9,12 +9,14 @@ import torch
 from mil import LEARNERS, Bag, Classes
 from mil.bag_term import Balance, annotation_loss
 from mil.instance import InstanceConfig
+from mil.instance.hearing import hear
+from mil.instance.material import Material
 from mil.instance.network import InstanceNet
 from mil.instance.pseudo_labels import PseudoLabels, ShareKeeper, candidates_of
 from mil.instance.teaching import Teaching
 from mil.instance.witness import Witnesses
 from mil.metrics import instance_auc
-from mil.packed import PackedBags
+from mil.packed import PackedBags, Standardiser
 from tiling import SlidebagError
 
 BINARY = Classes(("normal", "tumour"), has_negative=True)
@@ -57,13 +59,17 @@ def test_pseudo_labels_of_annotated_tiles_are_exact_from_the_start_and_stay():
     bags, labels, truth = bags_of(seed=0, n_bags=8)
     bags[1] = annotated(bags[1], truth[1])
     config = InstanceConfig(epochs=2, witness_epochs=2, steps_per_epoch=3, refine=0.5)
-    packed, generator = PackedBags.of(bags, labels), torch.Generator().manual_seed(0)
-    net = InstanceNet(8, 16, 1, generator)
-    teaching = Teaching(net, packed, packed.features, config, BINARY, Balance.of(labels, 2), generator)
+    generator = torch.Generator().manual_seed(0)
+    material = Material(
+        PackedBags.of(bags, labels), Standardiser.of(bags), BINARY, Balance.of(labels, 2), generator
+    )
+    teaching = Teaching(InstanceNet(8, 16, 1, generator), material, config)
     rows = slice(60, 120)
     wanted = torch.from_numpy(bags[1].candidates).float()
     assert torch.equal(teaching.pseudo_labels.soft[rows], wanted)
-    teaching.hear(Witnesses(8, 1, generator), lambda figures: None)
+    witnesses = Witnesses(8, 1, "linear", 16, config.tiles_per_bag, generator)
+    hear(witnesses, material, config, lambda figures: None, torch.arange(len(bags)))
+    teaching.begin(witnesses)
     assert torch.equal(teaching.pseudo_labels.soft[rows], wanted)
     teaching.teach(lambda figures: None)
     assert torch.equal(teaching.pseudo_labels.soft[rows], wanted)

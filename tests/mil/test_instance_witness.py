@@ -67,7 +67,9 @@ def with_company(n_bags=120):
 
 
 def fitted(kind, material, config=BRIEF):
-    witnesses = Witnesses(material.packed.features.shape[1], 1, kind, 16, material.generator)
+    witnesses = Witnesses(
+        material.packed.features.shape[1], 1, kind, 16, config.tiles_per_bag, material.generator
+    )
     hear(witnesses, material, config, lambda figures: None, torch.arange(len(material.packed.counts)))
     return witnesses
 
@@ -109,6 +111,22 @@ def test_what_a_bag_has_in_common_is_left_to_the_context():
         found[kind] = instance_auc(evidence[inside], truth[inside])
     assert found["context"] > found["hidden"] + 0.03
     assert found["context"] > 0.8
+
+
+def test_a_bag_is_not_positive_for_its_size():
+    draw = np.random.default_rng(5)
+    bags = normal_bags(n_bags=16, n=400, dim=6)
+    for bag in bags[1::2]:
+        bag[:40, 0] += 4
+    witnesses = fitted("linear", material := material_of(bags))
+    told = []
+    for n in (200, 20_000):
+        features = material.standardise(torch.from_numpy(draw.normal(size=(n, 6)).astype(np.float32)))
+        with torch.no_grad():
+            each = witnesses.read_each(witnesses(features), torch.tensor([n]), torch.zeros(1, 12))
+        told.append(each.sigmoid()[:, 0, 0])
+    assert float((told[0] - told[1]).abs().max()) < 0.15
+    assert float(told[1].max()) < 0.5
 
 
 def test_errors_ask_for_order_not_for_certainty():

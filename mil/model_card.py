@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from features import find_encoder
-from tiling import replacing
+from tiling import SlidebagError, replacing
 
 from .bags import Bags, LoadedBag, SlideGroup
 from .classes import names_in

@@ -12,7 +12,7 @@ _COUNTS = (
     "members", "hidden", "witness_hidden", "witness_epochs", "epochs", "steps_per_epoch", "bags_per_step",
     "tiles_per_bag", "queue",
 )  # fmt: skip
-_WEIGHTS = ("weight_decay", "witness_decay", "bag_weight", "contrast_weight", "warm_up_epochs")
+_WEIGHTS = ("weight_decay", "bag_weight", "contrast_weight", "warm_up_epochs")
 _SHARES = (
     "witness_weight", "refine", "refine_last", "key_momentum", "prototype_momentum", "view_strength",
     "view_dropout", "false_share", "least_positive", "most_positive",
@@ -20,7 +20,7 @@ _SHARES = (
 _BOUNDS: tuple[tuple[tuple[str, ...], float, float, str], ...] = (
     (_COUNTS, 1, math.inf, "1 or more"),
     (("instances_per_step",), 4, math.inf, "4 or more"),
-    (("learning_rate", "witness_rate", "temperature"), 1e-12, math.inf, "more than 0"),
+    (("learning_rate", "temperature"), 1e-12, math.inf, "more than 0"),
     (_WEIGHTS, 0, math.inf, "0 or more"),
     (_SHARES, 0, 1, "0 to 1"),
 )
@@ -48,8 +48,6 @@ class InstanceConfig:
         default=512, metadata={"help": "instances of the instance losses in a step"}
     )
     queue: int = field(default=1024, metadata={"help": "keys that the contrast compares with"})
-    witness_rate: float = field(default=7e-3, metadata={"help": "step size of the witnesses"})
-    witness_decay: float = field(default=0.5, metadata={"help": "pull of the witnesses' weights to zero"})
     optimizer: str = field(default="adamw", metadata={"help": "of the net: adamw or sgd"})
     learning_rate: float = field(default=3e-3, metadata={"help": "step size of the net"})
     weight_decay: float = field(default=1e-2, metadata={"help": "pull of the weights to zero"})

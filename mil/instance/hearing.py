@@ -14,6 +14,7 @@ from .config import KINDS, InstanceConfig
 from .material import Material
 from .witness import Witnesses
 
+_RATE_AND_DECAY = {"linear": (0.02, 0.1), "hidden": (0.007, 0.5), "context": (0.007, 0.5)}  # of AdamW
 _FOLDS = 3
 _FEWEST_BAGS = 30  # of fewer nothing can be told
 _LEAST_GAIN = 0.005  # of an error that is 0.25 where nothing is known
@@ -25,7 +26,7 @@ def hear(
 ) -> None:
     """Let the witnesses learn from the labels of the bags `among` all (indices)."""
     witnesses.begin(material.packed, material.summaries[among])
-    optimizer = _optimizer(witnesses, config)
+    optimizer = _optimizer(witnesses)
     annotated = material.annotated[torch.isin(material.packed.bag_of[material.annotated], among)]
     n_steps = config.witness_epochs * config.steps_per_epoch
     # full steps in the first half, smaller and smaller ones in the second
@@ -47,15 +48,16 @@ def hear(
     witnesses.settle(material)
 
 
-def _optimizer(witnesses: Witnesses, config: InstanceConfig) -> torch.optim.Optimizer:
+def _optimizer(witnesses: Witnesses) -> torch.optim.Optimizer:
     """Weights are pulled to zero, offsets are not: that of a rare class is far below zero."""
+    rate, decay = _RATE_AND_DECAY[witnesses.kind]
     everything = list(witnesses.parameters())
     return torch.optim.AdamW(
         [
-            {"params": [p for p in everything if p.ndim > 1], "weight_decay": config.witness_decay},
+            {"params": [p for p in everything if p.ndim > 1], "weight_decay": decay},
             {"params": [p for p in everything if p.ndim <= 1], "weight_decay": 0.0},
         ],
-        lr=config.witness_rate,
+        lr=rate,
     )
 
 

@@ -39,7 +39,7 @@ class Witnesses(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.most_tiles = most_tiles
+        self.kind, self.most_tiles = kind, most_tiles
         self.maps = nn.ModuleList(
             linear(dim, n_margins, generator)
             if kind == "linear"

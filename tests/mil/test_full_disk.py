@@ -56,15 +56,8 @@ def whole(slides, tmp_path_factory):
         even, none = np.full((len(grid), 2), 0.5), np.full(len(grid), -1)
         scores = Scores(slide_id, ("normal", "tumour"), even, none, "mean", "f0")
         save_scores(scores, grid, run.scores_path(slide_id), model_fingerprint="f0")
-        rows.append(
-            {
-                "slide_id": slide_id,
-                "prediction": "normal",
-                "p(normal)": 0.5,
-                "threshold": "",
-                "tile_threshold": 0.5,
-            }
-        )
+        called = {"prediction": "normal", "p(normal)": 0.5, "threshold": "", "tile_threshold": 0.5}
+        rows.append({"slide_id": slide_id, **called})
     run.write_table("predictions.csv", pd.DataFrame(rows))
     heatmap(run, OverlayConfig(), HeatmapConfig())
     return run

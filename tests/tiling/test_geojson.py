@@ -83,7 +83,7 @@ def test_a_tile_over_the_border_is_cut_at_it(tmp_path):
 
 
 def test_class_is_the_likeliest_or_by_threshold(tmp_path):
-    probability = [[0.45, 0.5, 0.05], [0.6, 0.1, 0.3], [0.7, 0.15, 0.15]]
+    probability = [[0.45, 0.5, 0.05], [0.6, 0.1, 0.3], [0.72, 0.14, 0.14]]
     grid = make_grid([(0, 0), (200, 0), (400, 0)])
     names = ("normal", "in situ", "invasive")
 
@@ -93,7 +93,8 @@ def test_class_is_the_likeliest_or_by_threshold(tmp_path):
 
     assert classes() == ["in situ", "normal", "normal"]
     assert classes(threshold=0.3) == ["in situ", "invasive", "normal"]
-    assert classes(threshold=0.15) == ["in situ", "invasive", "in situ"]
+    # the threshold is of all positive classes together, as it was chosen
+    assert classes(threshold=0.25) == ["in situ", "invasive", "in situ"]
 
 
 def test_classes_differ_in_colour(tmp_path):

@@ -279,20 +279,21 @@ def test_it_learns_more_classes_and_subtypes(name, classes):
 @pytest.mark.slow
 @pytest.mark.parametrize("has_negative", [True, False])
 def test_it_learns_classes_that_do_not_exclude_each_other(name, has_negative):
+    if name in BY_ATTENTION and name != "clam_mb":
+        pytest.skip("has one attention, which cannot look for two classes at once")
     names = ("normal", "a", "b") if has_negative else ("a", "b")
     classes = Classes(names, has_negative=has_negative, is_exclusive=False)
     learner = fitted(name, classes, data=several(classes), steps_per_epoch=25)
     data = several(classes, seed=1)
     slides, tiles = scores(learner, data)
     both = np.all(data.labels, axis=1) if not has_negative else np.all(np.array(data.labels)[:, 1:], axis=1)
-    labels, one_attention = np.array(data.labels), name in BY_ATTENTION and name != "clam_mb"
-    # each class is told for itself; with less certainty where one attention has to look for both
-    assert slides[both].sum(1).mean() > (1.2 if one_attention else 1.5)
+    labels = np.array(data.labels)
+    assert slides[both].sum(1).mean() > 1.5  # each class is told for itself
     for c in range(len(names)):
-        assert instance_auc(slides[:, c], labels[:, c]) > (0.7 if one_attention else 0.95)
+        assert instance_auc(slides[:, c], labels[:, c]) > 0.95
     score, truth = np.concatenate(tiles), np.concatenate(data.truth)
     for c in (1, 2):
-        assert one_attention or instance_auc(score[:, c], truth == c) > 0.9
+        assert instance_auc(score[:, c], truth == c) > 0.9
 
 
 def several(classes: Classes, seed=0, n_bags=36, n_tiles=30) -> Toy:

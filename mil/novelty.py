@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
-
-from tiling import replacing
 
 from .learner import Bag
-from .model_files import read_tensors
+from .model_files import read_tensors, write_tensors
 
 UNLIKE = "unlike training"  # the flag of a slide
 N_QUANTILES = 200  # that stand for all tiles of a slide
@@ -110,8 +107,7 @@ class Novelty:
         """Write novelty.safetensors into a model's folder."""
         limits = np.array([self.tile_limit, self.slide_middle, self.slide_step])
         told = {"places": self.centres.places, "spread": self.centres.spread, "limits": limits}
-        with replacing(folder / _FILE) as temporary:
-            temporary.write_bytes(save({key: np.ascontiguousarray(value) for key, value in told.items()}))
+        write_tensors(folder / _FILE, told)
 
     @classmethod
     def load(cls, folder: Path) -> "Novelty":

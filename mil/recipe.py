@@ -7,6 +7,7 @@ from pathlib import Path
 from features import EncoderConfig
 from tiling import FormatError, GridConfig, TissueConfig, replacing
 
+from .model_files import read_versioned
 from .prepare import Preparation
 
 _VERSION = 3  # 1 had no calibration beside it, 2 one threshold and no kind of bag
@@ -46,12 +47,7 @@ class Recipe:
                 f"{folder}: has no recipe.json, so no whole model", hint="train one, or name its folder"
             )
         try:
-            told = json.loads(path.read_text())
-            if told["format_version"] > _VERSION:
-                raise FormatError(
-                    f"{path}: format version {told['format_version']}, this slidebag reads up to {_VERSION}",
-                    hint="upgrade slidebag or train again with this version",
-                )
+            told = read_versioned(path, _VERSION)
             if told["format_version"] < _VERSION:
                 raise FormatError(
                     f"{path}: format version {told['format_version']}, this slidebag reads {_VERSION}",

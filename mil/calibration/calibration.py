@@ -8,6 +8,7 @@ import numpy as np
 
 from mil.classes import Classes, multi_hot
 from mil.metrics import choose_threshold, choose_tile_threshold
+from mil.model_files import read_versioned
 from tiling import FormatError, replacing
 
 from .held_out import HeldOut
@@ -57,12 +58,7 @@ class Calibration:
         if not path.is_file():
             raise FormatError(f"{folder}: has no {_FILE}", hint="train again")
         try:
-            told = json.loads(path.read_text())
-            if told["format_version"] > _VERSION:
-                raise FormatError(
-                    f"{path}: format version {told['format_version']}, this slidebag reads up to {_VERSION}",
-                    hint="upgrade slidebag or train again with this version",
-                )
+            told = read_versioned(path, _VERSION)
             sets = told["sets"]
             return cls(
                 _lines(told["slides"]),

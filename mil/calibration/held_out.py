@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save
 
 from mil.classes import Labels
 from mil.learner import Prediction
-from mil.model_files import read_tensors
-from tiling import replacing
+from mil.model_files import read_tensors, write_tensors
 
 from .lines import margins_of
 
@@ -72,8 +70,7 @@ class HeldOut:
             "counts": np.array([len(tiles) for tiles in self.tile_margins], np.int64),
             "tile_margins": np.concatenate([np.zeros((0, n_margins), np.float32), *self.tile_margins]),
         }
-        with replacing(folder / _FILE) as temporary:
-            temporary.write_bytes(save({key: np.ascontiguousarray(value) for key, value in told.items()}))
+        write_tensors(folder / _FILE, told)
 
     @classmethod
     def load(cls, folder: Path) -> "HeldOut":

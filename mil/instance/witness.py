@@ -64,9 +64,8 @@ class Witnesses(nn.Module):
         return pooled if self.context is None else pooled + self.context(summaries)
 
     def _pool(self, name: str, margins: Tensor, counts: Tensor) -> Tensor:
-        if (
-            name == "noisy_or"
-        ):  # taught on so many instances of a bag, it would call every larger one positive
+        if name == "noisy_or":
+            # taught on so many instances of a bag, it would call every larger bag positive
             return noisy_or_pooling(margins, counts, self.most_tiles)
         return POOLINGS[name](margins, counts)
 

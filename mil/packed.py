@@ -99,11 +99,10 @@ class PackedBags:
 
     def rows_of(self, bags: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return rows of the instances of `bags` and their counts; of a huge bag `most` at random."""
-        rows = []
-        for bag in bags.tolist():
-            count, start = int(self.counts[bag]), int(self.starts[bag])
-            inside = torch.arange(count)
-            if count > most:
-                inside = torch.randperm(count, generator=generator)[:most]
-            rows.append(start + inside)
-        return torch.cat(rows), torch.tensor([len(part) for part in rows])
+        taken = self.counts[bags].clamp(max=most)
+        ends = taken.cumsum(0)
+        rows = torch.arange(int(taken.sum())) + (self.starts[bags] - ends + taken).repeat_interleave(taken)
+        for k in torch.nonzero(self.counts[bags] > most)[:, 0].tolist():
+            inside = torch.randperm(int(self.counts[bags[k]]), generator=generator)[:most]
+            rows[ends[k] - most : ends[k]] = self.starts[bags[k]] + inside
+        return rows, taken

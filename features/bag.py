@@ -19,6 +19,7 @@ from tiling import (
 )
 
 from .encoder import Encoder, EncoderConfig
+from .instances import map_dataset
 
 DTYPES = ("float16", "float32")
 
@@ -51,7 +52,7 @@ class FeatureBag:
     """All features of one slide: (N, D) float16 or float32, one row a tile.
 
     `coords` int64 (N, 2) are the tiles' level-0 corners; rows where `unreadable`, bool (N,), is true
-    are zero and mean nothing.
+    are zero and mean nothing. Features that are a view of a file are read-only.
     """
 
     slide_id: str
@@ -104,8 +105,10 @@ def _known(config: type, told: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in told.items() if name in names}
 
 
-def load_features(path: Path, *, grid: TileGrid | None = None) -> FeatureBag:
-    """Read a feature bag; where a `grid` is given, it has to be the one that the bag is of.
+def load_features(path: Path, *, grid: TileGrid | Path | None = None, mapped: bool = False) -> FeatureBag:
+    """Read a feature bag; where a `grid` or its file is given, it has to be the one that the bag is of.
+
+    `mapped` features are a view of the file, read when looked at, unless they are chunked or compressed.
 
     Raises:
         FormatError: the file is absent, damaged, of another kind or version, or its rows do not match.
@@ -114,8 +117,9 @@ def load_features(path: Path, *, grid: TileGrid | None = None) -> FeatureBag:
         if grid is not None:
             refuse_other_tiles(file, grid)
         told = read_header(file)
-        features, coords = read_array(file, "features"), read_array(file, "coords")
-        unreadable = read_array(file, "unreadable")
+        features = map_dataset(file, "features") if mapped else None
+        features = read_array(file, "features") if features is None else features
+        coords, unreadable = read_array(file, "coords"), read_array(file, "unreadable")
     if not len(features) == len(coords) == len(unreadable):
         raise FormatError(
             f"{path}: {len(features)} features, {len(coords)} coords, {len(unreadable)} unreadable flags",

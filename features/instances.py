@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from tiling import FormatError, SlidebagError, open_checked, read_array
@@ -18,7 +19,7 @@ class Instances:
     """
 
     def __init__(self, pieces: Sequence[np.ndarray], offsets: np.ndarray, unreadable: np.ndarray) -> None:
-        """Take mapped arrays (n, D) that, one after the other, are all rows."""
+        """Take arrays (n, D), mapped or not, that, one after the other, are all rows; C-contiguous each."""
         self.offsets, self.unreadable = offsets, unreadable
         self.dim = pieces[0].shape[1] if pieces else 0
         self.dtype = pieces[0].dtype if pieces else np.dtype(np.float16)
@@ -127,6 +128,21 @@ def map_rows(path: Path, offset: int, shape: tuple[int, int], dtype: Any) -> np.
     return rows
 
 
+def map_dataset(file: h5py.File, name: str) -> np.ndarray | None:
+    """Map a dataset (n, D) of an open file; None where it is not there, or chunked or compressed.
+
+    Raises:
+        FormatError: the file is too short for it.
+    """
+    dataset: Any = file.get(name)
+    if not isinstance(dataset, h5py.Dataset):
+        return None
+    offset = dataset.id.get_offset()
+    if offset is None and dataset.shape[0]:
+        return None
+    return map_rows(Path(file.filename), offset or 0, dataset.shape, dataset.dtype)
+
+
 def _map_bag(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     """The features and unreadable flags of a feature bag, and the encoder they are of."""
     with open_checked(path, "features") as file:
@@ -135,11 +151,10 @@ def _map_bag(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
         features: Any = file.get("features")
         if features is None or features.ndim != 2 or len(features) != len(unreadable):
             raise FormatError(f"{path}: has no row of features a tile", hint="extract this slide again")
-        offset, shape, dtype = features.id.get_offset(), features.shape, features.dtype
-    if offset is None and shape[0]:
+        mapped = map_dataset(file, "features")
+    if mapped is None:
         raise FormatError(
             f"{path}: its features are chunked or compressed, so cannot be mapped",
             hint="extract this slide again, or pack the run",
         )
-    mapped = map_rows(path, offset or 0, shape, dtype)
     return mapped, unreadable, encoder

@@ -48,11 +48,16 @@ class FeatureStore:
         return tuple(self._numbers)
 
     def bag(self, slide_id: str) -> FeatureBag:
-        """Return the bag of a slide, equal to what `load_features` gave of its file; FormatError if none."""
-        told, rows = self.header(slide_id), self._rows(slide_id)
+        """Return the bag of a slide, equal to what `load_features` gave of its file; FormatError if none.
+
+        Its features are a view of the store where that is local.
+        """
+        told, rows, mapped = self.header(slide_id), self._rows(slide_id), self._mapped("features")
         return FeatureBag(
             slide_id=slide_id,
-            features=self._read("features", slide_id),
+            features=self._read("features", slide_id)
+            if mapped is None
+            else mapped.bag(self._number(slide_id)),
             coords=self._read("coords", slide_id),
             unreadable=self._unreadable[rows],
             encoder=str(told["encoder"]),

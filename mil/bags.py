@@ -1,7 +1,7 @@
 """The bags of a run as learners take them: a slide each or a patient, readable tiles only, one encoder."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,8 +22,11 @@ from .batch import status_of
 from .classes import SEPARATOR, Classes, names_in
 from .cohort import CohortSlide
 from .learner import Bag
+from .overflow import in_one_file
 from .run_folder import Run
 from .slide_table import CohortError
+
+MOST_BYTES = 2 << 30  # of features in memory: patients of several slides, compressed or remote ones
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class BagFiles:
 
     def bag(self, slide_id: str) -> FeatureBag:
         """Return the bag in the slide's file; raises FormatError where it is of other tiles than the grid."""
-        return load_features(self.path(slide_id), grid=self.grid(slide_id))
+        return load_features(self.path(slide_id), grid=self.run.grid_path(slide_id), mapped=True)
 
     def grid(self, slide_id: str) -> TileGrid:
         """Return the grid in the slide's file."""
@@ -245,18 +248,39 @@ def _candidates(stored: Sequence[FeatureBag], annotations: Mapping[str, np.ndarr
 
 
 def load_bags(
-    source: Bags, groups: Sequence[SlideGroup], annotations: Mapping[str, np.ndarray] | None = None
+    source: Bags,
+    groups: Sequence[SlideGroup],
+    annotations: Mapping[str, np.ndarray] | None = None,
+    *,
+    scratch: Path | None = None,
+    most_bytes: int = MOST_BYTES,
 ) -> list[LoadedBag]:
     """Read some bags; `annotations` are the candidates of the tiles of some slides.
 
+    Features that are a view of a file stay there. Others are in memory, of all bags together at most
+    `most_bytes` and one bag: what is more goes into files without a name in the folder `scratch`, the
+    system's own if none.
+
     Raises:
         SlidebagError: features are missing, or those of the slides are of different encoders or weights.
+        WriteError: there is no room for what does not fit into memory.
     """
-    bags = []
-    for group in groups:
+    bags: list[LoadedBag] = []
+    held: list[int] = []
+    n_bytes = 0
+    for number, group in enumerate(groups):
         bags.append(load_bag(source, group, annotations))
         if bags[-1].encoder_fingerprint != bags[0].encoder_fingerprint:
             raise _other_encoder(group.slides[0].slide_id, groups[0].slides[0].slide_id)
+        features = bags[-1].bag.features
+        if features.flags.writeable:  # views of files are not
+            held.append(number)
+            n_bytes += features.nbytes
+        if n_bytes > most_bytes:
+            mapped = in_one_file([bags[i].bag.features for i in held], scratch)
+            for i, each in zip(held, mapped, strict=True):
+                bags[i] = replace(bags[i], bag=replace(bags[i].bag, features=each))
+            held, n_bytes = [], 0
     return bags
 
 

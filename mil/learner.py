@@ -18,6 +18,7 @@ from tiling import ConfigError, FormatError, Registry, SlidebagError, replacing
 from .classes import Classes, Labels, check_candidates, check_labels, multi_hot
 
 MODEL_FORMAT_VERSION = 2
+_CHUNK = 4096  # instances looked at at once
 NO_TISSUE = "no tissue"  # the flag of a bag without instances
 
 Report = Callable[[Mapping[str, float]], None]
@@ -269,10 +270,11 @@ def _check_features(bag: Bag, dim: int, why: str) -> None:
             f"{bag.id}: features have dim {bag.features.shape[1]}, wanted {dim}, {why}",
             hint="extract them with the same encoder",
         )
-    finite = np.isfinite(bag.features).all(axis=1)
-    if not finite.all():
+    parts = (bag.features[start : start + _CHUNK] for start in range(0, len(bag), _CHUNK))
+    n_finite = sum(int(np.isfinite(part).all(axis=1).sum()) for part in parts)
+    if n_finite < len(bag):
         raise SlidebagError(
-            f"{bag.id}: features are not finite in {len(bag) - int(finite.sum())} of {len(bag)} instances",
+            f"{bag.id}: features are not finite in {len(bag) - n_finite} of {len(bag)} instances",
             hint="extract them again",
         )
 

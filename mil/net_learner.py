@@ -13,7 +13,7 @@ from tiling import ConfigError
 from .bag_term import Balance, bag_loss, slide_log_probability
 from .classes import Classes, Labels
 from .learner import Bag, Learner, Prediction, Report
-from .packed import PackedBags, Standardiser, chunks
+from .packed import PackedBags, Standardiser
 from .small_net import Trunk
 
 
@@ -90,7 +90,7 @@ class NetLearner(Learner):
             losses = []
             for chosen in torch.randperm(len(bags), generator=generator).split(self.config.bags_per_step):
                 rows, counts = packed.rows_of(chosen, self.config.tiles_per_bag, generator)
-                embedded = self._net.embed(self._standardise(packed.features[rows]))
+                embedded = self._net.embed(self._standardise(packed.take(rows)))
                 step = Step(counts, packed.labels[chosen], self.classes, self._balance, generator)
                 loss = self._net.loss(embedded, step)
                 optimizer.zero_grad()
@@ -101,7 +101,7 @@ class NetLearner(Learner):
 
     @torch.inference_mode()
     def _predict(self, bag: Bag) -> Prediction:
-        parts = [self._standardise(torch.from_numpy(part)) for part in chunks(bag.features)]
+        parts = self._standardise.parts(bag.features)
         pooled, tiles = self._net.read(torch.cat([self._net.embed(part) for part in parts]))
         return Prediction(
             bag.id,

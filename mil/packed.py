@@ -1,18 +1,19 @@
-"""All training bags as one matrix, and the standardising of features by the training's own figures."""
+"""All training bags as one matrix that is nowhere copied, and the standardising by their own figures."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from features import Instances
+
 from .classes import Labels
 from .learner import Bag
 
 _FARTHEST = 4.0  # standard deviations: a pixel that is nearly always dark must not outshout all others
-CHUNK = 16384  # instances looked at at once: a slide of 100,000 tiles never needs more memory
+CHUNK = 4096  # instances looked at at once: a slide of 100,000 tiles never needs more memory
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,13 @@ class Standardiser:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return standardised float32 features, same shape."""
-        return ((features.float() - self.mean) / self.scale).clamp(-_FARTHEST, _FARTHEST)
+        own = features.to(torch.float32, copy=True)  # changed in place: large new tensors cost more than sums
+        return own.sub_(self.mean).div_(self.scale).clamp_(-_FARTHEST, _FARTHEST)
+
+    def parts(self, features: np.ndarray) -> Iterator[Tensor]:
+        """Yield standardised float32 features, at most so many rows at a time as any machine holds."""
+        for rows in chunks(features):
+            yield self(torch.from_numpy(np.array(rows)))  # of a mapped file, which torch must not write to
 
 
 class InstanceHead(nn.Module):
@@ -65,14 +72,14 @@ def chunks(features: np.ndarray) -> Iterator[np.ndarray]:
 
 @dataclass(frozen=True)
 class PackedBags:
-    """The instances of all bags in one matrix, bag after bag.
+    """The instances of all bags as one matrix, bag after bag, whose rows stay where the bags have them.
 
-    `features` (N, D) in the dtype of the bags; `counts` and `starts` int64 (B,); `labels` int64 (B,), or
-    bool (B, C) where the classes do not exclude each other; `candidates` bool (N, T), all true where a
-    user has not annotated the instance, or None where none is.
+    `features` are N rows of D in the dtype of the bags, in memory or in mapped files; `counts` and
+    `starts` int64 (B,); `labels` int64 (B,), or bool (B, C) where the classes do not exclude each other;
+    `candidates` bool (N, T), all true where a user has not annotated the instance, or None where none is.
     """
 
-    features: Tensor
+    features: Instances
     counts: Tensor
     starts: Tensor
     labels: Tensor
@@ -80,9 +87,12 @@ class PackedBags:
 
     @classmethod
     def of(cls, bags: Sequence[Bag], labels: Labels) -> "PackedBags":
-        """Return `bags` packed."""
+        """Return `bags` packed; rows that do not lie one after the other, or of two dtypes, are copied."""
         counts = torch.tensor([len(bag) for bag in bags])
-        features = torch.from_numpy(np.concatenate([bag.features for bag in bags]))
+        dtype = np.result_type(*{bag.features.dtype for bag in bags})
+        pieces = [np.ascontiguousarray(bag.features, dtype) for bag in bags]
+        offsets = np.concatenate([np.zeros(1, np.int64), counts.cumsum(0).numpy()])
+        features = Instances(pieces, offsets, np.broadcast_to(np.False_, offsets[-1:]))
         starts = counts.cumsum(0) - counts
         given = {i: bag.candidates for i, bag in enumerate(bags) if bag.candidates is not None}
         if not given:
@@ -92,7 +102,11 @@ class PackedBags:
             candidates[starts[i] : starts[i] + counts[i]] = torch.from_numpy(told)
         return cls(features, counts, starts, torch.tensor(labels), candidates)
 
-    @cached_property
+    def take(self, rows: Tensor) -> Tensor:
+        """Return the features of some rows (n,): (n, D) in the dtype of the bags."""
+        return torch.from_numpy(self.features.rows(rows.numpy()))
+
+    @property
     def bag_of(self) -> Tensor:
         """Return the bag of each instance, int64 (N,)."""
         return torch.repeat_interleave(torch.arange(len(self.counts)), self.counts)

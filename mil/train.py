@@ -65,7 +65,7 @@ def train(
     folds = [_of_bags(fold, labelled, known) for fold in labelled.folds(config.folds, config.seed)]
     drawn = load_annotations(annotations, labelled.slides, source, classes) if annotations else {}
     unlabelled = [group for group in groups if not group.label]
-    everyone = load_bags(source, [*known, *unlabelled], drawn)  # all of one encoder
+    everyone = load_bags(source, [*known, *unlabelled], drawn, scratch=run.root)  # all of one encoder
     bags, rest = everyone[: len(known)], everyone[len(known) :]
     folder = run.model_folder(config.learner)
     preparation = preparation_of(source, labelled.slides[0])

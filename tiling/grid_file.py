@@ -59,16 +59,26 @@ def write_coords(file: h5py.File, grid: TileGrid) -> h5py.Dataset:
     return coords
 
 
-def refuse_other_tiles(file: h5py.File, grid: TileGrid) -> None:
-    """Raise FormatError where the rows of a file are not of the tiles of `grid`, or of another slide file."""
-    told, wanted = read_header(file), grid_attributes(grid)
+def refuse_other_tiles(file: h5py.File, grid: TileGrid | Path) -> None:
+    """Raise FormatError where the rows of a file are not of the tiles of `grid`, or of another slide file.
+
+    Of a grid's file no more is read than that takes.
+    """
+    told, (wanted, coords) = read_header(file), _what_rows_are_of(grid)
     is_alike = all(told[name] == wanted[name] for name in _WHAT_ROWS_ARE_OF)
-    if not is_alike or not np.array_equal(read_array(file, "coords"), grid.coords):
+    if not is_alike or not np.array_equal(read_array(file, "coords"), coords):
         kind = str(told["format"]).removeprefix("slidebag.")
         raise FormatError(
-            f"{grid.slide_id}: its {kind} are of other tiles than its grid has",
+            f"{wanted['slide_id']}: its {kind} are of other tiles than its grid has",
             hint=f"the slide was tiled again since: make its {kind} again",
         )
+
+
+def _what_rows_are_of(grid: TileGrid | Path) -> tuple[dict[str, Any], np.ndarray]:
+    if isinstance(grid, TileGrid):
+        return grid_attributes(grid), grid.coords
+    with open_checked(grid, "grid") as file:
+        return read_header(file), read_array(file, "coords")
 
 
 def save_grid(

@@ -28,7 +28,8 @@ class Material:
     @cached_property
     def candidates(self) -> Tensor:
         """Return which classes each instance may have by label and annotation, bool (N, T)."""
-        candidates = candidates_of(self.packed.labels, self.classes)[self.packed.bag_of]
+        of_bags = candidates_of(self.packed.labels, self.classes)
+        candidates = of_bags.repeat_interleave(self.packed.counts, dim=0)
         return candidates if self.packed.candidates is None else candidates & self.packed.candidates
 
     @cached_property
@@ -48,7 +49,7 @@ class Material:
 
     def rows(self, rows: Tensor) -> Tensor:
         """Return the features of some rows (B,): float32 (B, D)."""
-        return self.standardise(self.packed.features[rows])
+        return self.standardise(self.packed.take(rows))
 
     def all_rows(self) -> Iterator[Tensor]:
         """Yield the features of all rows in order, some at a time."""

@@ -9,7 +9,7 @@ import pytest
 
 from features import FeatureBag
 from mil import CohortSlide
-from mil.bags import SlideGroup, load_bag
+from mil.bags import SlideGroup, load_bag, load_bags
 
 
 @dataclass
@@ -75,3 +75,22 @@ def test_rows_of_a_bag_go_back_to_the_slides_and_tiles_that_they_are_from():
 def test_an_empty_bag_says_why_and_a_patients_only_if_all_slides_are(readable, flags):
     loaded = load_bag(Shelf(readable, with_tissue=("thin", "whole")), group(*readable))
     assert loaded.flags == flags
+
+
+def test_what_does_not_fit_into_memory_is_read_from_a_file_that_has_no_name(tmp_path):
+    shelf = Shelf({"a": [True] * 50, "bb": [False, True], "none": [], "cccc": [True] * 9})
+    groups = [group("a", "bb"), group("cccc"), group("none"), group("bb")]
+    plain = load_bags(shelf, groups)
+    assert all(loaded.bag.features.flags.writeable for loaded in plain)
+    for most_bytes in (0, 620):  # one by one, and what is more than the first alone
+        mapped = load_bags(shelf, groups, scratch=tmp_path, most_bytes=most_bytes)
+        assert list(tmp_path.iterdir()) == []
+        assert not mapped[0].bag.features.flags.writeable
+        assert mapped[3].bag.features.flags.writeable == (most_bytes > 0)
+        for one, two in zip(plain, mapped, strict=True):
+            np.testing.assert_array_equal(one.bag.features, two.bag.features)
+            assert (one.label, one.fingerprint, len(one.slides)) == (
+                two.label,
+                two.fingerprint,
+                len(two.slides),
+            )

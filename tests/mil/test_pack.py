@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from features import EncoderConfig, FeatureStore, load_features
 from mil import Cohort, ExtractConfig, Run, TrainConfig, extract, load_scores, pack, tile, train
-from mil.bags import BagFiles, find_bags
+from mil.bags import BagFiles, find_bags, group_slides, load_bags
+from mil.classes import Classes
 from mil.cli import app
 from tiling import ConfigError, FormatError, GridConfig, TissueConfig, load_grid
 
@@ -59,6 +60,31 @@ def test_training_from_a_store_alone_is_training_from_the_files(run, tmp_path, w
         assert one.fingerprint == two.fingerprint
     recipes = [(r.model_folder("mean") / "recipe.json").read_text() for r in (run, other)]
     assert recipes[0] == recipes[1]
+
+
+@pytest.mark.parametrize("where", ["files", "store"])
+def test_features_are_read_when_they_are_looked_at(run, where):
+    place = None if where == "files" else pack(run, "stain-stats").store.address
+    source, slides = find_bags(run, "stain-stats", place), run.cohort().slides
+    for loaded in load_bags(
+        source, group_slides(slides, "slide", Classes(("normal", "tumour"), has_negative=True))
+    ):
+        assert not loaded.bag.features.flags.owndata
+        path = run.features_path("stain-stats", loaded.bag.id)
+        np.testing.assert_array_equal(loaded.bag.features, load_features(path).features)
+
+
+def test_a_bag_that_vanishes_or_is_cut_short_is_named(run):
+    slides = run.cohort().slides
+    groups = group_slides(slides, "slide", Classes(("normal", "tumour"), has_negative=True))
+    path = run.features_path("stain-stats", slides[3].slide_id)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FormatError, match=path.name):
+        load_bags(BagFiles(run, "stain-stats"), groups)
+    path.unlink()
+    with pytest.raises(FormatError, match=f"{slides[3].slide_id}: has no features"):
+        load_bags(BagFiles(run, "stain-stats"), groups)
 
 
 def test_files_go_before_the_run_s_own_store(run):

@@ -1,10 +1,19 @@
-"""Packed bags: which rows are of which bag, and what is drawn of a huge one."""
+"""Packed bags: which rows are of which bag, what is drawn of a huge one, and that nothing is copied."""
+
+import threading
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from mil.classes import Classes
 from mil.learner import Bag
 from mil.packed import PackedBags
+from mil.train_config import new_learner
+
+STATUS = Path("/proc/self/status")
+BINARY = Classes(("negative", "tumour"), has_negative=True)
 
 
 def packed(*sizes, dim=2):
@@ -29,5 +38,86 @@ def test_of_a_huge_bag_some_rows_are_drawn_each_as_often_as_the_others():
     assert seen[:3].tolist() == [2000] * 3
     assert seen[53:].tolist() == [0, 0]
     # 600 on average, with a standard deviation of 20
-    assert 500 < float(seen[3:53].min())
+    assert float(seen[3:53].min()) > 500
     assert float(seen[3:53].max()) < 700
+
+
+def on_disk(bags, path):
+    """Return the same bags as views of one file."""
+    np.save(path, np.concatenate([bag.features for bag in bags]))
+    ends = np.cumsum([len(bag) for bag in bags])[:-1]
+    parts = np.split(np.load(path, mmap_mode="r"), ends)
+    return [Bag(bag.id, part) for bag, part in zip(bags, parts, strict=True)]
+
+
+def drawn(n_bags, n_tiles, dim, seed=0):
+    """Every other bag has tiles that are moved."""
+    draw = np.random.default_rng(seed)
+    bags = []
+    for i in range(n_bags):
+        features = draw.standard_normal((n_tiles, dim), np.float32)
+        features[: n_tiles // 5] += 3 * (i % 2)
+        bags.append(Bag(str(i), features.astype(np.float16)))
+    return bags, [i % 2 for i in range(n_bags)]
+
+
+def brief(name):
+    """Return a learner that is soon fitted, on a few tiles of a bag at a time."""
+    few = {"members": "1", "witness_epochs": "1", "steps_per_epoch": "3", "instances_per_step": "64"}
+    more = few | {"bags_per_step": "4", "queue": "64", "witnesses": "context"} if name == "slidebag" else {}
+    return new_learner(name, {"epochs": "1", "tiles_per_bag": "64"} | more)
+
+
+@pytest.mark.parametrize("name", ["slidebag", "mix"])
+def test_a_fold_of_a_mapped_file_gives_the_weights_that_one_in_memory_gives(name, tmp_path):
+    bags, labels = drawn(n_bags=40, n_tiles=80, dim=8)
+    fold, found = [i for i in range(40) if i % 3], []
+    for source in (bags, on_disk(bags, tmp_path / "all.npy")):
+        learner = brief(name)
+        learner.fit([source[i] for i in fold], [labels[i] for i in fold], BINARY, seed=0)
+        learner.save(tmp_path / str(len(found)))
+        found.append([learner.predict(bag).tile_probability for bag in source])
+    one, two = ((tmp_path / n / "weights.safetensors").read_bytes() for n in "01")
+    assert one == two
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="only Linux tells of memory without a file")
+@pytest.mark.parametrize("name", ["slidebag", "mix"])
+def test_memory_does_not_grow_with_the_features(name, tmp_path):
+    peaks = []
+    for n_bags in (16, 48):
+        bags, labels = drawn(n_bags, n_tiles=1000, dim=512)  # 1 MB each
+        mapped = on_disk(bags, tmp_path / f"{n_bags}.npy")
+        del bags
+        learner = brief(name)
+        with AnonymousPeak() as peak:
+            learner.fit(mapped, labels, BINARY, seed=0)
+            for bag in mapped:
+                learner.predict(bag)
+        peaks.append(peak.mb)
+    assert peaks[1] - peaks[0] < 10  # of 31 MB more
+
+
+class AnonymousPeak:
+    """How many MB of memory that no file stands behind the process holds more than before, at most."""
+
+    mb = 0.0
+
+    def __enter__(self):
+        self._before, self._is_over = self._now(), threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._is_over.set()
+        self._thread.join()
+
+    def _watch(self):
+        while not self._is_over.wait(0.002):
+            self.mb = max(self.mb, self._now() - self._before)
+
+    @staticmethod
+    def _now():
+        return int(STATUS.read_text().partition("RssAnon:")[2].split()[0]) / 1024

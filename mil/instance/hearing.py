@@ -25,7 +25,7 @@ def hear(
     witnesses: Witnesses, material: Material, config: InstanceConfig, report: Report, among: Tensor
 ) -> None:
     """Let the witnesses learn from the labels of the bags `among` all (indices)."""
-    witnesses.begin(material.packed, material.summaries[among])
+    witnesses.begin(material, among)
     optimizer = _optimizer(witnesses)
     annotated = material.annotated[torch.isin(material.packed.bag_of[material.annotated], among)]
     n_steps = config.witness_epochs * config.steps_per_epoch
@@ -45,7 +45,6 @@ def hear(
             losses.append(loss.item())
             seen += len(rows)
         report({"epoch": epoch, "instances": seen, "bag_loss": float(np.mean(losses))})
-    witnesses.settle(material)
 
 
 def _optimizer(witnesses: Witnesses) -> torch.optim.Optimizer:
@@ -141,7 +140,7 @@ def _told(witnesses: Witnesses, material: Material, bag: int) -> Tensor:
     packed = material.packed
     start, count = int(packed.starts[bag]), int(packed.counts[bag])
     parts = [witnesses(material.rows(rows)) for rows in torch.arange(start, start + count).split(CHUNK)]
-    told = material.summaries[bag][None]
+    told = witnesses.heeded(material, torch.tensor([bag]))
     return witnesses.read_bags(torch.cat(parts, dim=1), packed.counts[bag][None], told)[0]
 
 

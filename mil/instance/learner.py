@@ -10,7 +10,7 @@ from mil.bag_term import Balance, slide_log_probability, tile_probability
 from mil.classes import Labels
 from mil.learner import LEARNERS, Bag, Learner, Prediction, Report
 from mil.net_learner import module_state, restore_module
-from mil.packed import InstanceHead, PackedBags, Standardiser, chunks
+from mil.packed import InstanceHead, PackedBags, Standardiser
 
 from .config import KINDS, InstanceConfig
 from .context import summary
@@ -70,14 +70,20 @@ class Member(nn.Module):
         return read.lerp(self.witnesses.read_bags(witnessed, count, summaries), self.witness_weight)
 
     @torch.no_grad()
+    def settle_witnesses(self, material: Material) -> Tensor:
+        """Bring the witnesses to one scale; return their evidence for all training instances, (N, K)."""
+        assert self.witnesses is not None
+        evidence = self.witnesses.settle(material)
+        self.centre[1], self.spread[1] = evidence.mean(0), evidence.std(0).clamp(min=1e-6)
+        return evidence
+
+    @torch.no_grad()
     def settle(self, material: Material) -> None:
-        """Set `centre` and `spread` on the training instances."""
+        """Set `centre` and `spread` of the net's margins, if there are witnesses to be brought to them."""
         if self.witnesses is None:
             return
-        parts = [(self.net(x), self.witnesses.evidence(self.witnesses(x))) for x in material.all_rows()]
-        for k, each in enumerate(zip(*parts, strict=True)):
-            values = torch.cat(each)
-            self.centre[k], self.spread[k] = values.mean(0), values.std(0).clamp(min=1e-6)
+        margins = torch.cat([self.net(features) for features in material.all_rows()])
+        self.centre[0], self.spread[0] = margins.mean(0), margins.std(0).clamp(min=1e-6)
 
 
 class Committee(nn.Module):
@@ -143,7 +149,7 @@ class SlidebagLearner(Learner):
             if member.witnesses is not None:
                 told = _of_member(report, number, self.config, 0)
                 hear(member.witnesses, material, self.config, told, everyone)
-                teaching.begin(member.witnesses)
+                teaching.begin(member.settle_witnesses(material))
             teaching.teach(_of_member(report, number, self.config, self.config.heard_epochs))
             member.prototypes = teaching.prototypes.vectors
             member.settle(material)
@@ -151,8 +157,7 @@ class SlidebagLearner(Learner):
 
     @torch.inference_mode()
     def _predict(self, bag: Bag) -> Prediction:
-        parts = (self._standardise(torch.from_numpy(part)) for part in chunks(bag.features))
-        pooled, margins, scores = self._committee.read(parts)
+        pooled, margins, scores = self._committee.read(self._standardise.parts(bag.features))
         return Prediction(
             bag.id,
             slide_log_probability(pooled, self.classes, self._balance).exp()[0].numpy(),

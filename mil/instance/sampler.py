@@ -20,7 +20,7 @@ class InstanceSampler:
 
     def draw(self, n: int, soft: Tensor) -> Tensor:
         """Return `n` rows, int64 (n,): a quarter of those that `soft` (N, T) calls positive, if any are."""
-        positive = torch.nonzero(soft.argmax(1) > 0)[:, 0]
+        positive = torch.nonzero((soft[:, 1:] > soft[:, :1]).any(1))[:, 0]
         n_positive = n // 4 if len(positive) else 0
         picked = torch.randint(max(1, len(positive)), (n_positive,), generator=self._generator)
         rows = torch.cat([positive[picked], self._evenly(n - n_positive)])

@@ -16,8 +16,7 @@ from .prototypes import Prototypes
 from .pseudo_labels import PseudoLabels, ShareKeeper
 from .queue import KeyQueue
 from .sampler import InstanceSampler
-from .views import near_neighbours, view
-from .witness import Witnesses
+from .views import NearNeighbours, view
 
 _NEIGHBOURS = 4
 
@@ -31,6 +30,7 @@ class Teaching:
         self.pseudo_labels = PseudoLabels(material.candidates)
         self.keeper = ShareKeeper(config.least_positive, config.most_positive)
         self.sampler = InstanceSampler(packed, self.generator)
+        self.neighbours = NearNeighbours(_NEIGHBOURS)
         self.copy = MomentumCopy(net, config.key_momentum)
         self.queue = KeyQueue(config.queue, EMBEDDING, self.generator)
         n_classes = material.candidates.shape[1]
@@ -38,10 +38,8 @@ class Teaching:
             torch.randn(n_classes, EMBEDDING, generator=self.generator), config.prototype_momentum
         )
 
-    @torch.no_grad()
-    def begin(self, witnesses: Witnesses) -> None:
-        """Begin the pseudo labels where the witnesses agree."""
-        evidence = torch.cat([witnesses.evidence(witnesses(part)) for part in self.material.all_rows()])
+    def begin(self, evidence: Tensor) -> None:
+        """Begin the pseudo labels where the witnesses agree, by their evidence (N, K)."""
         counts = self.material.packed.counts
         self.pseudo_labels.begin(evidence, counts, self.keeper, self.config.false_share)
 
@@ -49,12 +47,12 @@ class Teaching:
         """Let the net learn the instances from their pseudo labels."""
         config = self.config
         sets = self.material.candidates.long() @ 2 ** torch.arange(self.material.candidates.shape[1])
-        neighbours = near_neighbours(self.material, sets, _NEIGHBOURS)
+        self.neighbours.begin(sets, self.generator)
         optimizer = self._optimizer()
         for epoch in range(config.epochs):
             figures: list[dict[str, float]] = []
             for _ in range(config.steps_per_epoch):
-                losses = self._instance_terms(neighbours, epoch)
+                losses = self._instance_terms(epoch)
                 weights = {"contrast": config.contrast_weight}
                 if config.bag_weight:
                     losses["bag"], weights["bag"] = self._bag_term(), config.bag_weight
@@ -67,13 +65,13 @@ class Teaching:
             seen = config.steps_per_epoch * config.instances_per_step
             report({"epoch": epoch, "instances": seen} | mean | self.guards())
 
-    def _instance_terms(self, neighbours: Tensor, epoch: int) -> dict[str, Tensor]:
+    def _instance_terms(self, epoch: int) -> dict[str, Tensor]:
         """Section 3 of arXiv 2307.02249: contrast, prototypes and pseudo labels, in its order."""
         config = self.config
         rows = self.sampler.draw(config.instances_per_step, self.pseudo_labels.soft)
-        embedded = self.net.embed(self._view(rows, neighbours))
+        embedded = self.net.embed(self._view(rows))
         margins, queries = self.net.classifier(embedded), self.net.project(embedded)
-        keys = self.copy.keys(self._view(rows, neighbours))
+        keys = self.copy.keys(self._view(rows))
         soft = self.pseudo_labels.soft[rows]
         with torch.no_grad():
             classes = self._classes(margins, rows, soft)
@@ -111,9 +109,9 @@ class Teaching:
         labels = self.material.packed.labels[bags]
         return bag_loss(pooled, labels, self.material.classes, self.material.balance)
 
-    def _view(self, rows: Tensor, neighbours: Tensor) -> Tensor:
-        picked = torch.randint(_NEIGHBOURS, (len(rows),), generator=self.generator)
-        other = self.material.rows(neighbours[rows, picked])
+    def _view(self, rows: Tensor) -> Tensor:
+        picked = torch.randint(_NEIGHBOURS, (len(rows), 1), generator=self.generator)
+        other = self.material.rows(self.neighbours.of(rows, self.material).gather(1, picked)[:, 0])
         config = self.config
         return view(
             self.material.rows(rows), other, config.view_strength, config.view_dropout, self.generator

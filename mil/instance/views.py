@@ -15,36 +15,52 @@ _REFERENCES = 4096  # of each candidate set, a sample that neighbours are looked
 class Rows(Protocol):
     """Where the features of instances are read from, some at a time."""
 
-    @property
-    def generator(self) -> torch.Generator:
-        """Return where all chance comes from."""
-        ...
-
     def rows(self, rows: Tensor) -> Tensor:
         """Return the features of some rows (B,): float32 (B, D)."""
         ...
 
 
-def near_neighbours(source: Rows, groups: Tensor, k: int) -> Tensor:
-    """Return rows of `k` near neighbours of each instance in its own candidate set: int64 (N, k).
+class NearNeighbours:
+    """Near neighbours of instances in their own candidate sets, looked for when they are first asked for.
 
-    `groups` (N,) is the candidate set of each. Neighbours come from a random sample of the set; one's
-    own row may be among them, as may repeats where the sample is small.
+    They come from a random sample of the set, `samples` int64 (at most 4,096) a set; `group` int16 (N,)
+    numbers the set of each instance, `found` int32 (N, k) is -1 until then.
     """
-    neighbours = torch.empty(len(groups), k, dtype=torch.int64)
-    for group in groups.unique(sorted=True):
-        rows = torch.nonzero(groups == group)[:, 0]
-        sample = rows[torch.randperm(len(rows), generator=source.generator)[:_REFERENCES]]
-        references = np.ascontiguousarray(source.rows(sample).numpy())
+
+    def __init__(self, k: int) -> None:
+        self.found, self.group = torch.empty(0, k, dtype=torch.int32), torch.empty(0, dtype=torch.int16)
+        self.samples: list[Tensor] = []
+
+    def begin(self, sets: Tensor, generator: torch.Generator) -> None:
+        """Draw the samples; `sets` (N,) is the candidate set of each instance."""
+        each, group = sets.unique(return_inverse=True)
+        self.group = group.to(torch.int16)
+        self.found = torch.full((len(sets), self.found.shape[1]), -1, dtype=torch.int32)
+        rows = (torch.nonzero(self.group == number)[:, 0] for number in range(len(each)))
+        self.samples = [own[torch.randperm(len(own), generator=generator)[:_REFERENCES]] for own in rows]
+
+    def of(self, rows: Tensor, source: Rows) -> Tensor:
+        """Return rows of near neighbours of some instances (n,): int64 (n, k).
+
+        Where the sample is small one's own row may be among them, as may repeats.
+        """
+        new = rows[self.found[rows, 0] < 0].unique()
+        for number, sample in enumerate(self.samples):
+            own = new[self.group[new] == number]
+            if len(own):
+                self.found[own] = self._search(own, sample, source).int()
+        return self.found[rows].long()
+
+    def _search(self, rows: Tensor, sample: Tensor, source: Rows) -> Tensor:
+        references = source.rows(sample).numpy()
         index = faiss.IndexFlatL2(references.shape[1])
         index.add(references)  # pyright: ignore[reportCallIssue]
+        k = self.found.shape[1]
         wanted = min(k + 1, len(sample))
         # the nearest is mostly oneself
         places = torch.arange(k) % max(wanted - 1, 1) + (1 if wanted > 1 else 0)
-        for part in rows.split(CHUNK):
-            _, found = index.search(np.ascontiguousarray(source.rows(part).numpy()), wanted)  # pyright: ignore[reportCallIssue]
-            neighbours[part] = sample[torch.from_numpy(found)[:, places]]
-    return neighbours
+        parts = [index.search(source.rows(part).numpy(), wanted)[1] for part in rows.split(CHUNK)]  # pyright: ignore[reportCallIssue]
+        return sample[torch.from_numpy(np.concatenate(parts))[:, places]]
 
 
 def view(

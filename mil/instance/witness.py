@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from mil.bag_term import POOLINGS, bag_loss, noisy_or_pooling
-from mil.packed import PackedBags
 from mil.small_net import SmallNet, linear
 
 from .context import Context
@@ -76,28 +75,36 @@ class Witnesses(nn.Module):
     def loss(self, material: Material, rows: Tensor, counts: Tensor, bags: Tensor) -> Tensor:
         """Return the bag term of bags (B,), summed over the witnesses, who learn apart."""
         margins = self._unsure(material.rows(rows), material.generator)
-        pooled = self.read_each(margins, counts, material.summaries[bags])
+        pooled = self.read_each(margins, counts, self.heeded(material, bags))
         labels = material.packed.labels[bags]
         return torch.stack([bag_loss(p, labels, material.classes, material.balance) for p in pooled]).sum()
 
-    def begin(self, packed: PackedBags, summaries: Tensor) -> None:
+    def heeded(self, material: Material, bags: Tensor) -> Tensor:
+        """Return the summaries of bags, (B, 2 D), or for witnesses that do not heed them nothing, (B, 0)."""
+        return torch.empty(len(bags), 0) if self.context is None else material.summaries[bags]
+
+    def begin(self, material: Material, among: Tensor) -> None:
         """Let the noisy-or begin at rest, or every bag of many tiles begins as surely positive."""
         last = self.maps[WITNESSES.index("noisy_or")]
         last = last.classifier if isinstance(last, SmallNet) else last
         assert isinstance(last, nn.Linear)
-        last.bias.data -= packed.counts.clamp(max=self.most_tiles).float().mean().log()
+        last.bias.data -= material.packed.counts.clamp(max=self.most_tiles).float().mean().log()
         if self.context is not None:
-            self.context.standardise_on(summaries)
+            self.context.standardise_on(material.summaries[among])
 
     @torch.no_grad()
-    def settle(self, material: Material) -> None:
-        """Set `centre` and `spread` on the instances whose candidates leave a class out."""
+    def settle(self, material: Material) -> Tensor:
+        """Set `centre` and `spread` on the instances whose candidates leave a class out.
+
+        Return the evidence for all instances, (N, K).
+        """
         margins = torch.cat([self(features) for features in material.all_rows()], dim=1)
         for k in range(margins.shape[2]):
             known = margins[:, ~material.candidates[:, k + 1], k]
             self.centre[:, k] = known.mean(1)
             spread = known.std(1, correction=0)
             self.spread[:, k] = torch.where(spread > 1e-6, spread, 1.0)
+        return self.evidence(margins)
 
     def _unsure(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return margins in training: hidden layers learn with a part of the numbers left out."""

@@ -69,7 +69,7 @@ def test_pseudo_labels_of_annotated_tiles_are_exact_from_the_start_and_stay():
     assert torch.equal(teaching.pseudo_labels.soft[rows], wanted)
     witnesses = Witnesses(8, 1, "linear", 16, config.tiles_per_bag, generator)
     hear(witnesses, material, config, lambda figures: None, torch.arange(len(bags)))
-    teaching.begin(witnesses)
+    teaching.begin(witnesses.settle(material))
     assert torch.equal(teaching.pseudo_labels.soft[rows], wanted)
     teaching.teach(lambda figures: None)
     assert torch.equal(teaching.pseudo_labels.soft[rows], wanted)

@@ -9,7 +9,7 @@ import torch
 from mil.instance.network import InstanceNet, MomentumCopy
 from mil.instance.queue import KeyQueue
 from mil.instance.sampler import InstanceSampler
-from mil.instance.views import near_neighbours, view
+from mil.instance.views import NearNeighbours, view
 from mil.learner import Bag
 from mil.packed import PackedBags
 
@@ -19,7 +19,6 @@ class Given:
     """Features that are all there."""
 
     features: torch.Tensor
-    generator: torch.Generator
 
     def rows(self, rows):
         return self.features[rows]
@@ -32,6 +31,18 @@ def generator(seed=0):
 def packed(sizes=(5, 400, 20, 3), labels=(0, 1, 0, 0)):
     bags = [Bag(str(i), np.full((n, 2), i, np.float32)) for i, n in enumerate(sizes)]
     return PackedBags.of(bags, labels)
+
+
+def neighbours_of(features, sets, k):
+    """Return those of all rows, asked for in two parts that have rows in common."""
+    found = NearNeighbours(k)
+    found.begin(sets, generator())
+    every = torch.arange(len(sets))
+    parts = every.flip(0)[: 2 * len(every) // 3], every[: 2 * len(every) // 3]
+    told = torch.empty(len(sets), k, dtype=torch.int64)
+    for part in parts:
+        told[part] = found.of(part, Given(features))
+    return told
 
 
 def undecided(bags):
@@ -64,7 +75,7 @@ def test_batches_follow_the_seed():
 def test_neighbours_are_near_and_of_the_same_candidate_set():
     features = torch.randn(300, 4, generator=generator())
     groups = torch.arange(300) % 2
-    found = near_neighbours(Given(features, generator()), groups, 3)
+    found = neighbours_of(features, groups, 3)
     assert bool((groups[found] == groups[:, None]).all())
     assert bool((found != torch.arange(300)[:, None]).all())
     distance = (features[:, None] - features[None]).square().sum(2)
@@ -74,7 +85,7 @@ def test_neighbours_are_near_and_of_the_same_candidate_set():
 
 
 def test_an_instance_that_is_alone_is_its_own_neighbour():
-    found = near_neighbours(Given(torch.zeros(3, 2), generator()), torch.tensor([0, 1, 1]), 2)
+    found = neighbours_of(torch.zeros(3, 2), torch.tensor([0, 1, 1]), 2)
     assert found.tolist()[0] == [0, 0]
 
 

@@ -68,10 +68,9 @@ def with_company(n_bags=120):
 
 
 def fitted(kind, material, config=BRIEF):
-    witnesses = Witnesses(
-        material.packed.features.shape[1], 1, kind, 16, config.tiles_per_bag, material.generator
-    )
+    witnesses = Witnesses(material.packed.features.dim, 1, kind, 16, config.tiles_per_bag, material.generator)
     hear(witnesses, material, config, lambda figures: None, torch.arange(len(material.packed.counts)))
+    witnesses.settle(material)
     return witnesses
 
 

@@ -18,13 +18,12 @@ Pooling = Callable[[Tensor, Tensor], Tensor]
 
 def mean_pooling(margins: Tensor, counts: Tensor) -> Tensor:
     """Return the mean margin of each bag: margins (N, K) in runs of `counts` (B,) -> (B, K)."""
-    return _sum(margins, counts) / counts[:, None]
+    return _sum(margins, _bag_of(counts), len(counts)) / counts[:, None]
 
 
 def max_pooling(margins: Tensor, counts: Tensor) -> Tensor:
     """Return the largest margin of each bag: (N, K) -> (B, K)."""
-    lowest = margins.new_full((len(counts), margins.shape[1]), -torch.inf)
-    return lowest.scatter_reduce(0, _bag_of(counts)[:, None].expand_as(margins), margins, "amax")
+    return _highest(margins, _bag_of(counts), len(counts))
 
 
 def mix_pooling(margins: Tensor, counts: Tensor) -> Tensor:
@@ -37,7 +36,7 @@ def noisy_or_pooling(margins: Tensor, counts: Tensor, most: int | None = None) -
 
     Of a bag of more than `most` instances it is said of that many like them, or every huge bag is positive.
     """
-    none = _sum(functional.logsigmoid(-margins), counts)
+    none = _sum(functional.logsigmoid(-margins), _bag_of(counts), len(counts))
     if most is not None:
         none = none * (most / counts[:, None]).clamp(max=1)
     none = none.clamp(max=-1e-6)
@@ -46,8 +45,10 @@ def noisy_or_pooling(margins: Tensor, counts: Tensor, most: int | None = None) -
 
 def log_mean_exp_pooling(margins: Tensor, counts: Tensor) -> Tensor:
     """Return the log of the mean odds of each bag, between mean and maximum: (N, K) -> (B, K)."""
-    highest = max_pooling(margins, counts)
-    odds = _sum((margins - highest[_bag_of(counts)]).exp(), counts) / counts[:, None]
+    bag_of = _bag_of(counts)
+    # the gradient through the maximum is zero: it only keeps the odds from overflowing
+    highest = _highest(margins.detach(), bag_of, len(counts))
+    odds = _sum((margins - highest[bag_of]).exp(), bag_of, len(counts)) / counts[:, None]
     return highest + odds.log()
 
 
@@ -76,8 +77,13 @@ def _bag_of(counts: Tensor) -> Tensor:
     return torch.repeat_interleave(torch.arange(len(counts)), counts)
 
 
-def _sum(values: Tensor, counts: Tensor) -> Tensor:
-    return values.new_zeros(len(counts), values.shape[1]).index_add(0, _bag_of(counts), values)
+def _sum(values: Tensor, bag_of: Tensor, n_bags: int) -> Tensor:
+    return values.new_zeros(n_bags, values.shape[1]).index_add(0, bag_of, values)
+
+
+def _highest(values: Tensor, bag_of: Tensor, n_bags: int) -> Tensor:
+    lowest = values.new_full((n_bags, values.shape[1]), -torch.inf)
+    return lowest.scatter_reduce(0, bag_of[:, None].expand_as(values), values, "amax")
 
 
 def is_of(labels: Tensor, n_classes: int) -> Tensor:

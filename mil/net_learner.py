@@ -84,7 +84,10 @@ class NetLearner(Learner):
         self._net = self._new_net(generator)
         packed = PackedBags.of(bags, labels)
         optimizer = torch.optim.AdamW(
-            self._net.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+            self._net.parameters(),
+            lr=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            fused=True,
         )
         for epoch in range(self.config.epochs):
             losses = []

@@ -57,6 +57,7 @@ def _optimizer(witnesses: Witnesses) -> torch.optim.Optimizer:
             {"params": [p for p in everything if p.ndim <= 1], "weight_decay": 0.0},
         ],
         lr=rate,
+        fused=True,
     )
 
 

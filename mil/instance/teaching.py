@@ -124,7 +124,7 @@ class Teaching:
                 self.net.parameters(), config.learning_rate, momentum=0.9, weight_decay=config.weight_decay
             )
         return torch.optim.AdamW(
-            self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
 
     def guards(self) -> dict[str, float]:

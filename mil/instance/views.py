@@ -77,5 +77,5 @@ def view(
 
 def thinned(numbers: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Return `numbers` with a random `share` of them zero and the rest scaled up for it."""
-    kept = torch.rand(numbers.shape, generator=generator) >= share
-    return numbers * kept / max(1 - share, 1e-6)
+    kept = torch.rand(numbers.shape, generator=generator).ge_(share)
+    return (numbers * kept).div_(max(1 - share, 1e-6))

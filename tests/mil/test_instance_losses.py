@@ -42,7 +42,7 @@ def test_an_anchor_is_not_compared_with_itself():
     losses = contrastive_losses(
         QUERIES[:1], KEYS[:1], torch.zeros(0, 2), CLASSES[:1], torch.zeros(0, dtype=torch.int64), 0.07
     )
-    assert losses.tolist() == pytest.approx([0.0])
+    assert losses.tolist() == pytest.approx([0.0], abs=1e-5)
 
 
 def test_classification_loss_is_cross_entropy_with_the_first_logit_at_zero():
@@ -57,3 +57,30 @@ def test_the_gradient_reaches_the_queries_only():
     contrastive_losses(queries, KEYS, QUEUE, CLASSES, QUEUE_CLASSES, 0.07).mean().backward()
     assert queries.grad is not None
     assert queries.grad.abs().sum() > 0
+
+
+def test_values_and_gradient_are_those_of_the_loss_written_out():
+    generator = torch.Generator().manual_seed(0)
+    queries, keys, queue = (
+        torch.nn.functional.normalize(torch.randn(n, 5, generator=generator, dtype=torch.float64), dim=1)
+        for n in (6, 6, 9)
+    )
+    classes, queue_classes = torch.tensor([0, 2, 2, 0, 2, 3]), torch.tensor([-1, 0, 2, 3, 3, -1, 0, 1, 2])
+    weight = torch.rand(6, generator=generator, dtype=torch.float64)
+    found = []
+    for losses in (contrastive_losses, written_out):
+        own = queries.clone().requires_grad_()
+        each = losses(own, keys, queue, classes, queue_classes, 0.2)
+        (weight * each).sum().backward()
+        found.append((each.detach(), own.grad))
+    torch.testing.assert_close(*found)
+
+
+def written_out(queries, keys, queue, classes, queue_classes, temperature):
+    entries, of_entries = torch.cat([queries, keys, queue]), torch.cat([classes, classes, queue_classes])
+    losses = []
+    for i, query in enumerate(queries):
+        others = torch.arange(len(entries)) != i
+        log_share = torch.log_softmax(entries[others] @ query / temperature, dim=0)
+        losses.append(-log_share[of_entries[others] == classes[i]].mean())
+    return torch.stack(losses)

@@ -18,7 +18,11 @@ CHUNK = 4096  # instances looked at at once: a slide of 100,000 tiles never need
 
 @dataclass(frozen=True)
 class Standardiser:
-    """Brings features to zero mean and unit variance: `mean` and `scale` float32 (D,)."""
+    """Brings features to zero mean and unit variance: `mean` and `scale` float32 (D,).
+
+    A feature that is mostly zero, such as a pixel of a dark border, is scaled by its size where it is not,
+    or it would outshout all others when it is there; a feature that never is zero by its deviation.
+    """
 
     mean: Tensor
     scale: Tensor
@@ -28,11 +32,13 @@ class Standardiser:
         """Return the standardiser of all instances of `bags`; a constant feature keeps its scale."""
         count = sum(len(bag) for bag in bags)
         mean = sum(bag.features.sum(0, dtype=np.float64) for bag in bags) / count
-        squares = sum(
-            np.square(rows - mean, dtype=np.float64).sum(0) for bag in bags for rows in chunks(bag.features)
-        )
-        scale = np.sqrt(squares / count)
-        scale = np.where(scale > 1e-6 * np.abs(mean) + 1e-12, scale, 1.0)
+        squares, n_there = np.zeros_like(mean), np.zeros_like(mean)
+        for rows in (rows for bag in bags for rows in chunks(bag.features)):
+            squares += np.square(rows - mean, dtype=np.float64).sum(0)
+            n_there += np.count_nonzero(rows, axis=0)
+        scale, varies = np.sqrt(squares / count), np.sqrt(squares / count) > 1e-6 * np.abs(mean) + 1e-12
+        there = np.maximum(n_there, 1) / count
+        scale = np.where(varies, scale * np.sqrt(there[varies].mean() / there), 1.0)
         return cls(torch.tensor(mean, dtype=torch.float32), torch.tensor(scale, dtype=torch.float32))
 
     def __call__(self, features: Tensor) -> Tensor:

@@ -12,11 +12,13 @@ from mil.packed import CHUNK
 
 from .config import KINDS, InstanceConfig
 from .material import Material
-from .witness import Witnesses
+from .reading import Reading, squared_errors
+from .witness import WITNESSES, Witnesses
 
 _RATE_AND_DECAY = {"linear": (0.02, 0.1), "hidden": (0.007, 0.5), "context": (0.007, 0.5)}  # of AdamW
 _FOLDS = 3
 _FEWEST_BAGS = 30  # of fewer nothing can be told
+_FEWEST_FOR_RICHER = 60  # a few dozen slides never carried a richer kind
 _LEAST_GAIN = 0.005  # of an error that is 0.25 where nothing is known
 _STANDARD_ERRORS = 1.5  # by which a richer kind must be better
 
@@ -61,25 +63,29 @@ def _optimizer(witnesses: Witnesses) -> torch.optim.Optimizer:
     )
 
 
-def choose_kind(dim: int, material: Material, config: InstanceConfig) -> str:
-    """Return the simplest kind of witnesses that no other beats on bags left out of their training.
+def choose_kind(dim: int, material: Material, config: InstanceConfig) -> tuple[str, Reading]:
+    """Return the simplest kind of witnesses that no other beats on held-out bags, and how they read a bag.
 
     It is decided by bag labels alone: each kind is taught on two thirds of the bags and asked for the
     others. A richer one is taken if its squared error is less by one and a half standard errors.
     """
-    if config.witnesses != "auto":
-        return KINDS[0] if config.witnesses == "none" else config.witnesses
+    kind = KINDS[0] if config.witnesses in ("auto", "none") else config.witnesses
+    reading = Reading(len(WITNESSES), material.classes.n_positive)
+    n_bags = len(material.packed.counts)
+    if config.witnesses == "none" or n_bags < _FEWEST_BAGS:
+        return kind, reading
     fold = _folds(material)
     config = replace(config, tiles_per_bag=max(1, config.tiles_per_bag // 4))  # enough to compare by
-    if len(fold) < _FEWEST_BAGS:
-        return KINDS[0]
-    best, least = KINDS[0], _held_out_errors(KINDS[0], dim, material, config, fold)
-    for kind in KINDS[1:]:
-        errors = _held_out_errors(kind, dim, material, config, fold)
+    truth = is_of(material.packed.labels, len(material.classes.names)).numpy()
+    least = _held_out_errors(reading, kind, dim, material, config, fold, truth)
+    richer = KINDS[1:] if config.witnesses == "auto" and n_bags >= _FEWEST_FOR_RICHER else ()
+    for other in richer:
+        other_reading = Reading(len(WITNESSES), material.classes.n_positive)
+        errors = _held_out_errors(other_reading, other, dim, material, config, fold, truth)
         gain = least - errors
         if gain.mean() > max(_LEAST_GAIN, _STANDARD_ERRORS * gain.std() / len(gain) ** 0.5):
-            best, least = kind, errors
-    return best
+            kind, reading, least = other, other_reading, errors
+    return kind, reading
 
 
 def _folds(material: Material) -> Tensor:
@@ -94,46 +100,29 @@ def _folds(material: Material) -> Tensor:
     return fold
 
 
-def _held_out_errors(kind: str, dim: int, material: Material, config: InstanceConfig, fold: Tensor) -> Tensor:
-    """Return the squared error for each bag, (B,), by witnesses that have not seen it.
+def _held_out_errors(
+    reading: Reading,
+    kind: str,
+    dim: int,
+    material: Material,
+    config: InstanceConfig,
+    fold: Tensor,
+    truth: np.ndarray,
+) -> np.ndarray:
+    """Return the squared error for each bag, (B,), of witnesses that have not seen it, read by `reading`.
 
-    Their margins are put on one scale first: how sure they are of themselves is not what is asked.
+    It learns how, too.
     """
-    margins = torch.empty(len(fold), material.classes.n_positive)
+    n_margins = material.classes.n_positive
+    margins = torch.empty(len(WITNESSES), len(fold), n_margins)
     for k in range(_FOLDS):
-        new = (
-            dim,
-            material.classes.n_positive,
-            kind,
-            config.witness_hidden,
-            config.tiles_per_bag,
-            material.generator,
-        )
+        new = (dim, n_margins, kind, config.witness_hidden, config.tiles_per_bag, material.generator)
         witnesses = Witnesses(*new)
         hear(witnesses, material, config, lambda figures: None, torch.nonzero(fold != k)[:, 0])
         for bag in torch.nonzero(fold == k)[:, 0].tolist():
-            margins[bag] = _told(witnesses, material, bag)
-    truth = is_of(material.packed.labels, len(material.classes.names))
-    return torch.from_numpy(squared_errors(margins.numpy(), truth.numpy()))
-
-
-def squared_errors(margins: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return the squared errors of bags, (B,), of the best probabilities that margins (B, K) give.
-
-    `truth` bool (B, C) says of which classes they are; the classes weigh the same.
-    """
-    from sklearn.linear_model import LogisticRegression  # slow to import
-
-    scaled = (margins - margins.mean(0)) / np.maximum(margins.std(0), 1e-6)
-    errors = np.zeros(len(margins))
-    for is_of_class in truth.T[-margins.shape[1] :]:
-        if is_of_class.all() or not is_of_class.any():
-            continue
-        line = LogisticRegression(class_weight="balanced").fit(scaled, is_of_class)
-        share = is_of_class.mean()
-        weight = np.where(is_of_class, 0.5 / share, 0.5 / (1 - share))
-        errors += weight * (line.predict_proba(scaled)[:, 1] - is_of_class) ** 2
-    return errors
+            margins[:, bag] = _told(witnesses, material, bag)
+    reading.learn(margins, truth)
+    return squared_errors(reading(margins).numpy(), truth)
 
 
 @torch.no_grad()
@@ -142,7 +131,7 @@ def _told(witnesses: Witnesses, material: Material, bag: int) -> Tensor:
     start, count = int(packed.starts[bag]), int(packed.counts[bag])
     parts = [witnesses(material.rows(rows)) for rows in torch.arange(start, start + count).split(CHUNK)]
     told = witnesses.heeded(material, torch.tensor([bag]))
-    return witnesses.read_bags(torch.cat(parts, dim=1), packed.counts[bag][None], told)[0]
+    return witnesses.read_each(torch.cat(parts, dim=1), packed.counts[bag][None], told)[:, 0]
 
 
 def _annotation_term(witnesses: Witnesses, material: Material, annotated: Tensor, n: int) -> Tensor:

@@ -67,7 +67,9 @@ class Member(nn.Module):
         read = self.net.read_bags(margins, count)
         if self.witnesses is None:
             return read
-        return read.lerp(self.witnesses.read_bags(witnessed, count, summaries), self.witness_weight)
+        # the net reads the strongest tiles, and has no say where it is their mean that tells the label
+        own = (1 - self.witness_weight) * (1 - self.witnesses.by_mean)
+        return self.witnesses.read_bags(witnessed, count, summaries).lerp(read, own)
 
     @torch.no_grad()
     def settle_witnesses(self, material: Material) -> Tensor:
@@ -141,7 +143,7 @@ class SlidebagLearner(Learner):
         self._balance = Balance.of(labels, len(self.classes.names))
         packed = PackedBags.of(bags, labels)
         material = Material(packed, self._standardise, self.classes, self._balance, generator)
-        self._kind = choose_kind(self.dim, material, self.config)
+        self._kind, reading = choose_kind(self.dim, material, self.config)
         self._committee = self._new_committee(generator)
         everyone = torch.arange(len(bags))
         for number, member in enumerate(self._committee.members):
@@ -149,6 +151,7 @@ class SlidebagLearner(Learner):
             if member.witnesses is not None:
                 told = _of_member(report, number, self.config, 0)
                 hear(member.witnesses, material, self.config, told, everyone)
+                member.witnesses.reading = reading
                 teaching.begin(member.settle_witnesses(material))
             teaching.teach(_of_member(report, number, self.config, self.config.heard_epochs))
             member.prototypes = teaching.prototypes.vectors

@@ -1,0 +1,65 @@
+"""How a slide is read by several witnesses: each weighs by how well it told bags left out of its training."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class Reading(nn.Module):
+    """A weighted mean of the witnesses' bag margins, brought to one scale: (W, B, K) -> (B, K).
+
+    `weight` (W,) sums to 1; `centre` and `spread` (W, K) are those of the margins of held-out bags. A new
+    one is the plain mean.
+    """
+
+    weight: Tensor
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, n_witnesses: int, n_margins: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.full((n_witnesses,), 1 / n_witnesses))
+        self.register_buffer("centre", torch.zeros(n_witnesses, n_margins))
+        self.register_buffer("spread", torch.ones(n_witnesses, n_margins))
+
+    def forward(self, margins: Tensor) -> Tensor:
+        """Return the margins of bags, on the witnesses' mean scale."""
+        standard = (margins - self.centre[:, None]) / self.spread[:, None]
+        return self._mean(standard) * (self.weight @ self.spread) + self.weight @ self.centre
+
+    def learn(self, margins: Tensor, truth: np.ndarray) -> None:
+        """Weigh the witnesses by their margins (W, B, K) of bags that they have not seen.
+
+        `truth` bool (B, C) says of which classes the bags are. A witness whose squared error is larger
+        than the best one's by z standard errors of the paired difference has exp(-z) of its weight.
+        """
+        errors = np.stack([squared_errors(each, truth) for each in margins.numpy()])
+        worse = errors - errors[errors.mean(1).argmin()]
+        standard_error = worse.std(1) / worse.shape[1] ** 0.5
+        z = np.divide(worse.mean(1), standard_error, out=np.zeros(len(worse)), where=standard_error > 0)
+        self.weight = torch.softmax(torch.from_numpy(-z).float(), 0)
+        self.centre, spread = margins.mean(1), margins.std(1)
+        self.spread = torch.where(spread > 1e-6, spread, 1.0)
+
+    def _mean(self, standard: Tensor) -> Tensor:
+        return torch.einsum("w,wbk->bk", self.weight, standard)
+
+
+def squared_errors(margins: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the squared errors of bags, (B,), of the best probabilities that margins (B, K) give.
+
+    `truth` bool (B, C) says of which classes they are; the classes weigh the same. How sure margins are of
+    themselves is not what is asked: they are put on one scale first.
+    """
+    from sklearn.linear_model import LogisticRegression  # slow to import
+
+    scaled = (margins - margins.mean(0)) / np.maximum(margins.std(0), 1e-6)
+    errors = np.zeros(len(margins))
+    for is_of_class in truth.T[-margins.shape[1] :]:
+        if is_of_class.all() or not is_of_class.any():
+            continue
+        line = LogisticRegression(class_weight="balanced").fit(scaled, is_of_class)
+        share = is_of_class.mean()
+        weight = np.where(is_of_class, 0.5 / share, 0.5 / (1 - share))
+        errors += weight * (line.predict_proba(scaled)[:, 1] - is_of_class) ** 2
+    return errors

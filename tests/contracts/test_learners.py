@@ -10,7 +10,7 @@ import torch
 from safetensors.numpy import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mil import LEARNERS, Bag, Classes, load_learner
+from mil import LEARNERS, Bag, Classes, course, load_learner
 from mil.learner import MODEL_FORMAT_VERSION
 from mil.metrics import instance_auc, slide_auc
 from tiling import FormatError, SlidebagError
@@ -352,7 +352,7 @@ def test_there_is_no_way_to_hand_over_an_instance_label(name):
     # candidates are a user's training annotations: part of what is learned from, as labels are
     assert [f.name for f in fields(Bag)] == ["id", "features", "candidates"]
     asked = list(inspect.signature(LEARNERS[name].fit).parameters)
-    assert asked == ["self", "bags", "labels", "classes", "seed", "report"]
+    assert asked == ["self", "bags", "labels", "classes", "seed", "report", "checkpoint", "validation"]
 
 
 def test_progress_is_reported_every_epoch(name):
@@ -361,6 +361,43 @@ def test_progress_is_reported_every_epoch(name):
     learner.fit(data.bags, data.labels, BINARY, seed=0, report=lambda figures: told.append(dict(figures)))
     assert [figures["epoch"] for figures in told] == list(range(told[-1]["epochs"]))
     assert all(np.isfinite(list(figures.values())).all() for figures in told)
+
+
+class Stopped(Exception):
+    """What a test ends a fit with."""
+
+
+def fit_until(learner, data, stop: int, path, **options):
+    """Fit, but stop when epoch `stop` is done and not yet written down."""
+
+    def report(figures):
+        if figures["epoch"] == stop:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        learner.fit(data.bags, data.labels, BINARY, seed=0, report=report, checkpoint=path, **options)
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2, 4, 7, 11])
+def test_a_stopped_fit_goes_on_bit_for_bit(name, tmp_path, monkeypatch, stop):
+    monkeypatch.setattr(course, "EVERY_S", 0)
+    data, whole, again, told = toy(), new(name, **FEW), new(name, **FEW), []
+    whole.fit(data.bags, data.labels, BINARY, seed=0)
+    if stop >= len(whole.history):
+        pytest.skip("is done before")
+    path = tmp_path / "here" / "checkpoint.safetensors"
+    fit_until(new(name, **FEW), data, stop, path)
+    assert path.is_file() == (stop > 0)
+    torch.manual_seed(1)  # what was drawn elsewhere meanwhile changes nothing
+    again.fit(data.bags, data.labels, BINARY, seed=0, report=told.append, checkpoint=path)
+    for model in (whole, again):
+        model.save(tmp_path / model.name / str(id(model)))
+    files = [tmp_path / m.name / str(id(m)) / "weights.safetensors" for m in (whole, again)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert again.history == whole.history
+    assert again.warnings == whole.warnings
+    assert [figures["epoch"] for figures in told] == list(range(stop, len(whole.history)))
+    assert list(path.parent.iterdir()) == []
 
 
 def test_features_of_another_dim_are_refused(learner):

@@ -62,11 +62,12 @@ def read_versioned(path: Path, version: int) -> dict[str, Any]:
     return told
 
 
-def write_tensors(path: Path, told: Mapping[str, np.ndarray], **words: str) -> None:
+def write_tensors(path: Path, told: Mapping[str, np.ndarray], **words: str | int) -> None:
     """Write arrays, and `words` about them, as a safetensors file, whole or not at all."""
     arrays = {key: np.ascontiguousarray(value) for key, value in told.items()}
     with replacing(path) as temporary:
-        temporary.write_bytes(save(arrays, words))
+        # as one word: several are put in a random order, and equal models should be equal files
+        temporary.write_bytes(save(arrays, {"told": json.dumps(words)} if words else None))
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -84,10 +85,10 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         raise FormatError(f"{path}: damaged ({error})", hint=hint) from error
 
 
-def read_words(path: Path) -> dict[str, str]:
+def read_words(path: Path) -> dict[str, Any]:
     """Return what was written about the arrays of a safetensors file; nothing where there is no whole one."""
     try:
         with safe_open(path, "np") as file:
-            return file.metadata() or {}
+            return json.loads((file.metadata() or {}).get("told", "{}"))
     except (OSError, SafetensorError):
         return {}

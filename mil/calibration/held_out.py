@@ -78,7 +78,7 @@ class HeldOut:
             "counts": np.array([len(tiles) for tiles in self.tile_margins], np.int64),
             "tile_margins": np.concatenate([np.zeros((0, n_margins), np.float32), *self.tile_margins]),
         }
-        write_tensors(folder / _FILE, told, fingerprint=fingerprint, n_epochs=str(self.n_epochs))
+        write_tensors(folder / _FILE, told, fingerprint=fingerprint, n_epochs=self.n_epochs)
 
     @staticmethod
     def is_there(folder: Path, fingerprint: str) -> bool:
@@ -93,7 +93,7 @@ class HeldOut:
             FormatError: it is not there, or damaged.
         """
         told = read_tensors(folder / _FILE)
-        n_epochs = int(read_words(folder / _FILE).get("n_epochs", 0))
+        n_epochs = read_words(folder / _FILE).get("n_epochs", 0)
         ends = told["counts"].cumsum()
         tiles = np.split(told["tile_margins"], ends[:-1]) if len(ends) else []
         return cls(told["labels"], told["margins"], tuple(tiles), told["profiles"], n_epochs)

@@ -96,7 +96,7 @@ class Checkpoint:
 
 
 def _digest(values: np.ndarray | None) -> str:
-    return "" if values is None else hashlib.sha256(np.ascontiguousarray(values)).hexdigest()
+    return "" if values is None else hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
 def _state_of(thing: Any) -> Any:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint, Saved
     from .learner import Bag
 
-Validation = tuple[Sequence["Bag"], Labels]
+Validation = tuple[list["Bag"], Labels]
 Report = Callable[[Mapping[str, float]], None]
 EVERY_S = 30.0  # of work that is lost at most, besides the epoch that is begun
 

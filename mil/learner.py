@@ -3,8 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,6 +17,7 @@ from tiling import ConfigError, FormatError, Registry, SlidebagError, replacing
 from .classes import Classes, Labels, check_candidates, check_labels, multi_hot
 from .course import Course, Report, Validation
 from .model_files import MODEL_FORMAT_VERSION, read_config
+from .threads import one_thread
 
 NO_TISSUE = "no tissue"  # the flag of a bag without instances
 
@@ -70,6 +70,9 @@ class Prediction:
     flags: tuple[str, ...] = ()
 
 
+LabelledBags = tuple[Sequence[Bag], Labels | np.ndarray]
+
+
 class Learner(ABC):
     """Fitted on bags and their labels alone: no learner is ever handed an instance label.
 
@@ -79,7 +82,6 @@ class Learner(ABC):
     name: ClassVar[str]
     config_class: ClassVar[type]
     heeds_annotations: ClassVar[bool] = False  # whether it learns from the candidates of single instances
-    heeds_validation: bool = False  # whether it ends its fit by the loss on validation bags
     heeds_order: ClassVar[bool] = False  # whether another order of its tiles is another bag
 
     def __init__(self, config: Any = None) -> None:
@@ -99,7 +101,7 @@ class Learner(ABC):
         seed: int,
         report: Report | None = None,
         checkpoint: Path | None = None,
-        validation: tuple[Sequence[Bag], Labels | np.ndarray] | None = None,
+        validation: LabelledBags | None = None,
     ) -> None:
         """Fit on `bags`, whose classes are `labels`.
 
@@ -134,12 +136,17 @@ class Learner(ABC):
         if checkpoint is not None:
             what = [self.name, asdict(self.config), asdict(classes), seed, known, aside and aside[1]]
             self.warnings += course.resume(checkpoint, what, chosen + (aside[0] if aside else []))
-        with _one_thread():
+        with one_thread():
             self._fit(chosen, known, seed, course)
         self.history = course.history
         course.finish()
 
-    def _validation(self, given: Validation | None) -> Validation | None:
+    @property
+    def heeds_validation(self) -> bool:
+        """Whether it ends its fit by the loss on validation bags."""
+        return False
+
+    def _validation(self, given: LabelledBags | None) -> Validation | None:
         """Return the validation bags that are not empty, and their labels, if they are heeded."""
         if not self.heeds_validation:
             return None
@@ -277,19 +284,6 @@ def _check_features(bag: Bag, dim: int, why: str) -> None:
             f"{bag.id}: features are not finite in {len(bag) - int(finite.sum())} of {len(bag)} instances",
             hint="extract them again",
         )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Fit on one thread: the steps are small, threads that wait for each other cost more."""
-    import torch  # slow to import, and needed by no verb but `train`
-
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def _known(

@@ -84,7 +84,7 @@ class NetLearner(Learner):
 
     @property
     def heeds_validation(self) -> bool:
-        """Return whether it stops early."""
+        """Whether it stops early."""
         return self.config.patience > 0
 
     @abstractmethod

@@ -1,5 +1,7 @@
 """Stopping by validation bags: the best epoch is kept, and nothing else has a say."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -19,10 +21,12 @@ def drawn(seed: int) -> list[Bag]:
     return [Bag(f"{seed}-{i}", each) for i, each in enumerate(features)]
 
 
-def fit(name="mix", labels=LABELS, validation=True, **options):
+def fit(name="mix", labels: list[int] | None = LABELS, **options):
+    """Fit; `labels` are those of validation bags, None where there are none."""
     kind = LEARNERS[name].config_class
     learner = LEARNERS[name](kind(**options))
-    learner.fit(drawn(0), LABELS, BINARY, seed=0, validation=(drawn(1), labels) if validation else None)
+    aside = None if labels is None else (drawn(1), labels)
+    learner.fit(drawn(0), LABELS, BINARY, seed=0, validation=aside)
     return learner
 
 
@@ -52,21 +56,21 @@ def test_patience_that_never_ends_runs_all_epochs_and_keeps_the_best():
 
 
 def test_without_patience_validation_has_no_say():
-    with_bags, without = fit(epochs=5), fit(epochs=5, validation=False)
+    with_bags, without = fit(epochs=5), fit(epochs=5, labels=None)
     assert with_bags.n_epochs == 0
     assert with_bags.history == without.history
     assert all(np.array_equal(value, with_bags._state()[key]) for key, value in without._state().items())
 
 
 def test_the_instance_learner_does_not_see_validation():
-    few = {"members": 1, "witness_epochs": 1, "epochs": 1, "steps_per_epoch": 2}
-    with_bags, without = fit("slidebag", **few), fit("slidebag", **few, validation=False)
+    few: dict[str, Any] = {"members": 1, "witness_epochs": 1, "epochs": 1, "steps_per_epoch": 2}
+    with_bags, without = fit("slidebag", **few), fit("slidebag", **few, labels=None)
     assert all(np.array_equal(value, with_bags._state()[key]) for key, value in without._state().items())
 
 
 def test_validation_that_cannot_be_used_is_refused():
     with pytest.raises(ConfigError, match=r"stop early, but there are no validation bags.*patience=0"):
-        fit(patience=3, validation=False)
+        fit(patience=3, labels=None)
     with pytest.raises(SlidebagError, match="23 labels for 24 bags"):
         fit(patience=3, labels=LABELS[1:])
     with pytest.raises(ConfigError, match="patience is -1"):

@@ -46,12 +46,13 @@ def test_a_terminal_gets_a_bar(monkeypatch):
         def isatty(self):
             return True
 
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "140")
     with fit_progress("fold 1") as report:
         report(FIGURES | {"epoch": 1})
-    shown = sys.stderr.getvalue()
+    shown = terminal.getvalue()
     assert "fold 1" in shown
     assert "2/4" in shown
     assert "12.3% positive" in shown

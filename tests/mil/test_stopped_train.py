@@ -15,6 +15,14 @@ from tiling import GridConfig, TissueConfig
 
 # a checkpoint after every epoch: the test's fits are short
 COMMAND = "import mil.course; mil.course.EVERY_S = 0; from mil.cli import main; main()"
+QUICK = (
+    "members=1",
+    "witness_epochs=3",
+    "epochs=20",
+    "steps_per_epoch=5",
+    "instances_per_step=64",
+    "queue=64",
+)
 KEPT = ("weights.safetensors", "metrics.csv", "held_out.safetensors", "calibration.json")
 
 
@@ -31,8 +39,8 @@ def runs(phantom_cohort, tmp_path) -> tuple[Path, Path]:
 
 
 def start(run: Path, log: Path) -> subprocess.Popen:
-    options = ["--folds", "3", "--set", "members=1", "--set", "epochs=40", "--set", "steps_per_epoch=5"]
-    args = [sys.executable, "-c", COMMAND, "train", str(run), *options]
+    settings = [word for option in QUICK for word in ("--set", option)]
+    args = [sys.executable, "-c", COMMAND, "train", str(run), "--folds", "3", *settings]
     with log.open("w") as file:
         return subprocess.Popen(args, stdout=file, stderr=subprocess.STDOUT)
 
@@ -44,15 +52,14 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_training_ends_in_the_same_models(runs, tmp_path, how):
+def test_a_training_that_kill_9_ended_goes_on_to_the_same_models(runs, tmp_path):
     whole, killed = runs
     assert start(whole, tmp_path / "log").wait() == 0
     fold = killed / "models" / "slidebag" / "folds" / "1"
     process = start(killed, tmp_path / "log")
     wait_for(fold / "checkpoint.safetensors", process)
-    process.send_signal(how)
-    assert process.wait() == (-9 if how == signal.SIGKILL else 130)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     assert (fold / "checkpoint.safetensors").is_file(), "the kill came too late to show anything"
     assert start(killed, tmp_path / "log").wait() == 0
     assert "fold 1, 4 slides" not in (tmp_path / "log").read_text()  # the first of its fits was whole

@@ -1,7 +1,10 @@
 """What a fit shows while it runs: a bar with epochs, losses and guards, or now and then a line in a log."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+
+from rich.console import Console
 
 from .course import Report
 from .progress import progress
@@ -11,11 +14,15 @@ from .progress import progress
 def fit_progress(title: str) -> Iterator[Report]:
     """Yield what a learner is to report to; the first report says how many epochs there are."""
     with ExitStack() as stack:
+        if sys.stderr.isatty():
+            stack.enter_context(Console(stderr=True).status(f"{title}: before the first epoch"))
         advance = None
 
         def report(figures: Mapping[str, float]) -> None:
             nonlocal advance
-            if advance is None:  # a fit that goes on from a checkpoint has some behind it
+            if advance is None:
+                stack.close()
+                # a fit that goes on from a checkpoint has some behind it
                 total, done = int(figures["epochs"]), int(figures["epoch"])
                 advance = stack.enter_context(progress(title, total, unit="epochs", done=done))
             advance(told(figures))

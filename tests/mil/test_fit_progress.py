@@ -53,6 +53,7 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     with fit_progress("fold 1") as report:
         report(FIGURES | {"epoch": 1})
     shown = terminal.getvalue()
+    assert "fold 1: before the first epoch" in shown
     assert "fold 1" in shown
     assert "2/4" in shown
     assert "12.3% positive" in shown

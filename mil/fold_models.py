@@ -16,7 +16,8 @@ from .bags import LoadedBag
 from .calibration import HeldOut, calibrate
 from .classes import Classes
 from .cohort import Fold
-from .learner import Learner
+from .fit_progress import fit_progress
+from .learner import Bag, Learner
 from .novelty import Centres, Novelty, profile
 from .predictions import Fitted
 from .prepare import Preparation
@@ -56,56 +57,84 @@ class FoldModels:
         folder = self.folder(fold)
         if self.is_there(fold):
             return Fitted.load(folder, fold.name)
-        learner = self._fit(fold.train, folder, f"fold {fold.name}")
-        held_out = self._held_out(learner, fold)
-        held_out.save(folder)
-        seen: Sequence[int] = fold.train
-        if (
-            fold.name != "given"
-        ):  # nothing but calibration and thresholds was chosen on these bags: they may be learned from
-            seen = sorted(fold.train + fold.validation)
-            learner = self._fit(seen, folder, f"fold {fold.name}, all but test")
+        self._silence(folder)
+        title = f"fold {fold.name}"
+        if fold.name == "given":
+            learner = self._fit(fold.train, folder, title, validation=fold.validation)
+            return self._save(learner, self._held_out(learner, fold), fold.train, fold)
+        warnings: list[str] = []
+        if HeldOut.is_there(folder, self.fingerprint(fold)):  # stopped after the first of two fits
+            held_out = HeldOut.load(folder)
+        else:
+            first = self._fit(fold.train, folder / "validation", title, validation=fold.validation)
+            held_out, warnings = self._held_out(first, fold), first.warnings
+        # nothing but calibration, thresholds and epochs was chosen on these bags: they may be learned from
+        seen = sorted(fold.train + fold.validation)
+        learner = self._fit(seen, folder, f"{title}, all but test", n_epochs=held_out.n_epochs)
+        learner.warnings += [warning for warning in warnings if warning not in learner.warnings]
         return self._save(learner, held_out, seen, fold)
 
     def final(self) -> Fitted:
         """Return the model for new slides, of all labelled bags; calibrated on what each fold held out."""
         if self.is_there(None):
             return Fitted.load(self.base)
+        self._silence(self.base)
         held_out = HeldOut.pooled([HeldOut.load(self.folder(fold)) for fold in self.folds])
         everyone = range(len(self.bags))
-        learner = self._fit(everyone, self.base, "final model")
+        learner = self._fit(everyone, self.base, "final model", n_epochs=held_out.n_epochs)
         return self._save(learner, held_out, everyone, None)
 
-    def _fit(self, chosen: Sequence[int], folder: Path, title: str) -> Learner:
-        (folder / "recipe.json").unlink(missing_ok=True)  # or it would speak for weights that are not its own
-        learner = new_learner(self.config.learner, self.settings)
-        history: list[dict[str, float]] = []
+    def _silence(self, folder: Path) -> None:
+        """Remove the recipe, or it would speak for weights that are not its own."""
+        (folder / "recipe.json").unlink(missing_ok=True)
+
+    def _fit(
+        self,
+        chosen: Sequence[int],
+        folder: Path,
+        title: str,
+        *,
+        validation: Sequence[int] = (),
+        n_epochs: int = 0,
+    ) -> Learner:
+        """Fit on the bags `chosen`; those of `validation` may end it, or they chose `n_epochs` before."""
+        found = {"epochs": str(n_epochs), "patience": "0"} if n_epochs else {}
+        learner = new_learner(self.config.learner, self.settings | found)
         started = time.monotonic()
-        learner.fit(
-            [self.bags[i].bag for i in chosen],
-            self._labels(chosen),
-            self.classes,
-            seed=self.config.seed,
-            report=lambda figures: history.append(dict(figures)),
-        )
+        with fit_progress(title) as report:
+            learner.fit(
+                self._bags(chosen),
+                self._labels(chosen),
+                self.classes,
+                seed=self.config.seed,
+                report=report,
+                checkpoint=folder / "checkpoint.safetensors",
+                validation=(self._bags(validation), self._labels(validation)) if validation else None,
+            )
         seconds = time.monotonic() - started
         print(f"train: {title}, {len(chosen)} {self.config.bag}s, {seconds:.1f} s", file=sys.stderr)
         with replacing(folder / "metrics.csv") as temporary:
-            pd.DataFrame(history).to_csv(temporary, index=False)
+            pd.DataFrame(learner.history).to_csv(temporary, index=False)
         return learner
+
+    def _bags(self, chosen: Sequence[int]) -> list[Bag]:
+        return [self.bags[i].bag for i in chosen]
 
     def _labels(self, chosen: Sequence[int]) -> np.ndarray:
         return self.classes.labels_of([self.bags[i].label for i in chosen])
 
     def _held_out(self, learner: Learner, fold: Fold) -> HeldOut:
         """Ask for the validation bags, whose labels alone are looked at."""
-        bags = [self.bags[i].bag for i in fold.validation]
+        bags = self._bags(fold.validation)
         centres = self._centres(fold.train)
         profiles = np.stack([profile(centres.log_distance(bag.features)) for bag in bags])
-        return HeldOut.of([learner.predict(bag) for bag in bags], self._labels(fold.validation), profiles)
+        predictions = [learner.predict(bag) for bag in bags]
+        held_out = HeldOut.of(predictions, self._labels(fold.validation), profiles, learner.n_epochs)
+        held_out.save(self.folder(fold), self.fingerprint(fold))
+        return held_out
 
     def _centres(self, seen: Sequence[int]) -> Centres:
-        return Centres.of([self.bags[i].bag for i in seen if len(self.bags[i].bag)], self.config.seed)
+        return Centres.of([bag for bag in self._bags(seen) if len(bag)], self.config.seed)
 
     def _save(self, learner: Learner, held_out: HeldOut, seen: Sequence[int], fold: Fold | None) -> Fitted:
         """Freeze by what was held out, and write the model that was fitted on the bags `seen`."""

@@ -1,13 +1,13 @@
 """How witnesses are taught, and which kind of them: a richer one has to earn its place on held-out bags."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mil.bag_term import annotation_loss, is_of
-from mil.learner import Report
+from mil.course import Course, Stage
 from mil.packed import CHUNK
 
 from .config import KINDS, InstanceConfig
@@ -24,7 +24,7 @@ _STANDARD_ERRORS = 1.5  # by which a richer kind must be better
 
 
 def hear(
-    witnesses: Witnesses, material: Material, config: InstanceConfig, report: Report, among: Tensor
+    witnesses: Witnesses, material: Material, config: InstanceConfig, stage: Stage, among: Tensor
 ) -> None:
     """Let the witnesses learn from the labels of the bags `among` all (indices)."""
     witnesses.begin(material, among)
@@ -33,7 +33,7 @@ def hear(
     n_steps = config.witness_epochs * config.steps_per_epoch
     # full steps in the first half, smaller and smaller ones in the second
     slowing = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: min(1.0, 2 * (1 - i / n_steps)))
-    for epoch in range(config.witness_epochs):
+    for epoch in stage.epochs(config.witness_epochs, optimizer=optimizer, slowing=slowing):
         losses, seen = [], 0
         for _ in range(config.steps_per_epoch):
             rows, counts, bags = material.some_bags(config.bags_per_step, config.tiles_per_bag, among)
@@ -46,7 +46,7 @@ def hear(
             slowing.step()
             losses.append(loss.item())
             seen += len(rows)
-        report({"epoch": epoch, "instances": seen, "bag_loss": float(np.mean(losses))})
+        stage.report({"epoch": epoch, "instances": seen, "bag_loss": float(np.mean(losses))})
 
 
 def _optimizer(witnesses: Witnesses) -> torch.optim.Optimizer:
@@ -63,29 +63,62 @@ def _optimizer(witnesses: Witnesses) -> torch.optim.Optimizer:
     )
 
 
-def choose_kind(dim: int, material: Material, config: InstanceConfig) -> tuple[str, Reading]:
-    """Return the simplest kind of witnesses that no other beats on held-out bags, and how they read a bag.
+def choose_kind(reading: Reading, dim: int, material: Material, config: InstanceConfig) -> str:
+    """Return the simplest kind of witnesses that no other beats on held-out bags; `reading` learns of them.
 
     It is decided by bag labels alone: each kind is taught on two thirds of the bags and asked for the
     others. A richer one is taken if its squared error is less by one and a half standard errors.
     """
     kind = KINDS[0] if config.witnesses in ("auto", "none") else config.witnesses
-    reading = Reading(len(WITNESSES), material.classes.n_positive)
     n_bags = len(material.packed.counts)
     if config.witnesses == "none" or n_bags < _FEWEST_BAGS:
-        return kind, reading
-    fold = _folds(material)
+        return kind
     config = replace(config, tiles_per_bag=max(1, config.tiles_per_bag // 4))  # enough to compare by
-    truth = is_of(material.packed.labels, len(material.classes.names)).numpy()
-    least = _held_out_errors(reading, kind, dim, material, config, fold, truth)
-    richer = KINDS[1:] if config.witnesses == "auto" and n_bags >= _FEWEST_FOR_RICHER else ()
-    for other in richer:
-        other_reading = Reading(len(WITNESSES), material.classes.n_positive)
-        errors = _held_out_errors(other_reading, other, dim, material, config, fold, truth)
-        gain = least - errors
-        if gain.mean() > max(_LEAST_GAIN, _STANDARD_ERRORS * gain.std() / len(gain) ** 0.5):
-            kind, reading, least = other, other_reading, errors
-    return kind, reading
+    held_out = HeldOut(dim, material, config, _folds(material))
+    told = held_out.margins(kind)
+    least = held_out.errors(told)
+    if config.witnesses == "auto" and n_bags >= _FEWEST_FOR_RICHER:
+        for other in KINDS[1:]:
+            others = held_out.margins(other)
+            gain = least - held_out.errors(others)
+            if gain.mean() > max(_LEAST_GAIN, _STANDARD_ERRORS * gain.std() / len(gain) ** 0.5):
+                kind, told, least = other, others, least - gain
+    reading.learn(told, held_out.truth)
+    return kind
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What witnesses tell of bags that are left out of their training, each in one `fold` (B,)."""
+
+    dim: int
+    material: Material
+    config: InstanceConfig
+    fold: Tensor
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Of which classes the bags are, bool (B, C)."""
+        return is_of(self.material.packed.labels, len(self.material.classes.names)).numpy()
+
+    def margins(self, kind: str) -> Tensor:
+        """Return the margins of each bag, (W, B, K), by witnesses of a kind that have not seen it."""
+        material, n_margins = self.material, self.material.classes.n_positive
+        margins = torch.empty(len(WITNESSES), len(self.fold), n_margins)
+        new = (self.dim, n_margins, kind, self.config.witness_hidden, self.config.tiles_per_bag)
+        for k in range(_FOLDS):
+            witnesses = Witnesses(*new, material.generator)
+            seen, unseen = torch.nonzero(self.fold != k)[:, 0], torch.nonzero(self.fold == k)[:, 0]
+            hear(witnesses, material, self.config, Stage(Course()), seen)
+            for bag in unseen.tolist():
+                margins[:, bag] = _told(witnesses, material, bag)
+        return margins
+
+    def errors(self, margins: Tensor) -> np.ndarray:
+        """Return the squared error for each bag, (B,), of margins (W, B, K), the witnesses weighed by them."""
+        reading = Reading(len(WITNESSES), margins.shape[2])
+        reading.learn(margins, self.truth)
+        return squared_errors(reading(margins).numpy(), self.truth)
 
 
 def _folds(material: Material) -> Tensor:
@@ -98,31 +131,6 @@ def _folds(material: Material) -> Tensor:
         fold[own[torch.randperm(len(own), generator=material.generator)]] = places
         done += len(own)
     return fold
-
-
-def _held_out_errors(
-    reading: Reading,
-    kind: str,
-    dim: int,
-    material: Material,
-    config: InstanceConfig,
-    fold: Tensor,
-    truth: np.ndarray,
-) -> np.ndarray:
-    """Return the squared error for each bag, (B,), of witnesses that have not seen it, read by `reading`.
-
-    It learns how, too.
-    """
-    n_margins = material.classes.n_positive
-    margins = torch.empty(len(WITNESSES), len(fold), n_margins)
-    for k in range(_FOLDS):
-        new = (dim, n_margins, kind, config.witness_hidden, config.tiles_per_bag, material.generator)
-        witnesses = Witnesses(*new)
-        hear(witnesses, material, config, lambda figures: None, torch.nonzero(fold != k)[:, 0])
-        for bag in torch.nonzero(fold == k)[:, 0].tolist():
-            margins[:, bag] = _told(witnesses, material, bag)
-    reading.learn(margins, truth)
-    return squared_errors(reading(margins).numpy(), truth)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """The learner `slidebag`: instance-level contrast, prototypes and pseudo labels from slide labels alone."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 
 from mil.bag_term import Balance, slide_log_probability, tile_probability
 from mil.classes import Labels
-from mil.learner import LEARNERS, Bag, Learner, Prediction, Report
+from mil.course import Course
+from mil.learner import LEARNERS, Bag, Learner, Prediction
 from mil.net_learner import module_state, restore_module
 from mil.packed import InstanceHead, PackedBags, Standardiser
 
@@ -19,7 +21,8 @@ from .material import Material
 from .network import EMBEDDING, InstanceNet
 from .prototypes import Prototypes
 from .teaching import Teaching
-from .witness import Witnesses
+from .reading import Reading
+from .witness import WITNESSES, Witnesses
 
 
 class Member(nn.Module):
@@ -61,15 +64,15 @@ class Member(nn.Module):
         heard = evidence * self.spread[0] + self.centre[0]
         return margins.lerp(heard, self.witness_weight), margins, scores, witnessed
 
-    def read_bag(self, margins: Tensor, witnessed: Tensor, summaries: Tensor) -> Tensor:
+    def read_bag(self, margins: Tensor, witnessed: Tensor, summaries: Tensor, reading: Reading) -> Tensor:
         """Return what net and witnesses make of one bag: (N, K), (W, N, K), (1, 2 D) -> (1, K)."""
         count = torch.tensor([len(margins)])
         read = self.net.read_bags(margins, count)
         if self.witnesses is None:
             return read
-        # the net reads the strongest tiles, and has no say where it is their mean that tells the label
-        own = (1 - self.witness_weight) * (1 - self.witnesses.by_mean)
-        return self.witnesses.read_bags(witnessed, count, summaries).lerp(read, own)
+        heard = reading(self.witnesses.read_each(witnessed, count, summaries))
+        # the net reads the strongest tiles: it has no say where their mean is what tells the label
+        return heard.lerp(read, (1 - self.witness_weight) * (1 - reading.by_mean))
 
     @torch.no_grad()
     def settle_witnesses(self, material: Material) -> Tensor:
@@ -89,10 +92,11 @@ class Member(nn.Module):
 
 
 class Committee(nn.Module):
-    """Members that differ by their random beginnings."""
+    """Members that differ by their random beginnings, and how their witnesses read a bag."""
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    def __init__(self, members: Sequence[Member], reading: Reading) -> None:
         super().__init__()
+        self.reading = reading
         self._members = nn.ModuleList(members)
 
     @property
@@ -116,7 +120,7 @@ class Committee(nn.Module):
         bags, tiles, scores = [], [], []
         for member, own in zip(self.members, seen, strict=True):
             margins, of_net, score, witnessed = zip(*own, strict=True)
-            bags.append(member.read_bag(torch.cat(of_net), torch.cat(witnessed, dim=1), told))
+            bags.append(member.read_bag(torch.cat(of_net), torch.cat(witnessed, dim=1), told, self.reading))
             tiles.append(torch.cat(margins))
             scores.append(torch.cat(score))
         return torch.stack(bags).mean(0), torch.stack(tiles).mean(0), torch.stack(scores).mean(0)
@@ -137,26 +141,41 @@ class SlidebagLearner(Learner):
     config_class = InstanceConfig
     heeds_annotations = True
 
-    def _fit(self, bags: Sequence[Bag], labels: Labels, seed: int, report: Report) -> None:
+    def _fit(self, bags: Sequence[Bag], labels: Labels, seed: int, course: Course) -> None:
         generator = torch.Generator().manual_seed(seed)
         self._standardise = Standardiser.of(bags)
         self._balance = Balance.of(labels, len(self.classes.names))
         packed = PackedBags.of(bags, labels)
         material = Material(packed, self._standardise, self.classes, self._balance, generator)
-        self._kind, reading = choose_kind(self.dim, material, self.config)
-        self._committee = self._new_committee(generator)
-        everyone = torch.arange(len(bags))
-        for number, member in enumerate(self._committee.members):
-            teaching = Teaching(member.net, material, self.config)
+        reading = Reading(len(WITNESSES), self.classes.n_positive)
+        self._kind = course.once("kind", partial(choose_kind, reading, self.dim, material, self.config))
+        self._committee = self._new_committee(generator, reading)
+        course.carry(committee=self._committee, generator=generator)
+        for number in range(self.config.members):
+            told = course.once(f"member {number}", partial(self._fit_member, number, material, course))
+            self.warnings += [warning for warning in told if warning not in self.warnings]
+
+    def _fit_member(self, number: int, material: Material, course: Course) -> list[str]:
+        """Fit one member and return its warnings."""
+        config, member = self.config, self._committee.members[number]
+        teaching = Teaching(member.net, material, config)
+        course.carry(**teaching.carried)
+        of_each = config.heard_epochs + config.epochs
+        told = {"epochs": config.members * of_each, "member": number}
+        first = number * of_each
+
+        def begin() -> None:
             if member.witnesses is not None:
-                told = _of_member(report, number, self.config, 0)
-                hear(member.witnesses, material, self.config, told, everyone)
-                member.witnesses.reading = reading
+                everyone = torch.arange(len(material.packed.counts))
+                hear(member.witnesses, material, config, course.stage(first, **told), everyone)
                 teaching.begin(member.settle_witnesses(material))
-            teaching.teach(_of_member(report, number, self.config, self.config.heard_epochs))
-            member.prototypes = teaching.prototypes.vectors
-            member.settle(material)
-            self.warnings += [warning for warning in teaching.warnings() if warning not in self.warnings]
+            teaching.draw_neighbours()
+
+        course.once(f"member {number} began", begin)
+        teaching.teach(course.stage(first + config.heard_epochs, **told))
+        member.prototypes = teaching.prototypes.vectors
+        member.settle(material)
+        return teaching.warnings()
 
     @torch.inference_mode()
     def _predict(self, bag: Bag) -> Prediction:
@@ -172,9 +191,9 @@ class SlidebagLearner(Learner):
         """Return standardiser and members."""
         return InstanceHead(self._standardise, self._committee.members)
 
-    def _new_committee(self, generator: torch.Generator) -> Committee:
+    def _new_committee(self, generator: torch.Generator, reading: Reading) -> Committee:
         new = (self.dim, self.config, self._kind, self.classes.n_positive, generator)
-        return Committee([Member(*new) for _ in range(self.config.members)])
+        return Committee([Member(*new) for _ in range(self.config.members)], reading)
 
     def _state(self) -> dict[str, np.ndarray]:
         kind = np.array([KINDS.index(self._kind)], np.int64)
@@ -182,16 +201,6 @@ class SlidebagLearner(Learner):
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         self._kind = KINDS[int(state["witnesses.kind"][0])]
-        self._committee = self._new_committee(torch.Generator())
+        reading = Reading(len(WITNESSES), self.classes.n_positive)
+        self._committee = self._new_committee(torch.Generator(), reading)
         self._standardise, self._balance = restore_module(self._committee, state)
-
-
-def _of_member(report: Report, number: int, config: InstanceConfig, done: int) -> Report:
-    """Count the epochs on over the members; `done` are those of the member before this part."""
-    of_each = config.heard_epochs + config.epochs
-
-    def tell(figures: Mapping[str, float]) -> None:
-        epoch = {"epoch": number * of_each + done + figures["epoch"], "epochs": config.members * of_each}
-        report({**figures, **epoch, "member": number})
-
-    return tell

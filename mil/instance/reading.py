@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .witness import WITNESSES
+
 
 class Reading(nn.Module):
     """A weighted mean of the witnesses' bag margins, brought to one scale: (W, B, K) -> (B, K).
@@ -26,6 +28,11 @@ class Reading(nn.Module):
         """Return the margins of bags, on the witnesses' mean scale."""
         standard = (margins - self.centre[:, None]) / self.spread[:, None]
         return self._mean(standard) * (self.weight @ self.spread) + self.weight @ self.centre
+
+    @property
+    def by_mean(self) -> float:
+        """The share of what tells the label by the mean of all instances, not by the strongest."""
+        return float(self.weight[WITNESSES.index("mean")])
 
     def learn(self, margins: Tensor, truth: np.ndarray) -> None:
         """Weigh the witnesses by their margins (W, B, K) of bags that they have not seen.

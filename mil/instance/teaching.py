@@ -1,12 +1,14 @@
 """How the net is taught: contrast, prototypes and pseudo labels, which begin where the witnesses agree."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from mil.bag_term import bag_loss
-from mil.learner import Report
+from mil.course import Stage
 
 from .config import InstanceConfig
 from .losses import classification_losses, contrastive_losses, warm_up_losses
@@ -38,18 +40,33 @@ class Teaching:
             torch.randn(n_classes, EMBEDDING, generator=self.generator), config.prototype_momentum
         )
 
+    @property
+    def carried(self) -> dict[str, Any]:
+        """Return what a step leaves to the next besides the net."""
+        return {
+            "pseudo_labels": self.pseudo_labels,
+            "keeper": self.keeper,
+            "queue": self.queue,
+            "prototypes": self.prototypes,
+            "copy": self.copy.net,
+            "neighbours": self.neighbours,
+        }
+
+    def draw_neighbours(self) -> None:
+        """Draw those among whom the near neighbours are that views are drawn towards."""
+        sets = self.material.candidates.long() @ 2 ** torch.arange(self.material.candidates.shape[1])
+        self.neighbours.begin(sets, self.generator)
+
     def begin(self, evidence: Tensor) -> None:
         """Begin the pseudo labels where the witnesses agree, by their evidence (N, K)."""
         counts = self.material.packed.counts
         self.pseudo_labels.begin(evidence, counts, self.keeper, self.config.false_share)
 
-    def teach(self, report: Report) -> None:
+    def teach(self, stage: Stage) -> None:
         """Let the net learn the instances from their pseudo labels."""
         config = self.config
-        sets = self.material.candidates.long() @ 2 ** torch.arange(self.material.candidates.shape[1])
-        self.neighbours.begin(sets, self.generator)
         optimizer = self._optimizer()
-        for epoch in range(config.epochs):
+        for epoch in stage.epochs(config.epochs, optimizer=optimizer):
             figures: list[dict[str, float]] = []
             for _ in range(config.steps_per_epoch):
                 losses = self._instance_terms(epoch)
@@ -63,7 +80,7 @@ class Teaching:
                 figures.append({f"{k}_loss": v.item() for k, v in losses.items()})
             mean = {k: float(np.mean([f[k] for f in figures])) for k in figures[0]}
             seen = config.steps_per_epoch * config.instances_per_step
-            report({"epoch": epoch, "instances": seen} | mean | self.guards())
+            stage.report({"epoch": epoch, "instances": seen} | mean | self.guards())
 
     def _instance_terms(self, epoch: int) -> dict[str, Tensor]:
         """Section 3 of arXiv 2307.02249: contrast, prototypes and pseudo labels, in its order."""

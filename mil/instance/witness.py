@@ -11,7 +11,6 @@ from mil.small_net import SmallNet, linear
 
 from .context import Context
 from .material import Material
-from .reading import Reading
 from .views import thinned
 
 WITNESSES = ("noisy_or", "log_mean_exp", "soft_mean", "mean")  # they err on different bags
@@ -47,7 +46,6 @@ class Witnesses(nn.Module):
             for _ in WITNESSES
         )
         self.context = Context(dim, n_margins, len(WITNESSES)) if kind == "context" else None
-        self.reading = Reading(len(WITNESSES), n_margins)
         self.register_buffer("centre", torch.zeros(len(WITNESSES), n_margins))
         self.register_buffer("spread", torch.ones(len(WITNESSES), n_margins))
 
@@ -69,15 +67,6 @@ class Witnesses(nn.Module):
             # taught on so many instances of a bag, it would call every larger bag positive
             return noisy_or_pooling(margins, counts, self.most_tiles)
         return POOLINGS[name](margins, counts)
-
-    def read_bags(self, margins: Tensor, counts: Tensor, summaries: Tensor) -> Tensor:
-        """Return what the witnesses' bag margins are together, (B, K)."""
-        return self.reading(self.read_each(margins, counts, summaries))
-
-    @property
-    def by_mean(self) -> float:
-        """The share of the slide's reading that is the mean of all tiles."""
-        return float(self.reading.weight[WITNESSES.index("mean")])
 
     def loss(self, material: Material, rows: Tensor, counts: Tensor, bags: Tensor) -> Tensor:
         """Return the bag term of bags (B,), summed over the witnesses, who learn apart."""

@@ -1,0 +1,115 @@
+"""Fold models: what validation chose is used, and a stopped training goes on fit by fit, epoch by epoch."""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features import EncoderConfig
+from mil import Bag, Classes, Fold, Preparation, TrainConfig, course, fold_models
+from mil.bags import LoadedBag, SlideRows
+from mil.calibration import HeldOut
+from mil.fold_models import FoldModels
+from tiling import GridConfig, TissueConfig
+
+CLASSES = Classes(("normal", "tumour"), has_negative=True)
+N_BAGS = 24
+
+
+def models(base: Path, seed: int = 0, **settings: int) -> FoldModels:
+    draw, bags = np.random.default_rng(0), []
+    for i in range(N_BAGS):
+        features = draw.normal(size=(10, 12)).astype(np.float32)
+        features[: 3 * (i % 2), 0] += 1
+        rows = SlideRows(f"s{i}", np.ones(10, bool), f"f{i}")
+        bags.append(LoadedBag(Bag(f"s{i}", features), CLASSES.names[i % 2], (rows,), "encoder"))
+    parts = [tuple(range(k, k + 8)) for k in (0, 8, 16)]
+    folds = [Fold(str(k), parts[k], parts[k - 1], parts[k - 2]) for k in range(3)]
+    preparation = Preparation(GridConfig(), TissueConfig(), EncoderConfig(), "float16")
+    told = {name: str(value) for name, value in settings.items()}
+    return FoldModels(base, TrainConfig(learner="mix", seed=seed), told, preparation, CLASSES, bags, folds)
+
+
+def train(fitting: FoldModels) -> None:
+    for fold in fitting.folds:
+        fitting.of_fold(fold)
+    fitting.final()
+
+
+def fits(said: str) -> list[str]:
+    """Return the fits that were done to their end, as stderr tells."""
+    return [line.split(", 8 slides")[0].split(", 16 slides")[0] for line in said.splitlines()]
+
+
+def test_each_fit_after_the_first_runs_for_the_epochs_that_validation_chose(tmp_path):
+    fitting = models(tmp_path, epochs=60, patience=5)
+    train(fitting)
+    chosen = []
+    for fold in fitting.folds:
+        folder = fitting.folder(fold)
+        curve = pd.read_csv(folder / "validation" / "metrics.csv").validation_loss
+        chosen.append(1 + int(curve.argmin()))
+        assert HeldOut.load(folder).n_epochs == chosen[-1]
+        assert len(pd.read_csv(folder / "metrics.csv")) == chosen[-1]
+    assert len(set(chosen)) > 1  # or this shows nothing
+    assert len(pd.read_csv(tmp_path / "metrics.csv")) == round(np.median(chosen))
+
+
+def test_no_test_bag_has_a_say_in_the_epochs(tmp_path):
+    first, other = (models(tmp_path / name, epochs=60, patience=5) for name in "ab")
+    for i in first.folds[0].test:
+        other.bags[i].bag.features[:] = 0
+    assert first.of_fold(first.folds[0]).learner.config == other.of_fold(other.folds[0]).learner.config
+
+
+def test_a_given_split_stops_by_its_validation_part(tmp_path):
+    fitting = models(tmp_path, epochs=60, patience=5)
+    fold = Fold("given", *(getattr(fitting.folds[0], part) for part in ("train", "validation", "test")))
+    learner = fitting.of_fold(fold).learner
+    curve = pd.read_csv(tmp_path / "metrics.csv").validation_loss
+    assert learner.n_epochs == 1 + int(curve.argmin()) == len(curve) - 5
+
+
+@pytest.mark.parametrize("stopped_fit", [1, 2])
+def test_a_stopped_fold_goes_on_in_the_fit_and_epoch_where_it_was(tmp_path, monkeypatch, capsys, stopped_fit):
+    left = ["fold 0", "fold 0, all but test"][stopped_fit - 1 :]
+    monkeypatch.setattr(course, "EVERY_S", 0)
+    whole, again = models(tmp_path / "whole", epochs=6), models(tmp_path / "again", epochs=6)
+    whole.of_fold(whole.folds[0])
+    begun, done = [], []
+
+    @contextmanager
+    def stopping(title):
+        begun.append(title)
+
+        def report(figures):
+            done.append(figures["epoch"])
+            if len(begun) == stopped_fit and figures["epoch"] == 4:
+                raise KeyboardInterrupt
+
+        yield report
+
+    monkeypatch.setattr(fold_models, "fit_progress", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        again.of_fold(again.folds[0])
+    assert len(list(tmp_path.rglob("checkpoint.safetensors"))) == 1
+    done.clear()
+    begun += ["never stop again"] * 9
+    capsys.readouterr()
+    again.of_fold(again.folds[0])
+    assert fits(capsys.readouterr().err) == [f"train: {title}" for title in left]
+    assert done == [4, 5, *range(6)][: 2 + 6 * (len(left) - 1)]
+    for name in ("weights.safetensors", "metrics.csv", "held_out.safetensors", "validation/metrics.csv"):
+        files = [each.folder(each.folds[0]) / name for each in (whole, again)]
+        assert files[0].read_bytes() == files[1].read_bytes(), name
+    assert not list(tmp_path.rglob("checkpoint*"))
+
+
+def test_what_was_held_out_from_another_training_is_not_taken_over(tmp_path, monkeypatch, capsys):
+    models(tmp_path, epochs=2).of_fold(models(tmp_path).folds[0])
+    capsys.readouterr()
+    fitting = models(tmp_path, seed=1, epochs=2)
+    fitting.of_fold(fitting.folds[0])
+    assert fits(capsys.readouterr().err) == ["train: fold 0", "train: fold 0, all but test"]

@@ -13,6 +13,7 @@ from .classes import Labels
 from .learner import Bag
 
 _FARTHEST = 4.0  # standard deviations: a pixel that is nearly always dark must not outshout all others
+_FEW = 512  # instances whose float64 stays in the processor's caches
 CHUNK = 4096  # instances looked at at once: a slide of 100,000 tiles never needs more memory
 
 
@@ -33,12 +34,14 @@ class Standardiser:
         count = sum(len(bag) for bag in bags)
         mean = sum(bag.features.sum(0, dtype=np.float64) for bag in bags) / count
         squares, n_there = np.zeros_like(mean), np.zeros_like(mean)
-        for rows in (rows for bag in bags for rows in chunks(bag.features)):
-            squares += np.square(rows - mean, dtype=np.float64).sum(0)
+        for rows in (rows for bag in bags for rows in chunks(bag.features, _FEW)):
+            squares += np.square(rows - mean).sum(0)
             n_there += np.count_nonzero(rows, axis=0)
-        scale, varies = np.sqrt(squares / count), np.sqrt(squares / count) > 1e-6 * np.abs(mean) + 1e-12
+        scale = np.sqrt(squares / count)
+        varies = scale > 1e-6 * np.abs(mean) + 1e-12
         there = np.maximum(n_there, 1) / count
-        scale = np.where(varies, scale * np.sqrt(there[varies].mean() / there), 1.0)
+        usual = there[varies].mean() if varies.any() else 1.0
+        scale = np.where(varies, scale * np.sqrt(usual / there), 1.0)
         return cls(torch.tensor(mean, dtype=torch.float32), torch.tensor(scale, dtype=torch.float32))
 
     def __call__(self, features: Tensor) -> Tensor:
@@ -70,10 +73,10 @@ class InstanceHead(nn.Module):
         return torch.stack([net(standard) for net in self.nets]).mean(0)
 
 
-def chunks(features: np.ndarray) -> Iterator[np.ndarray]:
+def chunks(features: np.ndarray, most: int = CHUNK) -> Iterator[np.ndarray]:
     """Yield the rows of `features` in pieces small enough for any machine."""
-    for start in range(0, len(features), CHUNK):
-        yield features[start : start + CHUNK]
+    for start in range(0, len(features), most):
+        yield features[start : start + most]
 
 
 @dataclass(frozen=True)

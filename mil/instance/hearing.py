@@ -115,7 +115,7 @@ class HeldOut:
         return margins
 
     def errors(self, margins: Tensor) -> np.ndarray:
-        """Return the squared error for each bag, (B,), of margins (W, B, K), the witnesses weighed by them."""
+        """Return the squared error for each bag, (B,), of margins (W, B, K) that weigh the witnesses."""
         reading = Reading(len(WITNESSES), margins.shape[2])
         reading.learn(margins, self.truth)
         return squared_errors(reading(margins).numpy(), self.truth)

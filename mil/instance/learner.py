@@ -20,8 +20,8 @@ from .hearing import choose_kind, hear
 from .material import Material
 from .network import EMBEDDING, InstanceNet
 from .prototypes import Prototypes
-from .teaching import Teaching
 from .reading import Reading
+from .teaching import Teaching
 from .witness import WITNESSES, Witnesses
 
 

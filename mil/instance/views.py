@@ -77,5 +77,12 @@ def view(
 
 def thinned(numbers: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Return `numbers` with a random `share` of them zero and the rest scaled up for it."""
-    kept = torch.rand(numbers.shape, generator=generator).ge_(share)
+    if not share:
+        return numbers
+    # 16 random bits a number: four are drawn in the time of one
+    bits = torch.empty(numbers.numel() // 4 + 1, dtype=torch.int64).random_(
+        -(2**63), None, generator=generator
+    )
+    bits = bits.view(torch.int16)[: numbers.numel()].view(numbers.shape)
+    kept = (bits > round(share * 2**16) - 2**15 - 1).float()
     return (numbers * kept).div_(max(1 - share, 1e-6))

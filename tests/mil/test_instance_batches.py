@@ -9,7 +9,7 @@ import torch
 from mil.instance.network import InstanceNet, MomentumCopy
 from mil.instance.queue import KeyQueue
 from mil.instance.sampler import InstanceSampler
-from mil.instance.views import NearNeighbours, view
+from mil.instance.views import NearNeighbours, thinned, view
 from mil.learner import Bag
 from mil.packed import PackedBags
 
@@ -101,6 +101,17 @@ def test_views_leave_out_features_and_keep_their_mean():
     found = view(features, features, 0.5, 0.2, generator())
     assert set(found.unique().tolist()) == {0.0, 1.25}
     assert float(found.mean()) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.37, 1.0])
+def test_the_share_that_is_left_out_is_the_one_asked_for(share):
+    found = thinned(torch.ones(1001, 999), share, generator())
+    assert float((found == 0).float().mean()) == pytest.approx(share, abs=0.002)
+    left_out = (found == 0).float()
+    if 0 < share < 1:
+        # neighbours, whose bits were drawn together, know nothing of each other
+        both = float((left_out[:, 1:] * left_out[:, :-1]).mean())
+        assert both == pytest.approx(share**2, abs=0.002)
 
 
 def test_queue_has_unit_rows_from_the_start_and_forgets_the_oldest():

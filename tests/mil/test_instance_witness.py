@@ -8,8 +8,8 @@ from mil.bag_term import POOLINGS, Balance
 from mil.classes import Classes
 from mil.instance import InstanceConfig
 from mil.instance.hearing import choose_kind, hear
-from mil.instance.reading import squared_errors
 from mil.instance.material import Material
+from mil.instance.reading import squared_errors
 from mil.instance.witness import WITNESSES, Witnesses
 from mil.learner import Bag
 from mil.metrics import instance_auc

@@ -6,10 +6,11 @@ import torch
 
 from mil.bag_term import POOLINGS, Balance
 from mil.classes import Classes
+from mil.course import Course, Stage
 from mil.instance import InstanceConfig
 from mil.instance.hearing import choose_kind, hear
 from mil.instance.material import Material
-from mil.instance.reading import squared_errors
+from mil.instance.reading import Reading, squared_errors
 from mil.instance.witness import WITNESSES, Witnesses
 from mil.learner import Bag
 from mil.metrics import instance_auc
@@ -70,9 +71,14 @@ def with_company(n_bags=120):
 
 def fitted(kind, material, config=BRIEF):
     witnesses = Witnesses(material.packed.features.dim, 1, kind, 16, config.tiles_per_bag, material.generator)
-    hear(witnesses, material, config, lambda figures: None, torch.arange(len(material.packed.counts)))
+    hear(witnesses, material, config, Stage(Course()), torch.arange(len(material.packed.counts)))
     witnesses.settle(material)
     return witnesses
+
+
+def chosen(material, config=BRIEF):
+    reading = Reading(len(WITNESSES), 1)
+    return choose_kind(reading, material.packed.features.dim, material, config)
 
 
 @pytest.mark.parametrize("kind", ["linear", "hidden", "context"])
@@ -85,19 +91,20 @@ def test_each_learns_the_instances_from_bag_labels(kind):
         assert each[truth].median() > each[~truth].quantile(0.98)
     known = witnesses.evidence(margins)[~material.candidates[:, 1]]
     assert abs(float(known.mean())) < 1e-5
-    read = witnesses.read_bags(margins, packed.counts, material.summaries).detach()[:, 0]
-    assert read[1::2].min() > read[0::2].max()
+    told = witnesses.read_each(margins, packed.counts, material.summaries).detach()[..., 0]
+    for each in told:
+        assert each[1::2].min() > each[0::2].max()
 
 
 def test_a_richer_kind_is_believed_where_lines_fail_on_bags_left_out_and_not_on_noise():
-    assert choose_kind(6, material_of(normal_bags(n_bags=40)), BRIEF)[0] == "linear"
-    assert choose_kind(3, material_of(with_shell()), BRIEF)[0] != "linear"
+    assert chosen(material_of(normal_bags(n_bags=60))) == "linear"
+    assert chosen(material_of(with_shell())) != "linear"
 
 
 def test_of_few_bags_nothing_can_be_told_and_a_wish_is_followed():
-    assert choose_kind(3, material_of(with_shell(n_bags=12)), BRIEF)[0] == "linear"
+    assert chosen(material_of(with_shell(n_bags=12))) == "linear"
     wish = InstanceConfig(witnesses="context")
-    assert choose_kind(3, material_of(with_shell(n_bags=12)), wish)[0] == "context"
+    assert chosen(material_of(with_shell(n_bags=12)), wish) == "context"
 
 
 def test_what_a_bag_has_in_common_is_left_to_the_context():
@@ -160,3 +167,38 @@ def test_large_margins_do_not_overflow():
     torch.testing.assert_close(
         found, torch.tensor([[1000 + np.log((1 + np.exp(-1)) / 2)]], dtype=torch.float32)
     )
+
+
+def test_a_new_reading_is_the_mean():
+    margins = torch.randn(4, 7, 2, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(Reading(4, 2)(margins), margins.mean(0))
+
+
+def test_witnesses_weigh_by_what_they_told_of_held_out_bags():
+    generator = torch.Generator().manual_seed(0)
+    truth = np.eye(2, dtype=bool)[np.arange(200) % 2]
+    signal = torch.from_numpy(truth[:, 1:]) * 2.0
+    noise = torch.randn(4, 200, 1, generator=generator)
+    margins = noise + torch.stack([signal, signal, signal * 0.1, -signal * 0])
+    reading = Reading(4, 1)
+    reading.learn(margins * torch.tensor([1.0, 50.0, 1.0, 1.0])[:, None, None], truth)
+    assert reading.weight[:2].min() > 0.25  # whatever its scale
+    assert reading.weight[2:].max() < 0.01
+    assert reading.weight.sum() == pytest.approx(1)
+
+
+def test_a_reading_of_witnesses_who_know_nothing_is_finite():
+    reading = Reading(4, 1)
+    reading.learn(torch.zeros(4, 30, 1), np.eye(2, dtype=bool)[np.arange(30) % 2])
+    assert reading.weight.tolist() == pytest.approx([0.25] * 4)
+    assert torch.isfinite(reading(torch.ones(4, 3, 1))).all()
+
+
+def test_where_the_mean_tells_the_label_a_slide_is_read_by_it():
+    draw = np.random.default_rng(1)
+    bags = [draw.normal(size=(40, 6)).astype(np.float32) for _ in range(60)]
+    for bag in bags[1::2]:
+        bag[:, 0] += 0.5  # of all tiles, none of which stands out
+    reading = Reading(len(WITNESSES), 1)
+    choose_kind(reading, 6, material_of(bags), BRIEF)
+    assert reading.by_mean > 0.25

@@ -69,9 +69,10 @@ class Teaching:
         """Section 3 of arXiv 2307.02249: contrast, prototypes and pseudo labels, in its order."""
         config = self.config
         rows = self.sampler.draw(config.instances_per_step, self.pseudo_labels.soft)
-        embedded = self.net.embed(self._view(rows))
+        features, near = self.material.rows(rows), self.neighbours.of(rows, self.material)
+        embedded = self.net.embed(self._view(features, near))
         margins, queries = self.net.classifier(embedded), self.net.project(embedded)
-        keys = self.copy.keys(self._view(rows))
+        keys = self.copy.keys(self._view(features, near))
         soft = self.pseudo_labels.soft[rows]
         with torch.no_grad():
             classes = self._classes(margins, rows, soft)
@@ -109,13 +110,11 @@ class Teaching:
         labels = self.material.packed.labels[bags]
         return bag_loss(pooled, labels, self.material.classes, self.material.balance)
 
-    def _view(self, rows: Tensor) -> Tensor:
-        picked = torch.randint(_NEIGHBOURS, (len(rows), 1), generator=self.generator)
-        other = self.material.rows(self.neighbours.of(rows, self.material).gather(1, picked)[:, 0])
-        config = self.config
-        return view(
-            self.material.rows(rows), other, config.view_strength, config.view_dropout, self.generator
-        )
+    def _view(self, features: Tensor, near: Tensor) -> Tensor:
+        """Return one view of features (B, D), whose near neighbours are the rows `near` (B, k)."""
+        picked = torch.randint(_NEIGHBOURS, (len(near), 1), generator=self.generator)
+        other, config = self.material.rows(near.gather(1, picked)[:, 0]), self.config
+        return view(features, other, config.view_strength, config.view_dropout, self.generator)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         config = self.config

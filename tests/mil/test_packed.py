@@ -86,7 +86,7 @@ def test_a_fold_of_a_mapped_file_gives_the_weights_that_one_in_memory_gives(name
 @pytest.mark.parametrize("name", ["slidebag", "mix"])
 def test_memory_does_not_grow_with_the_features(name, tmp_path):
     peaks = []
-    for n_bags in (32, 64):  # of fewer than 30 nothing is held out
+    for n_bags in (32, 128):  # of fewer than 30 nothing is held out
         bags, labels = drawn(n_bags, n_tiles=1000, dim=512)  # 1 MB each
         mapped = on_disk(bags, tmp_path / f"{n_bags}.npy")
         del bags
@@ -96,7 +96,7 @@ def test_memory_does_not_grow_with_the_features(name, tmp_path):
             for bag in mapped:
                 learner.predict(bag)
         peaks.append(peak.mb)
-    assert peaks[1] - peaks[0] < 10  # of 31 MB more
+    assert peaks[1] - peaks[0] < 40  # of 98 MB more
 
 
 class AnonymousPeak:

@@ -61,7 +61,9 @@ class Prediction:
     `probability` float32 (C,) sums to 1, except where the classes do not exclude each other: there each
     is the probability that the bag is of that class, and that of the negative class that it is of none.
     `tile_probability` float32 (N, T), T = len(tile_names), rows always sum to 1; `prototype` int16 (N,),
-    the nearest prototype, -1 where the learner has none.
+    the number of the nearest prototype, -1 where the learner has none: p is prototype p % n of tile class
+    p // n, n = `Learner.n_prototypes`. `prototype_distance` float32 (N,) is one minus the cosine to it in
+    the learner's embedding, 0 to 2; None where the learner has none.
     """
 
     bag_id: str
@@ -69,6 +71,7 @@ class Prediction:
     tile_probability: np.ndarray
     prototype: np.ndarray
     flags: tuple[str, ...] = ()
+    prototype_distance: np.ndarray | None = field(default=None, kw_only=True)
 
 
 class Learner(ABC):
@@ -87,6 +90,11 @@ class Learner(ABC):
         self.classes: Classes = Classes(("negative", "positive"), has_negative=True)
         self.dim = 0  # of the features it was fitted on; 0 before
         self.warnings: list[str] = []  # what went wrong in fitting and what to change
+
+    @property
+    def n_prototypes(self) -> int:
+        """Return how many prototypes each tile class has; 0 where the learner has none."""
+        return 0
 
     def fit(
         self,
@@ -205,6 +213,7 @@ class Learner(ABC):
             np.zeros((0, len(self.classes.tile_names)), np.float32),
             np.zeros(0, np.int16),
             (NO_TISSUE,),
+            prototype_distance=np.zeros(0, np.float32) if self.n_prototypes else None,
         )
 
     @abstractmethod

@@ -33,10 +33,9 @@ class Teaching:
         self.sampler = InstanceSampler(packed, self.generator)
         self.copy = MomentumCopy(net, config.key_momentum)
         self.queue = KeyQueue(config.queue, EMBEDDING, self.generator)
-        n_classes = material.candidates.shape[1]
-        self.prototypes = Prototypes(
-            torch.randn(n_classes, EMBEDDING, generator=self.generator), config.prototype_momentum
-        )
+        n_prototypes = material.candidates.shape[1] * config.prototypes
+        begin = torch.randn(n_prototypes, EMBEDDING, generator=self.generator)
+        self.prototypes = Prototypes(begin, config.prototype_momentum, config.prototypes)
 
     @torch.no_grad()
     def begin(self, witnesses: Witnesses) -> None:

@@ -5,7 +5,7 @@
 A learner is fitted on three fifths of a colon cohort (as of `learners.py --cohort crc`), its measures are
 brought to one scale on the next fifth, and the last is what is like the training. Lung tiles, 20 of one
 kind a bag, and the breast patches of 140 patients are not; features of all are those of DINOv2 ViT-S/14.
-Printed is the AUROC, the mean of five folds, with which a measure tells tiles, and bags by the mean of
+Printed is the AUROC, the mean of three folds, with which a measure tells tiles, and bags by the mean of
 their tiles: of the distance of features from training centres, of the maximum logit, of the distance from
 the nearest prototype, of the largest of the three and of their mean. The last line is one JSON object.
 """
@@ -29,6 +29,8 @@ from mil.metrics import instance_auc
 from mil.novelty import Centres, max_logit
 from mil.train_config import new_learner
 
+TESTED = 3  # of the five folds, and as many fits
+MEASURES = ("features", "max logit", "prototypes", "largest", "mean")
 Measured = list[np.ndarray]  # a bag each: (measures, N)
 
 
@@ -52,9 +54,6 @@ def on_one_scale(held_out: Measured, measured: Measured) -> Measured:
     return [np.concatenate([each, each.max(0)[None], each.mean(0)[None]]) for each in scaled]
 
 
-MEASURES = ("features", "max logit", "prototypes", "largest", "mean")
-
-
 def aucs(like: Measured, unlike: Measured) -> dict[str, list[float]]:
     """Return the AUROC of each measure of tiles and of bags."""
     tiles = np.concatenate(like + unlike, axis=1)
@@ -69,8 +68,9 @@ def aucs(like: Measured, unlike: Measured) -> dict[str, list[float]]:
 def judge(
     task: Task, foreign: dict[str, list[Bag]], learner_name: str, settings: dict[str, str], seed: int
 ) -> dict[tuple[str, str], list[list[float]]]:
+    """Return the AUROC by unlike set and level, a list a fold."""
     fold, found = folds(task, seed), defaultdict(list)
-    for k in range(task.n_folds):
+    for k in range(TESTED):
         parts = [np.flatnonzero(fold == k), np.flatnonzero(fold == (k + 1) % task.n_folds)]
         train = np.flatnonzero(~np.isin(np.arange(len(fold)), np.concatenate(parts)))
         bags = [task.bags[i] for i in train]

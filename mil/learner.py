@@ -61,9 +61,8 @@ class Prediction:
     `probability` float32 (C,) sums to 1, except where the classes do not exclude each other: there each
     is the probability that the bag is of that class, and that of the negative class that it is of none.
     `tile_probability` float32 (N, T), T = len(tile_names), rows always sum to 1; `prototype` int16 (N,),
-    the number of the nearest prototype, -1 where the learner has none: p is prototype p % n of tile class
-    p // n, n = `Learner.n_prototypes`. `prototype_distance` float32 (N,) is one minus the cosine to it in
-    the learner's embedding, 0 to 2; None where the learner has none.
+    the nearest one, -1 where the learner has none: p is number p % n of tile class p // n, n =
+    `Learner.n_prototypes`. `prototype_distance` float32 (N,) is one minus the cosine to it, 0 to 2, or None.
     """
 
     bag_id: str
@@ -89,12 +88,8 @@ class Learner(ABC):
         self.config: Any = self.config_class() if config is None else config
         self.classes: Classes = Classes(("negative", "positive"), has_negative=True)
         self.dim = 0  # of the features it was fitted on; 0 before
+        self.n_prototypes = 0  # of each tile class
         self.warnings: list[str] = []  # what went wrong in fitting and what to change
-
-    @property
-    def n_prototypes(self) -> int:
-        """Return how many prototypes each tile class has; 0 where the learner has none."""
-        return 0
 
     def fit(
         self,

@@ -142,6 +142,10 @@ class SlidebagLearner(Learner):
     config_class = InstanceConfig
     heeds_annotations = True
 
+    def __init__(self, config: InstanceConfig | None = None) -> None:
+        super().__init__(config)
+        self.n_prototypes = self.config.prototypes
+
     def _fit(self, bags: Sequence[Bag], labels: Labels, seed: int, report: Report) -> None:
         generator = torch.Generator().manual_seed(seed)
         self._standardise = Standardiser.of(bags)
@@ -175,11 +179,6 @@ class SlidebagLearner(Learner):
             nearest.indices.to(torch.int16).numpy(),
             prototype_distance=(1 - nearest.values).numpy(),
         )
-
-    @property
-    def n_prototypes(self) -> int:
-        """Return how many prototypes a class has."""
-        return self.config.prototypes
 
     def instance_head(self) -> InstanceHead:
         """Return standardiser and members."""

@@ -89,9 +89,9 @@ def test_options_outside_their_range_are_refused(options):
 
 
 def test_several_prototypes_keep_their_class_and_come_back_from_the_disk(tmp_path):
-    bags, labels, truth = gaussian_bags(0.3, seed=0)
-    options = {"witnesses": "linear", "members": 2, "epochs": 5, "prototypes": 3}
-    learner = SlidebagLearner(InstanceConfig(**options))
+    bags, labels, truth = gaussian_bags(0.3, seed=0, n_bags=16, n_tiles=40)
+    short = {"witness_epochs": 8, "epochs": 6, "steps_per_epoch": 10, "instances_per_step": 128, "queue": 128}
+    learner = SlidebagLearner(InstanceConfig(witnesses="linear", members=2, prototypes=3, **short))
     learner.fit(bags, labels, CLASSES, seed=0)
     learner.save(tmp_path)
     again = SlidebagLearner.load(tmp_path)
@@ -99,5 +99,5 @@ def test_several_prototypes_keep_their_class_and_come_back_from_the_disk(tmp_pat
     told = [again.predict(bag) for bag in bags]
     numbers = np.concatenate([each.prototype for each in told])
     assert np.array_equal(numbers, np.concatenate([learner.predict(bag).prototype for bag in bags]))
-    assert np.mean((numbers // 3) == truth) > 0.95
+    assert np.mean((numbers // 3) == truth) > 0.9
     assert set(numbers) == set(range(6))

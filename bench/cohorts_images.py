@@ -1,4 +1,4 @@
-"""The cohorts that are pictures: MNIST-bags, and the breast patches of 140 patients."""
+"""The cohorts that are pictures: MNIST-bags, the breast patches of 140 patients, and lung tiles."""
 
 import hashlib
 import zipfile
@@ -18,6 +18,7 @@ from tiling import replacing
 DIGIT = 9
 BAG_SIZE, BAG_SIZE_SD = 10, 2  # as in arXiv 1802.04712
 TRAIN_POOL, TEST_BAGS = 7000, 1000
+LUNG_KINDS, LUNG_TILES, LUNG_BAG_SIZE = ("lung_n", "lung_aca", "lung_scc"), 80, 20
 ENCODER, SIDE_PX = "dinov2-vits14", 224
 
 
@@ -76,6 +77,18 @@ def idc(data: Path, cache: Path) -> list[Task]:
         Task("idc-any", bags, share > 0, patients, truth),
         Task("idc-median", bags, share > np.median(share), patients, truth),
     ]
+
+
+def lung(data: Path, cache: Path) -> list[Bag]:
+    """Return bags of LC25000's lung tiles, each of tiles of one kind; 80 tiles a kind are encoded once."""
+    archive = data / "tiles" / "lung.zip"
+    with zipfile.ZipFile(archive) as file:
+        names = sorted(name for name in file.namelist() if name.endswith(".jpeg"))
+    kinds = {kind: [name for name in names if name.split("/")[1] == kind] for kind in LUNG_KINDS}
+    picked = [name for of_kind in kinds.values() for name in of_kind[:LUNG_TILES]]
+    features = _encoded(archive, picked, data / "weights" / "dinov2_vits14.safetensors", cache)
+    parts = np.split(features, len(features) // LUNG_BAG_SIZE)
+    return [Bag(f"lung {i}", part) for i, part in enumerate(parts)]
 
 
 def _encoded(archive: Path, names: list[str], weights: Path, cache: Path) -> np.ndarray:

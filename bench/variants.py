@@ -19,6 +19,7 @@ ABLATION: dict[str, dict[str, str]] = {
     "no bag term": {"bag_weight": "0"},
     "no views": {"view_strength": "0", "view_dropout": "0"},
     "with refining": {"refine": "0.5"},
+    "refining by 4 prototypes": {"refine": "0.5", "prototypes": "4"},
     "one member": {"members": "1"},
 }
 

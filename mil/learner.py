@@ -61,7 +61,8 @@ class Prediction:
     `probability` float32 (C,) sums to 1, except where the classes do not exclude each other: there each
     is the probability that the bag is of that class, and that of the negative class that it is of none.
     `tile_probability` float32 (N, T), T = len(tile_names), rows always sum to 1; `prototype` int16 (N,),
-    the nearest prototype, -1 where the learner has none.
+    the nearest one, -1 where the learner has none: p is number p % n of tile class p // n, n =
+    `Learner.n_prototypes`. `prototype_distance` float32 (N,) is one minus the cosine to it, 0 to 2, or None.
     """
 
     bag_id: str
@@ -69,6 +70,7 @@ class Prediction:
     tile_probability: np.ndarray
     prototype: np.ndarray
     flags: tuple[str, ...] = ()
+    prototype_distance: np.ndarray | None = field(default=None, kw_only=True)
 
 
 LabelledBags = tuple[Sequence[Bag], Labels | np.ndarray]
@@ -89,6 +91,7 @@ class Learner(ABC):
         self.config: Any = self.config_class() if config is None else config
         self.classes: Classes = Classes(("negative", "positive"), has_negative=True)
         self.dim = 0  # of the features it was fitted on; 0 before
+        self.n_prototypes = 0  # of each tile class
         self.warnings: list[str] = []  # what went wrong in fitting and what to change
         self.n_epochs = 0  # how many validation chose; 0 where it had no say
         self.history: list[dict[str, float]] = []  # the figures of each epoch of the last fit
@@ -239,6 +242,7 @@ class Learner(ABC):
             np.zeros((0, len(self.classes.tile_names)), np.float32),
             np.zeros(0, np.int16),
             (NO_TISSUE,),
+            prototype_distance=np.zeros(0, np.float32) if self.n_prototypes else None,
         )
 
     @abstractmethod

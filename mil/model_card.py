@@ -18,7 +18,7 @@ from .classes import names_in
 from .cohort import Fold
 from .predictions import Fitted
 from .run_folder import Run
-from .typical_tiles import FOLDER, write_typical_tiles
+from .typical_tiles import FOLDER, TypicalTiles, write_typical_tiles
 
 _JSON, _TEXT = "card.json", "README.md"
 
@@ -104,7 +104,7 @@ def _encoder(name: str) -> dict[str, Any]:
         return {"name": name}
 
 
-def _text(card: dict[str, Any], typical: pd.DataFrame) -> str:
+def _text(card: dict[str, Any], typical: TypicalTiles) -> str:
     n_annotated = card["annotated_bags"]
     told = f"labels and the annotations of {n_annotated} bags" if n_annotated else "labels alone"
     figures = [f"| {name} | {value:.4g} |" for name, value in card["figures_on_unseen_slides"].items()]
@@ -130,7 +130,8 @@ def _text(card: dict[str, Any], typical: pd.DataFrame) -> str:
             "",
             "These are pictures of patients' tissue. Before the model leaves those who may see them, delete",
             f"`{FOLDER}/`; nothing else needs it.",
-            *_shown(typical),
+            *_shares(typical.prototypes),
+            *_shown(typical.tiles),
             "",
         ]
     )
@@ -163,6 +164,26 @@ def _facts(card: dict[str, Any]) -> list[str]:
 
 def _calibrated(lines: dict[str, Any] | None) -> str:
     return "not calibrated" if lines is None else "calibrated"
+
+
+def _shares(prototypes: pd.DataFrame) -> list[str]:
+    """Tell how often each prototype is the nearest, in the mean of the bags of each class."""
+    if prototypes.empty:
+        return []
+    table = prototypes.pivot_table("share", "group", "class", aggfunc="first", sort=False)
+    rows = [
+        f"| {group} | " + " | ".join(f"{float(share):.1%}" for share in shares) + " |"
+        for group, *shares in table.itertuples()
+    ]
+    return [
+        "",
+        "They are the tiles nearest to each prototype of the model, the first its medoid. The share of",
+        "tiles that have it for their nearest, in the mean of the bags of a class:",
+        "",
+        "| prototype | " + " | ".join(map(str, table.columns)) + " |",
+        "|---" * (1 + len(table.columns)) + "|",
+        *rows,
+    ]
 
 
 def _shown(typical: pd.DataFrame) -> list[str]:

@@ -66,6 +66,16 @@ class Centres:
         return np.concatenate([np.zeros(0, np.float32), *found]).astype(np.float32)
 
 
+def max_logit(probability: np.ndarray) -> np.ndarray:
+    """Return the largest logit of each row, float32: (N, T) -> (N,), logits being of mean zero over classes.
+
+    Small where a tile is like no class (arXiv 1911.11132); of two classes half the size of the log odds.
+    Probabilities tell logits up to a constant, which that mean fixes.
+    """
+    logarithms = np.log(np.maximum(probability.astype(np.float64), np.finfo(np.float32).tiny))
+    return (logarithms.max(axis=1) - logarithms.mean(axis=1)).astype(np.float32)
+
+
 def profile(log_distance: np.ndarray) -> np.ndarray:
     """Return 200 quantiles of a slide's log distances, float32: (N,) -> (200,), NaN of no tile."""
     if not len(log_distance):

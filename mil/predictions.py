@@ -15,7 +15,7 @@ from .batch import WITHOUT_TILES
 from .calibration import Calibration
 from .classes import SEPARATOR, Classes
 from .learner import NO_TISSUE, Learner, Prediction, load_learner
-from .novelty import UNLIKE, Novelty
+from .novelty import UNLIKE, Novelty, max_logit
 from .recipe import Recipe
 from .run_folder import Run
 from .scores import Scores, save_scores
@@ -29,13 +29,14 @@ class ModelPrediction(Prediction):
 
     `uncalibrated` (C,) is what the learner itself said of the bag; `class_set` the classes that it may
     have at the model's level. `novelty` and `tile_novelty` (N,) are above 1 where slide and
-    tiles are unlike the training.
+    tiles are unlike the training; `max_logit` (N,) is the learner's own of tiles.
     """
 
     uncalibrated: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     class_set: tuple[int, ...] = ()
     novelty: float = float("nan")
     tile_novelty: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    max_logit: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Fitted:
             class_set=self.calibration.sets.of_slide(told.probability),
             novelty=novelty,
             tile_novelty=tile_novelty,
+            max_logit=max_logit(told.tile_probability),
         )
 
 
@@ -107,9 +109,15 @@ def prediction_row(loaded: LoadedBag, prediction: ModelPrediction, fitted: Fitte
         "threshold": SEPARATOR.join(f"{t:.9g}" for t in thresholds),
         "tile_threshold": f"{fitted.recipe.tile_threshold:.9g}",
         "novelty": "" if np.isnan(prediction.novelty) else f"{prediction.novelty:.6g}",
+        "max_logit": _mean(prediction.max_logit),
+        "prototype_distance": _mean(prediction.prototype_distance),
         "fold": fitted.fold,
         "flags": " ".join(f.replace(" ", "_") for f in prediction.flags),
     }
+
+
+def _mean(of_tiles: np.ndarray | None) -> str:
+    return "" if of_tiles is None or not len(of_tiles) else f"{of_tiles.mean():.6g}"
 
 
 def called(prediction: Prediction, classes: Classes, thresholds: Sequence[float]) -> str:
@@ -135,6 +143,7 @@ def write_scores(
         path = run.scores_path(slide.slide_id)
         if stored_fingerprint(path) == expected:
             continue
+        distance = prediction.prototype_distance
         scores = Scores(
             slide.slide_id,
             learner.classes.tile_names,
@@ -144,6 +153,8 @@ def write_scores(
             expected,
             calibration=fitted.calibration.tiles,
             novelty=slide.spread(prediction.tile_novelty[own], np.nan),
+            max_logit=slide.spread(prediction.max_logit[own], np.nan),
+            prototype_distance=None if distance is None else slide.spread(distance[own], np.nan),
         )
         grid = source.grid(slide.slide_id)
         save_scores(scores, grid, path, model_fingerprint=fitted.recipe.fingerprint)

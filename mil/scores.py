@@ -21,13 +21,16 @@ from tiling import (
 
 from .calibration import Lines
 
+_MEASURES = ("novelty", "max_logit", "prototype_distance")  # of how unlike the training a tile is
+
 
 @dataclass(frozen=True)
 class Scores:
     """Scores of a slide's tiles: `probability` float32 (N, C), NaN if unread; `prototype` int16 (N,).
 
     `calibration` are the lines that led to `probability`, None where it is as the learner has it.
-    `novelty` float32 (N,) is above 1 where a tile is unlike the training; None where nobody measured.
+    `novelty` float32 (N,) is above 1 where a tile is unlike the training, `max_logit` and
+    `prototype_distance` as in `Prediction` and `mil.novelty`; None where nobody measured.
     """
 
     slide_id: str
@@ -38,6 +41,8 @@ class Scores:
     fingerprint: str
     calibration: Lines | None = None
     novelty: np.ndarray | None = None
+    max_logit: np.ndarray | None = None
+    prototype_distance: np.ndarray | None = None
 
     def __repr__(self) -> str:
         return f"Scores({self.slide_id!r}, {len(self.probability)} tiles × p({'), p('.join(self.classes)}))"
@@ -54,8 +59,9 @@ def save_scores(scores: Scores, grid: TileGrid, path: Path, *, model_fingerprint
     with replacing_hdf5(path) as file:
         file["probability"] = scores.probability.astype(np.float32)
         file["prototype"] = scores.prototype.astype(np.int16)
-        if scores.novelty is not None:
-            file["novelty"] = scores.novelty.astype(np.float32)
+        for name in _MEASURES:
+            if (measured := getattr(scores, name)) is not None:
+                file[name] = measured.astype(np.float32)
         write_coords(file, grid)
         told = {
             "learner": scores.learner,
@@ -80,7 +86,7 @@ def load_scores(path: Path, *, grid: TileGrid | None = None) -> Scores:
             refuse_other_tiles(file, grid)
         told = read_header(file)
         probability, prototype = read_array(file, "probability"), read_array(file, "prototype")
-        novelty = read_array(file, "novelty") if "novelty" in file else None
+        measures = {name: read_array(file, name) for name in _MEASURES if name in file}
         n_tiles = len(read_array(file, "coords"))
     if not n_tiles == len(probability) == len(prototype):
         raise FormatError(
@@ -94,7 +100,7 @@ def load_scores(path: Path, *, grid: TileGrid | None = None) -> Scores:
         learner=str(told["learner"]),
         fingerprint=str(told["fingerprint"]),
         calibration=_lines(told.get("calibration")),
-        novelty=novelty,
+        **measures,
     )
 
 

@@ -20,6 +20,7 @@ _SHARES = (
 _BOUNDS: tuple[tuple[tuple[str, ...], float, float, str], ...] = (
     (_COUNTS, 1, math.inf, "1 or more"),
     (("instances_per_step",), 4, math.inf, "4 or more"),
+    (("prototypes",), 1, 100, "1 to 100"),
     (("learning_rate", "temperature"), 1e-12, math.inf, "more than 0"),
     (_WEIGHTS, 0, math.inf, "0 or more"),
     (_SHARES, 0, 1, "0 to 1"),
@@ -64,6 +65,7 @@ class InstanceConfig:
     )
     temperature: float = field(default=0.07, metadata={"help": "temperature of the contrast"})
     key_momentum: float = field(default=0.99, metadata={"help": "inertia of the net that makes the keys"})
+    prototypes: int = field(default=1, metadata={"help": "prototypes of each class"})
     prototype_momentum: float = field(default=0.99, metadata={"help": "inertia of the prototypes"})
     view_strength: float = field(default=0.5, metadata={"help": "how far a view goes to a near neighbour"})
     view_dropout: float = field(

@@ -19,14 +19,14 @@ from .context import summary
 from .hearing import choose_kind, hear
 from .material import Material
 from .network import EMBEDDING, InstanceNet
-from .prototypes import Prototypes
+from .prototypes import Prototypes, matching
 from .reading import Reading
 from .teaching import Teaching
 from .witness import WITNESSES, Witnesses
 
 
 class Member(nn.Module):
-    """The witnesses, the net that they taught, and its prototypes (T, 128), one a class.
+    """The witnesses, the net that they taught, and its prototypes (T J, 128), J a class.
 
     `centre` and `spread` (2, K) are those of the net's margins and of the witnesses' evidence on the
     training instances: the witnesses are brought to the scale of the net before both are averaged.
@@ -44,7 +44,7 @@ class Member(nn.Module):
         self.witnesses = Witnesses(*new) if config.witnesses != "none" else None
         self.net = InstanceNet(dim, config.hidden, n_margins, generator)
         self.witness_weight = config.witness_weight
-        self.register_buffer("prototypes", torch.zeros(n_margins + 1, EMBEDDING))
+        self.register_buffer("prototypes", torch.zeros((n_margins + 1) * config.prototypes, EMBEDDING))
         self.register_buffer("centre", torch.zeros(2, n_margins))
         self.register_buffer("spread", torch.ones(2, n_margins))
 
@@ -53,16 +53,16 @@ class Member(nn.Module):
         return self.look_at(features)[0]
 
     def look_at(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return margins (N, K), the net's own (N, K), prototype scores (N, T), the witnesses' (W, N, K)."""
+        """Return margins (N, K), the net's own, cosines to prototypes (N, T J), the witnesses' (W, N, K)."""
         embedded = self.net.embed(features)
         margins = self.net.classifier(embedded)
-        scores = Prototypes(self.prototypes, 0.0).scores(self.net.project(embedded))
+        similar = Prototypes(self.prototypes, 0.0).similar(self.net.project(embedded))
         if self.witnesses is None:
-            return margins, margins, scores, margins[None, :0]
+            return margins, margins, similar, margins[None, :0]
         witnessed = self.witnesses(features)
         evidence = (self.witnesses.evidence(witnessed) - self.centre[1]) / self.spread[1]
         heard = evidence * self.spread[0] + self.centre[0]
-        return margins.lerp(heard, self.witness_weight), margins, scores, witnessed
+        return margins.lerp(heard, self.witness_weight), margins, similar, witnessed
 
     def read_bag(self, margins: Tensor, witnessed: Tensor, summaries: Tensor, reading: Reading) -> Tensor:
         """Return what net and witnesses make of one bag: (N, K), (W, N, K), (1, 2 D) -> (1, K)."""
@@ -105,9 +105,9 @@ class Committee(nn.Module):
         return [member for member in self._members if isinstance(member, Member)]
 
     def read(self, parts: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return of one bag, some instances (N, D) at a time, its margins (1, K), those of its tiles, scores.
+        """Return margins of one bag (1, K), those of its tiles, and cosines, some instances (N, D) a part.
 
-        Tile margins (N, K) and prototype scores (N, T) are the means over the members.
+        Tile margins (N, K) and cosines to prototypes (N, T J) are the means over the members.
         """
         seen: list[list[tuple[Tensor, ...]]] = [[] for _ in self.members]
         summaries, n = [], 0
@@ -117,13 +117,26 @@ class Committee(nn.Module):
             for member, own in zip(self.members, seen, strict=True):
                 own.append(member.look_at(part))
         told = torch.stack(summaries).sum(0)[None] / n
-        bags, tiles, scores = [], [], []
+        bags, tiles, similar = [], [], []
         for member, own in zip(self.members, seen, strict=True):
-            margins, of_net, score, witnessed = zip(*own, strict=True)
+            margins, of_net, cosines, witnessed = zip(*own, strict=True)
             bags.append(member.read_bag(torch.cat(of_net), torch.cat(witnessed, dim=1), told, self.reading))
             tiles.append(torch.cat(margins))
-            scores.append(torch.cat(score))
-        return torch.stack(bags).mean(0), torch.stack(tiles).mean(0), torch.stack(scores).mean(0)
+            similar.append(torch.cat(cosines))
+        return torch.stack(bags).mean(0), torch.stack(tiles).mean(0), torch.stack(similar).mean(0)
+
+    @torch.no_grad()
+    def align_prototypes(self, material: Material, per_class: int) -> None:
+        """Number prototypes in all members as in the first, by the instances that they are nearest to."""
+        if per_class == 1:
+            return
+        nearest = [
+            torch.cat([member.look_at(part)[2].argmax(1) for part in material.all_rows()])
+            for member in self.members
+        ]
+        for member, others in zip(self.members[1:], nearest[1:], strict=True):
+            n_classes = len(member.prototypes) // per_class
+            member.prototypes = member.prototypes[matching(nearest[0], others, n_classes, per_class)]
 
 
 @LEARNERS.register("slidebag")
@@ -141,6 +154,10 @@ class SlidebagLearner(Learner):
     config_class = InstanceConfig
     heeds_annotations = True
 
+    def __init__(self, config: InstanceConfig | None = None) -> None:
+        super().__init__(config)
+        self.n_prototypes = self.config.prototypes
+
     def _fit(self, bags: Sequence[Bag], labels: Labels, seed: int, course: Course) -> None:
         generator = torch.Generator().manual_seed(seed)
         self._standardise = Standardiser.of(bags)
@@ -154,6 +171,7 @@ class SlidebagLearner(Learner):
         for number in range(self.config.members):
             told = course.once(f"member {number}", partial(self._fit_member, number, material, course))
             self.warnings += [warning for warning in told if warning not in self.warnings]
+        self._committee.align_prototypes(material, self.config.prototypes)
 
     def _fit_member(self, number: int, material: Material, course: Course) -> list[str]:
         """Fit one member and return its warnings."""
@@ -179,12 +197,14 @@ class SlidebagLearner(Learner):
 
     @torch.inference_mode()
     def _predict(self, bag: Bag) -> Prediction:
-        pooled, margins, scores = self._committee.read(self._standardise.parts(bag.features))
+        pooled, margins, similar = self._committee.read(self._standardise.parts(bag.features))
+        nearest = similar.max(1)
         return Prediction(
             bag.id,
             slide_log_probability(pooled, self.classes, self._balance).exp()[0].numpy(),
             tile_probability(margins).numpy(),
-            scores.argmax(1).to(torch.int16).numpy(),
+            nearest.indices.to(torch.int16).numpy(),
+            prototype_distance=(1 - nearest.values).numpy(),
         )
 
     def instance_head(self) -> InstanceHead:

@@ -35,10 +35,9 @@ class Teaching:
         self.neighbours = NearNeighbours(_NEIGHBOURS)
         self.copy = MomentumCopy(net, config.key_momentum)
         self.queue = KeyQueue(config.queue, EMBEDDING, self.generator)
-        n_classes = material.candidates.shape[1]
-        self.prototypes = Prototypes(
-            torch.randn(n_classes, EMBEDDING, generator=self.generator), config.prototype_momentum
-        )
+        n_prototypes = material.candidates.shape[1] * config.prototypes
+        begin = torch.randn(n_prototypes, EMBEDDING, generator=self.generator)
+        self.prototypes = Prototypes(begin, config.prototype_momentum, config.prototypes)
 
     @property
     def carried(self) -> dict[str, Any]:

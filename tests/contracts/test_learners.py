@@ -96,6 +96,8 @@ def assert_same(first, second):
     assert np.array_equal(first.probability, second.probability)
     assert np.array_equal(first.tile_probability, second.tile_probability)
     assert np.array_equal(first.prototype, second.prototype)
+    distances = first.prototype_distance, second.prototype_distance
+    assert np.array_equal(*distances) if distances[0] is not None else distances[1] is None
 
 
 def scores(learner, data):
@@ -111,6 +113,14 @@ def test_shapes_types_and_sums(learner):
         assert found.prototype.shape == (n_tiles,)
         assert found.probability.dtype == found.tile_probability.dtype == np.float32
         assert found.prototype.dtype == np.int16
+        if learner.n_prototypes:
+            assert found.prototype_distance is not None
+            assert found.prototype_distance.dtype == np.float32
+            assert ((found.prototype_distance >= -1e-6) & (found.prototype_distance <= 2)).all()
+            assert ((found.prototype >= 0) & (found.prototype < 2 * learner.n_prototypes)).all()
+        else:
+            assert found.prototype_distance is None
+            assert (found.prototype == -1).all()
         assert found.probability.sum() == pytest.approx(1, abs=1e-5)
         np.testing.assert_allclose(found.tile_probability.sum(1), 1, atol=1e-5)
         assert found.flags == ()

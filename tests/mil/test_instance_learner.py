@@ -78,6 +78,7 @@ def test_the_published_rule_collapses_on_rare_positives_and_says_so():
         {"least_positive": 0.6},
         {"learning_rate": 0.0},
         {"queue": 0},
+        {"prototypes": 0},
         {"bag_weight": -0.5},
         {"key_momentum": 1.5},
     ],
@@ -85,3 +86,18 @@ def test_the_published_rule_collapses_on_rare_positives_and_says_so():
 def test_options_outside_their_range_are_refused(options):
     with pytest.raises(ConfigError):
         InstanceConfig(**options)
+
+
+def test_several_prototypes_keep_their_class_and_come_back_from_the_disk(tmp_path):
+    bags, labels, truth = gaussian_bags(0.3, seed=0, n_bags=16, n_tiles=40)
+    short = {"witness_epochs": 8, "epochs": 6, "steps_per_epoch": 10, "instances_per_step": 128, "queue": 128}
+    learner = SlidebagLearner(InstanceConfig(witnesses="linear", members=2, prototypes=3, **short))
+    learner.fit(bags, labels, CLASSES, seed=0)
+    learner.save(tmp_path)
+    again = SlidebagLearner.load(tmp_path)
+    assert again.n_prototypes == 3
+    told = [again.predict(bag) for bag in bags]
+    numbers = np.concatenate([each.prototype for each in told])
+    assert np.array_equal(numbers, np.concatenate([learner.predict(bag).prototype for bag in bags]))
+    assert np.mean((numbers // 3) == truth) > 0.9
+    assert set(numbers) == set(range(6))

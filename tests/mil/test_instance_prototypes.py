@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mil.instance.prototypes import Prototypes
+from mil.instance.prototypes import Prototypes, matching, shared_out
 
 QUERIES = torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]])
 
@@ -44,3 +44,53 @@ def test_scores():
 def test_angle():
     assert Prototypes(torch.eye(2), 0.9).angle_deg() == pytest.approx(90)
     assert Prototypes(torch.ones(2, 2), 0.9).angle_deg() == pytest.approx(0, abs=0.1)
+
+
+def directions(n, spread, generator, towards):
+    """Unit vectors around the axes `towards`, `n` of each, in turn."""
+    axes = torch.eye(16)[list(towards)].repeat(n, 1)
+    drawn = axes + spread * torch.randn(len(axes), 16, generator=generator)
+    return torch.nn.functional.normalize(drawn, dim=1)
+
+
+def test_several_prototypes_find_the_kinds_within_a_class_and_none_is_left_without():
+    generator = torch.Generator().manual_seed(0)
+    # all begin near the first kind of their class: by the nearest, one would take everything
+    begin = torch.eye(16)[[0, 0, 0, 5, 5, 5]] + 0.1 * torch.randn(6, 16, generator=generator)
+    prototypes = Prototypes(begin, momentum=0.95, per_class=3)
+    for _ in range(60):
+        queries = torch.cat([directions(8, 0.1, generator, (k, k + 1, k + 2)) for k in (0, 5)])
+        prototypes.update(queries, torch.arange(2).repeat_interleave(24))
+    nearest = prototypes.vectors.argmax(1).tolist()
+    assert sorted(nearest[:3]) == [0, 1, 2]
+    assert sorted(nearest[3:]) == [5, 6, 7]
+
+
+def test_a_class_scores_by_its_nearest_prototype():
+    one = Prototypes(torch.eye(4)[:2], 0.9)
+    two = Prototypes(
+        torch.stack([-torch.eye(4)[0], torch.eye(4)[0], torch.eye(4)[1], torch.eye(4)[3]]), 0.9, 2
+    )
+    queries = torch.tensor([[0.6, 0.8, 0.0, 0.0], [0.8, 0.6, 0.0, 0.0]])
+    torch.testing.assert_close(two.scores(queries), one.scores(queries))
+
+
+def test_instances_are_shared_out_evenly():
+    generator = torch.Generator().manual_seed(0)
+    similar = 0.9 + 0.05 * torch.rand(300, 4, generator=generator) + torch.tensor([0.05, 0, 0, 0])
+    assert similar.argmax(1).bincount(minlength=4).max() > 150
+    counts = shared_out(similar).bincount(minlength=4)
+    assert counts.min() > 50
+    assert counts.max() < 100
+    assert shared_out(similar[:1]).shape == (1,)
+
+
+def test_prototypes_of_two_models_are_paired_within_their_class():
+    first = torch.tensor([0, 0, 1, 1, 2, 3, 3])
+    renamed = torch.tensor([1, 0, 2, 3])[first]
+    assert matching(first, renamed, 2, 2).tolist() == [1, 0, 2, 3]
+
+
+def test_the_angle_is_between_classes():
+    vectors = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    assert Prototypes(vectors, 0.9, per_class=2).angle_deg() == pytest.approx(90)

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features import EncoderConfig
-from mil import Cohort, ExtractConfig, Run, TrainConfig, extract, tile, train
+from features import EncoderConfig, load_features
+from mil import Bag, Cohort, ExtractConfig, Run, TrainConfig, extract, load_learner, load_scores, tile, train
+from mil.novelty import max_logit
 from tiling import GridConfig, TissueConfig, load_grid
 
 
@@ -85,3 +86,86 @@ def test_slides_that_are_gone_leave_a_message_and_an_unchanged_model_keeps_its_c
     assert table["picture"].isna().all()
     assert table["message"].str.len().min() > 10
     assert "could not be read" in (folder / "README.md").read_text()
+
+
+QUICK = {
+    "members": "2", "witnesses": "linear", "witness_epochs": "3", "epochs": "4", "steps_per_epoch": "5",
+    "instances_per_step": "64", "queue": "64", "prototypes": "2",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def with_prototypes(phantom_cohort, tmp_path_factory):
+    """A run with a model that has two prototypes a class."""
+    run = Run.create(tmp_path_factory.mktemp("prototypes"))
+    cohort = Cohort.from_folder(phantom_cohort / "slides", phantom_cohort / "slides.csv")
+    tile(cohort, run, GridConfig(tile_px=112, max_tiles=50), TissueConfig())
+    extract(run, EncoderConfig(), ExtractConfig())
+    train(run, "stain-stats", TrainConfig(folds=3), QUICK)
+    return run
+
+
+def told_of_all(run):
+    learner = load_learner(run.model_folder("slidebag"))
+    features = {
+        i: load_features(run.features_path("stain-stats", i)).features for i in run.slides()["slide_id"]
+    }
+    return {i: learner.predict(Bag(i, each)) for i, each in features.items()}
+
+
+def test_the_first_picture_of_a_prototype_is_its_medoid(with_prototypes):
+    told = told_of_all(with_prototypes)
+    folder = with_prototypes.model_folder("slidebag") / "typical"
+    table = pd.read_csv(folder / "typical.csv")
+    labels = with_prototypes.slides().set_index("slide_id")["label"]
+    assert 2 <= table["group"].nunique() <= 4
+    for group, rows in table.groupby("group"):
+        name, _, p = group.partition(" prototype ")
+        number = int(p)
+        assert name == ("normal", "tumour")[number // 2]
+        assert (labels[rows["slide_id"]] == name).all()
+        shown = [told[row.slide_id].prototype_distance[row.row] for row in rows.itertuples()]
+        assert all(told[row.slide_id].prototype[row.row] == number for row in rows.itertuples())
+        assert shown == sorted(shown)
+        of_class = [each for slide_id, each in told.items() if labels[slide_id] == name]
+        nearest = min(
+            each.prototype_distance[each.prototype == number].min(initial=np.inf) for each in of_class
+        )
+        assert shown[0] == pytest.approx(nearest)
+        assert all((folder / row.picture).is_file() for row in rows.itertuples())
+
+
+def test_how_often_each_prototype_occurs_in_each_class(with_prototypes):
+    told = told_of_all(with_prototypes)
+    folder = with_prototypes.model_folder("slidebag")
+    table = pd.read_csv(folder / "typical" / "prototypes.csv")
+    labels = with_prototypes.slides().set_index("slide_id")["label"]
+    assert table.groupby("class")["share"].sum().to_numpy() == pytest.approx(1, abs=1e-4)
+    for row in table.itertuples():
+        shares = [(told[i].prototype == row.prototype).mean() for i in labels[labels == row[3]].index]
+        assert row.share == pytest.approx(np.mean(shares), abs=1e-5)
+        assert row.bags == np.count_nonzero(shares)
+    text = (folder / "README.md").read_text()
+    assert "| prototype | normal | tumour |" in text
+    assert text.count("| tumour prototype ") == 2
+
+
+def test_maximum_logit_and_prototype_distance_are_stored(with_prototypes):
+    rows = with_prototypes.read_table("predictions.csv").set_index("slide_id")
+    for slide_id, row in rows.iterrows():
+        scores = load_scores(with_prototypes.scores_path(slide_id))
+        learner = load_learner(with_prototypes.model_folder("slidebag") / "folds" / row["fold"])
+        bag = Bag(slide_id, load_features(with_prototypes.features_path("stain-stats", slide_id)).features)
+        told = learner.predict(bag)
+        np.testing.assert_allclose(scores.max_logit, max_logit(told.tile_probability), rtol=1e-5)
+        np.testing.assert_allclose(scores.prototype_distance, told.prototype_distance, atol=1e-6)
+        assert float(row["max_logit"]) == pytest.approx(scores.max_logit.mean(), rel=1e-4)
+        assert float(row["prototype_distance"]) == pytest.approx(scores.prototype_distance.mean(), rel=1e-4)
+
+
+def test_a_learner_without_prototypes_tells_no_distance(trained):
+    rows = trained.read_table("predictions.csv")
+    assert (rows["prototype_distance"] == "").all()
+    assert (rows["max_logit"] != "").all()
+    assert not (trained.model_folder("mix") / "typical" / "prototypes.csv").exists()
+    assert load_scores(trained.scores_path(rows["slide_id"][0])).prototype_distance is None

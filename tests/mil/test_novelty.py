@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mil import Bag
-from mil.novelty import Centres, Novelty, profile
+from mil.novelty import Centres, Novelty, max_logit, profile
 
 
 def bags(rng, n_bags, shift=0.0, dim=24, share=1.0, n_tiles=150):
@@ -70,3 +70,16 @@ def test_constant_features_and_slides_without_tiles_do_no_harm(novelty):
     tiles, slide = novelty(np.zeros((0, 24), np.float32))
     assert tiles.shape == (0,)
     assert np.isnan(slide)
+
+
+def test_the_maximum_logit_is_half_the_log_odds_of_two_classes():
+    found = max_logit(np.array([[0.5, 0.5], [0.1, 0.9], [0.9, 0.1]], np.float32))
+    assert found == pytest.approx([0, np.log(9) / 2, np.log(9) / 2], rel=1e-5)
+
+
+def test_the_maximum_logit_is_the_largest_whatever_is_added_to_all_logits():
+    logits = np.random.default_rng(0).normal(size=(50, 4))
+    logits -= logits.mean(axis=1, keepdims=True)
+    probability = np.exp(logits + 3) / np.exp(logits + 3).sum(axis=1, keepdims=True)
+    assert max_logit(probability) == pytest.approx(logits.max(axis=1), rel=1e-5)
+    assert np.isfinite(max_logit(np.array([[1.0, 0.0]], np.float32))).all()

@@ -3,30 +3,36 @@
 import hashlib
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from tiling import fingerprint, replacing
+from tiling import SlidebagError, fingerprint
 
 from .bags import LoadedBag
-from .calibration import HeldOut, calibrate
+from .calibration import HeldOut, calibrate, slide_figures
 from .classes import Classes
 from .cohort import Fold
+from .fit_figures import fit_figures, write_held_out
 from .learner import Learner
 from .novelty import Centres, Novelty, profile
 from .predictions import Fitted
 from .prepare import Preparation
 from .recipe import Recipe, stored_recipe_fingerprint
-from .train_config import TrainConfig, new_learner
+from .side_by_side import side_by_side
+from .threads import one_thread
+from .train_config import FitConfig, TrainConfig, new_learner
 
 
 @dataclass(frozen=True)
 class FoldModels:
-    """Fits the models of labelled `bags` into `base`, where those that are there and still right are kept."""
+    """Fits the models of labelled `bags` into `base`, where those that are there and still right are kept.
+
+    `swept` are settings that a sweep found, beside `settings`, by the fold's name; "" is the final model's.
+    """
 
     base: Path
     config: TrainConfig
@@ -35,6 +41,8 @@ class FoldModels:
     classes: Classes
     bags: Sequence[LoadedBag]
     folds: Sequence[Fold]
+    how: FitConfig = field(default_factory=FitConfig)
+    swept: Mapping[str, dict[str, str]] = field(default_factory=dict)
 
     def folder(self, fold: Fold | None) -> Path:
         """Return where a model lies: the final one (None), or of a given split, in `base`, others below."""
@@ -42,59 +50,93 @@ class FoldModels:
 
     def fingerprint(self, fold: Fold | None) -> str:
         """Return what changes with all that a model depends on: options, features, labels, who is where."""
-        told = [(b.fingerprint, b.bag.id, b.label, _digest(b.bag.candidates)) for b in self.bags]
-        parts = [asdict(each) for each in ([fold] if fold else self.folds)]
-        learner = new_learner(self.config.learner, self.settings)
-        return fingerprint(self.config, learner.config, asdict(self.classes), told, parts)
+        parts = [fold] if fold else self.folds
+        learners = [self._new(each) for each in ([fold] if fold else [None, *self.folds])]
+        return fingerprint(
+            self.config,
+            [asdict(learner.config) for learner in learners],
+            asdict(self.classes),
+            [identity(bag) for bag in self.bags],
+            [asdict(each) for each in parts],
+        )
 
     def is_there(self, fold: Fold | None) -> bool:
         """Whether the model is there and was fitted in this very way."""
         return stored_recipe_fingerprint(self.folder(fold)) == self.fingerprint(fold)
 
-    def of_fold(self, fold: Fold) -> Fitted:
-        """Return the model that has not seen the test part of a fold, fitted if need be."""
+    def are_there(self) -> bool:
+        """Whether all models are."""
+        return all(map(self.is_there, self.folds)) and (self._is_split or self.is_there(None))
+
+    def fitted(self) -> tuple[list[Fitted], Fitted]:
+        """Return for each fold the model that has not seen its test part, and the one for new slides.
+
+        What is not there is fitted, some folds at a time. Of a given split both are the same model.
+        """
+        missing = [fold for fold in self.folds if not self.is_there(fold)]
+        side_by_side(self._fit_fold, missing, self.how.jobs)
+        of_folds = [Fitted.load(self.folder(fold), fold.name) for fold in self.folds]
+        if self._is_split:
+            return of_folds, of_folds[0]
+        if not self.is_there(None):
+            self._fit_final()
+        return of_folds, Fitted.load(self.base)
+
+    @property
+    def _is_split(self) -> bool:
+        return self.folds[0].name == "given"
+
+    def _fit_fold(self, fold: Fold) -> None:
+        """Make the model that has not seen the test part of a fold."""
+        title = f"fold {fold.name}"
+        with named(title):
+            learner = self._fit(fold, fold.train, title)
+            held_out = self._held_out(learner, fold)
+            held_out.save(self.folder(fold))
+            figures = slide_figures(held_out.margins, held_out.labels, self.classes)
+            write_held_out(self._events(title), figures)
+            seen: Sequence[int] = fold.train
+            if not self._is_split:
+                # what was chosen on these bags is frozen now: they may be learned from
+                seen = sorted(fold.train + fold.validation)
+                learner = self._fit(fold, seen, f"{title}, all but test")
+            self._save(learner, held_out, seen, fold)
+
+    def _fit_final(self) -> None:
+        """Make the model for new slides, of all labelled bags; calibrated on what each fold held out."""
+        with one_thread(), named("final model"):
+            held_out = HeldOut.pooled([HeldOut.load(self.folder(fold)) for fold in self.folds])
+            everyone = range(len(self.bags))
+            self._save(self._fit(None, everyone, "final model"), held_out, everyone, None)
+
+    def _new(self, fold: Fold | None) -> Learner:
+        found = self.swept.get(fold.name if fold else "", {})
+        return new_learner(self.config.learner, self.settings | found)
+
+    def _fit(self, fold: Fold | None, chosen: Sequence[int], title: str) -> Learner:
         folder = self.folder(fold)
-        if self.is_there(fold):
-            return Fitted.load(folder, fold.name)
-        learner = self._fit(fold.train, folder, f"fold {fold.name}")
-        held_out = self._held_out(learner, fold)
-        held_out.save(folder)
-        seen: Sequence[int] = fold.train
-        if (
-            fold.name != "given"
-        ):  # nothing but calibration and thresholds was chosen on these bags: they may be learned from
-            seen = sorted(fold.train + fold.validation)
-            learner = self._fit(seen, folder, f"fold {fold.name}, all but test")
-        return self._save(learner, held_out, seen, fold)
-
-    def final(self) -> Fitted:
-        """Return the model for new slides, of all labelled bags; calibrated on what each fold held out."""
-        if self.is_there(None):
-            return Fitted.load(self.base)
-        held_out = HeldOut.pooled([HeldOut.load(self.folder(fold)) for fold in self.folds])
-        everyone = range(len(self.bags))
-        learner = self._fit(everyone, self.base, "final model")
-        return self._save(learner, held_out, everyone, None)
-
-    def _fit(self, chosen: Sequence[int], folder: Path, title: str) -> Learner:
         (folder / "recipe.json").unlink(missing_ok=True)  # or it would speak for weights that are not its own
-        learner = new_learner(self.config.learner, self.settings)
-        history: list[dict[str, float]] = []
+        learner = self._new(fold)
         started = time.monotonic()
-        learner.fit(
-            [self.bags[i].bag for i in chosen],
-            self._labels(chosen),
-            self.classes,
-            seed=self.config.seed,
-            report=lambda figures: history.append(dict(figures)),
-        )
+        with fit_figures(folder / "metrics.csv", self._events(title)) as report:
+            learner.fit(
+                [self.bags[i].bag for i in chosen],
+                self.labels(chosen),
+                self.classes,
+                seed=self.config.seed,
+                report=report,
+            )
         seconds = time.monotonic() - started
         print(f"train: {title}, {len(chosen)} {self.config.bag}s, {seconds:.1f} s", file=sys.stderr)
-        with replacing(folder / "metrics.csv") as temporary:
-            pd.DataFrame(history).to_csv(temporary, index=False)
         return learner
 
-    def _labels(self, chosen: Sequence[int]) -> np.ndarray:
+    def _events(self, title: str) -> Path | None:
+        """Where the event files of a fit go, if anywhere."""
+        name = title.replace(",", "").replace(" ", "-")
+        return self.base / "tensorboard" / name if self.how.tensorboard else None
+
+    def labels(self, chosen: Sequence[int]) -> np.ndarray:
+        """Return the labels of some bags, as `Learner.fit` takes them."""
         return self.classes.labels_of([self.bags[i].label for i in chosen])
 
     def _held_out(self, learner: Learner, fold: Fold) -> HeldOut:
@@ -102,12 +144,12 @@ class FoldModels:
         bags = [self.bags[i].bag for i in fold.validation]
         centres = self._centres(fold.train)
         profiles = np.stack([profile(centres.log_distance(bag.features)) for bag in bags])
-        return HeldOut.of([learner.predict(bag) for bag in bags], self._labels(fold.validation), profiles)
+        return HeldOut.of([learner.predict(bag) for bag in bags], self.labels(fold.validation), profiles)
 
     def _centres(self, seen: Sequence[int]) -> Centres:
         return Centres.of([self.bags[i].bag for i in seen if len(self.bags[i].bag)], self.config.seed)
 
-    def _save(self, learner: Learner, held_out: HeldOut, seen: Sequence[int], fold: Fold | None) -> Fitted:
+    def _save(self, learner: Learner, held_out: HeldOut, seen: Sequence[int], fold: Fold | None) -> None:
         """Freeze by what was held out, and write the model that was fitted on the bags `seen`."""
         frozen = calibrate(held_out, self.classes, self.config.level)
         novelty = Novelty.of(self._centres(seen), held_out.profiles)
@@ -119,10 +161,27 @@ class FoldModels:
             self.config.bag,
             self.fingerprint(fold),
         )
-        fitted = Fitted(learner, recipe, frozen.calibration, novelty, fold.name if fold else "")
-        fitted.save(self.folder(fold))
-        return fitted
+        Fitted(learner, recipe, frozen.calibration, novelty).save(self.folder(fold))
 
 
-def _digest(candidates: np.ndarray | None) -> str:
-    return "" if candidates is None else hashlib.sha256(candidates.tobytes()).hexdigest()
+def identity(bag: LoadedBag) -> tuple[str, ...]:
+    """Return what changes with all that can be learned from a bag: files, id, label, annotations."""
+    told = bag.bag.candidates
+    return (
+        bag.fingerprint,
+        bag.bag.id,
+        bag.label,
+        "" if told is None else hashlib.sha256(told.tobytes()).hexdigest(),
+    )
+
+
+@contextmanager
+def named(title: str) -> Iterator[None]:
+    """Let an error name the fit that it ended."""
+    try:
+        yield
+    except SlidebagError as error:
+        raise type(error)(f"{title}: {error.message}", hint=error.hint) from error
+    except Exception as error:
+        error.add_note(f"in {title}")
+        raise

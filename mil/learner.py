@@ -3,8 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -16,6 +15,7 @@ from safetensors.numpy import save as save_tensors
 from tiling import ConfigError, FormatError, Registry, SlidebagError, replacing
 
 from .classes import Classes, Labels, check_candidates, check_labels, multi_hot
+from .threads import one_thread
 
 MODEL_FORMAT_VERSION = 2
 NO_TISSUE = "no tissue"  # the flag of a bag without instances
@@ -125,7 +125,7 @@ class Learner(ABC):
         if not self.heeds_annotations and any(bag.candidates is not None for bag in chosen):
             self.warnings.append(f"the learner {self.name!r} does not heed annotations; slidebag does")
         self.classes, self.dim = classes, chosen[0].features.shape[1]
-        with _one_thread():
+        with one_thread():
             self._fit(chosen, np.asarray(labels)[filled].tolist(), seed, report or _silent)
 
     def predict(self, bag: Bag) -> Prediction:
@@ -160,6 +160,7 @@ class Learner(ABC):
             "config": asdict(self.config),
             "classes": asdict(self.classes),
             "dim": self.dim,
+            "warnings": self.warnings,
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
         }
         # weights first: a config.json then never tells of weights that are not there yet
@@ -191,6 +192,7 @@ class Learner(ABC):
             raise FormatError(f"{folder / 'config.json'}: {error}", hint="train again") from error
         learner.classes = Classes(**told["classes"] | {"names": tuple(told["classes"]["names"])})
         learner.dim = told["dim"]
+        learner.warnings = list(told.get("warnings", []))  # models of before do not tell
         learner._restore(load_tensors(weights))
         return learner
 
@@ -275,19 +277,6 @@ def _check_features(bag: Bag, dim: int, why: str) -> None:
             f"{bag.id}: features are not finite in {len(bag) - int(finite.sum())} of {len(bag)} instances",
             hint="extract them again",
         )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Fit on one thread: the steps are small, threads that wait for each other cost more."""
-    import torch  # slow to import, and needed by no verb but `train`
-
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def _silent(figures: Mapping[str, float]) -> None:

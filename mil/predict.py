@@ -49,6 +49,7 @@ def predict(
     from; in another one only if `config` asks for it, which is said on stderr and kept in run.json.
 
     Raises:
+        CohortError: a patient, where one bag is one, has slides of labels that exclude each other.
         FormatError: there is no whole model in `model`.
         ConfigError: the model learned from imported features, or its precision cannot be had here.
         SlidebagError: the encoder or its weights are not those that the model was trained on.
@@ -56,6 +57,8 @@ def predict(
     config = config or PredictConfig()
     fitted = Fitted.load(model)
     recipe = fitted.recipe
+    # what cannot be one bag is told before hours of extraction
+    group_slides(cohort.slides, recipe.bag, fitted.learner.classes)
     _refuse_imported(model, recipe)
     how = recipe.preparation
     own = how.encoder.precision

@@ -31,6 +31,7 @@ def stamps(folder: Path) -> dict[str, int]:
     return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("weights.safetensors")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("learner", "settings"), [("mean", {"epochs": "5"}), ("slidebag", QUICK)])
 def test_models_are_bit_equal_however_many_are_fitted_at_a_time(learner, settings, tmp_path):
     one, two = (fold_models(tmp_path / name, learner, settings) for name in ("one", "two"))
@@ -62,7 +63,7 @@ def not_finite(number: int) -> list:
     return bags
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_fold_that_fails_names_itself_and_the_others_are_kept(jobs, tmp_path):
     broken = fold_models(tmp_path, bags=not_finite(2), how=FitConfig(jobs=jobs))
     # bags 2 and 3 are of part 1: fitted on by fold 2, asked for validation by fold 0, and tested by fold 1
@@ -70,7 +71,9 @@ def test_a_fold_that_fails_names_itself_and_the_others_are_kept(jobs, tmp_path):
     side_by_side(whole._fit_fold, whole.folds, 1)
     before = stamps(tmp_path)
     assert len(before) == 1
-    with pytest.raises(SlidebagError, match=r"fold [02]: slide 2: features are not finite in 1 of 20") as told:
+    with pytest.raises(
+        SlidebagError, match=r"fold [02]: slide 2: features are not finite in 1 of 20"
+    ) as told:
         broken.fitted()
     assert told.value.hint == "extract them again"
     assert before.items() <= stamps(tmp_path).items()
@@ -103,6 +106,7 @@ def test_how_folds_are_fitted_is_no_part_of_what_they_are(tmp_path):
     assert changed == [False, True, False, True]  # the final model is calibrated on what all folds held out
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_told_with_the_way_out():
     with pytest.raises(SlidebagError, match="one of 2 processes was killed") as told:
         side_by_side(os._exit, [3, 3], 2)
@@ -115,23 +119,48 @@ def test_jobs_below_none_are_refused():
         FitConfig(jobs=-1)
 
 
-SLOW_FITS = """
+INTERRUPTED = """
 import sys
 from pathlib import Path
-sys.path.insert(0, "tests/samples")
+import mil.cli.app as cli
 from bags_with_tumour import fold_models
 from mil import FitConfig
-from mil.cli.app import main, app
-
-@app.command()
-def slow():
-    models = fold_models(Path(sys.argv[2]), settings={"epochs": sys.argv[3]}, how=FitConfig(jobs=2))
-    models.fitted()
-
-sys.argv[1:2] = ["slow"]
+cli.app = fold_models(Path(sys.argv[1]), settings={"epochs": "1500"}, how=FitConfig(jobs=2)).fitted
+cli.main()
 """
 
 
+def is_running(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @pytest.mark.slow
-def test_an_interrupt_ends_all_workers_and_a_rerun_keeps_the_folds_that_are_done(tmp_path):
-    pass
+def test_ctrl_c_ends_all_workers_and_the_folds_that_are_done_are_kept(tmp_path):
+    samples = str(Path(__file__).parents[1] / "samples")
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), samples])},
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while not list(tmp_path.rglob("recipe.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    done = {path.parent.name for path in tmp_path.rglob("recipe.json")}
+    before = {k: v for k, v in stamps(tmp_path).items() if Path(k).parent.name in done}
+    assert 1 <= len(before) < 3, "the interrupt came too early or too late to show anything"
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command again goes on where it was" in said
+    assert "Traceback" not in said
+    deadline = time.monotonic() + 30
+    while is_running(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(process.pid)
+    fold_models(tmp_path, settings={"epochs": "1500"}).fitted()
+    assert before.items() <= stamps(tmp_path).items()
+    assert len(stamps(tmp_path)) == 4

@@ -9,14 +9,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from tiling import SlidebagError, fingerprint
+from tiling import SlidebagError, fingerprint, replacing
 
 from .bags import LoadedBag
 from .calibration import HeldOut, calibrate, slide_figures
 from .classes import Classes
 from .cohort import Fold
-from .fit_figures import fit_figures, write_held_out
+from .event_files import add_held_out, write_events
 from .learner import Learner
 from .novelty import Centres, Novelty, profile
 from .predictions import Fitted
@@ -93,8 +94,9 @@ class FoldModels:
             learner = self._fit(fold, fold.train, title)
             held_out = self._held_out(learner, fold)
             held_out.save(self.folder(fold))
-            figures = slide_figures(held_out.margins, held_out.labels, self.classes)
-            write_held_out(self._events(title), figures)
+            if self.how.tensorboard:
+                figures = slide_figures(held_out.margins, held_out.labels, self.classes)
+                add_held_out(self._events(title), figures)
             seen: Sequence[int] = fold.train
             if not self._is_split:
                 # what was chosen on these bags is frozen now: they may be learned from
@@ -117,23 +119,26 @@ class FoldModels:
         folder = self.folder(fold)
         (folder / "recipe.json").unlink(missing_ok=True)  # or it would speak for weights that are not its own
         learner = self._new(fold)
+        history: list[dict[str, float]] = []
         started = time.monotonic()
-        with fit_figures(folder / "metrics.csv", self._events(title)) as report:
-            learner.fit(
-                [self.bags[i].bag for i in chosen],
-                self.labels(chosen),
-                self.classes,
-                seed=self.config.seed,
-                report=report,
-            )
+        learner.fit(
+            [self.bags[i].bag for i in chosen],
+            self.labels(chosen),
+            self.classes,
+            seed=self.config.seed,
+            report=lambda figures: history.append(dict(figures)),
+        )
         seconds = time.monotonic() - started
         print(f"train: {title}, {len(chosen)} {self.config.bag}s, {seconds:.1f} s", file=sys.stderr)
+        with replacing(folder / "metrics.csv") as temporary:
+            pd.DataFrame(history).to_csv(temporary, index=False)
+        if self.how.tensorboard:
+            write_events(self._events(title), history)
         return learner
 
-    def _events(self, title: str) -> Path | None:
-        """Where the event files of a fit go, if anywhere."""
-        name = title.replace(",", "").replace(" ", "-")
-        return self.base / "tensorboard" / name if self.how.tensorboard else None
+    def _events(self, title: str) -> Path:
+        """Where the events of a fit go: all in one folder, for TensorBoard to lay side by side."""
+        return self.base / "tensorboard" / title.replace(",", "").replace(" ", "-")
 
     def labels(self, chosen: Sequence[int]) -> np.ndarray:
         """Return the labels of some bags, as `Learner.fit` takes them."""

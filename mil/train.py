@@ -14,7 +14,7 @@ from .annotations import load_annotations
 from .bags import Bags, LoadedBag, SlideGroup, find_bags, group_slides, load_bags
 from .cohort import Cohort, CohortSlide, Fold
 from .evaluate import bag_figures
-from .fit_figures import check_tensorboard
+from .event_files import check_tensorboard
 from .fold_models import FoldModels
 from .model_card import TrainedOn, write_card
 from .predictions import Fitted, prediction_row, write_predictions, write_scores

@@ -15,6 +15,7 @@ from mil import (
     Cohort,
     CohortError,
     ExtractConfig,
+    FitConfig,
     HeatmapConfig,
     Plan,
     Run,
@@ -210,6 +211,29 @@ def test_classes_of_a_patients_slides_are_put_together_where_they_may_be(run):
         ("q", "normal", 2),
         ("r", "", 3),
     ]
+
+
+def test_a_sweep_is_told_by_card_and_run_and_is_kept(run):
+    pytest.importorskip("optuna")
+    relabel(run, patient_id=run.slides().slide_id)
+    config, how = TrainConfig(learner="mix", folds=3), FitConfig(sweep=3)
+    settings = {"epochs": "5", "weight_decay": "0.001"}
+    train(run, ENCODER, config, settings, how=how)
+    folder = run.model_folder("mix")
+    chosen = json.loads((folder / "sweep.json").read_text())["chosen"]
+    assert set(chosen) == {"learning_rate"}
+    card = json.loads((folder / "card.json").read_text())
+    assert card["training_options"]["sweep"] == 3
+    assert card["training_options"]["swept"] == {"learning_rate": str(chosen["learning_rate"])}
+    options = card["learner_options"]
+    assert (options["learning_rate"], options["weight_decay"]) == (chosen["learning_rate"], 0.001)
+    assert f"`learning_rate` {chosen['learning_rate']}" in (folder / "README.md").read_text()
+    noted = json.loads((run.root / "run.json").read_text())["steps"]["train"]
+    assert noted["train"]["sweep"] == 3
+    assert train(run, ENCODER, config, settings, how=how).is_kept
+    by_hand = settings | {"learning_rate": "0.0123"}
+    assert not train(run, ENCODER, config, by_hand).is_kept
+    assert "sweep" not in json.loads((folder / "card.json").read_text())["training_options"]
 
 
 def upper_half(grid, name: str) -> tuple[dict, float]:

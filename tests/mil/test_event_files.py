@@ -6,7 +6,7 @@ from bags_with_tumour import fold_models
 
 from mil import FitConfig
 from mil.calibration import HeldOut, slide_figures
-from mil.fit_figures import check_tensorboard, fit_figures
+from mil.event_files import check_tensorboard, write_events
 from tiling import ConfigError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # tensorboard's own
@@ -41,10 +41,8 @@ def test_events_are_what_metrics_csv_has_and_what_was_held_out(tmp_path):
 
 def test_events_of_an_earlier_fit_go(tmp_path):
     for loss in (3.0, 2.0):
-        with fit_figures(tmp_path / "metrics.csv", tmp_path / "events") as report:
-            report({"epoch": 0, "loss": loss})
-    assert events(tmp_path / "events") == {"loss": [(0, 2.0)]}
-    assert pd.read_csv(tmp_path / "metrics.csv").loss.tolist() == [2.0]
+        write_events(tmp_path, [{"epoch": 0, "loss": loss}, {"epoch": 1, "loss": loss / 2}])
+    assert events(tmp_path) == {"loss": [(0, 2.0), (1, 1.0)]}
 
 
 def test_no_events_unless_asked_for(tmp_path):
@@ -53,7 +51,7 @@ def test_no_events_unless_asked_for(tmp_path):
 
 
 def test_without_tensorboard_the_way_out_is_told(monkeypatch):
-    monkeypatch.setattr("mil.fit_figures.find_spec", lambda name: None)
+    monkeypatch.setattr("mil.event_files.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="tensorboard, which is not installed") as told:
         check_tensorboard()
     assert 'pip install "slidebag[tensorboard]"' in told.value.hint

@@ -4,7 +4,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from .calibration import HeldOut, calibrate, slide_figures
 from .classes import Classes
 from .cohort import Fold
 from .event_files import add_held_out, write_events
-from .learner import Learner
+from .fit_progress import fit_progress
+from .learner import Bag, Learner
 from .novelty import Centres, Novelty, profile
 from .predictions import Fitted
 from .prepare import Preparation
@@ -70,75 +71,102 @@ class FoldModels:
         return all(map(self.is_there, self.folds)) and (self._is_split or self.is_there(None))
 
     def fitted(self) -> tuple[list[Fitted], Fitted]:
-        """Return for each fold the model that has not seen its test part, and the one for new slides.
+        """Return the models of the folds, and the one for new slides; of a given split both are the same.
 
-        What is not there is fitted, some folds at a time. Of a given split both are the same model.
+        What is not there is fitted, some folds at a time.
         """
         missing = [fold for fold in self.folds if not self.is_there(fold)]
         side_by_side(self._fit_fold, missing, self.how.jobs)
-        of_folds = [Fitted.load(self.folder(fold), fold.name) for fold in self.folds]
-        if self._is_split:
-            return of_folds, of_folds[0]
+        of_folds = [self.of_fold(fold) for fold in self.folds]
+        return of_folds, of_folds[0] if self._is_split else self.final()
+
+    def of_fold(self, fold: Fold) -> Fitted:
+        """Return the model that has not seen the test part of a fold, fitted if need be."""
+        if not self.is_there(fold):
+            side_by_side(self._fit_fold, [fold], 1)
+        return Fitted.load(self.folder(fold), fold.name)
+
+    def final(self) -> Fitted:
+        """Return the model for new slides, of all labelled bags; calibrated on what each fold held out."""
         if not self.is_there(None):
-            self._fit_final()
-        return of_folds, Fitted.load(self.base)
+            with one_thread(), named("final model"):
+                self._silence(self.base)
+                held_out = HeldOut.pooled([HeldOut.load(self.folder(fold)) for fold in self.folds])
+                everyone = range(len(self.bags))
+                learner = self._fit(self._new(None, held_out.n_epochs), everyone, self.base, "final model")
+                self._save(learner, held_out, everyone, None)
+        return Fitted.load(self.base)
 
     @property
     def _is_split(self) -> bool:
         return self.folds[0].name == "given"
 
     def _fit_fold(self, fold: Fold) -> None:
-        """Make the model that has not seen the test part of a fold."""
-        title = f"fold {fold.name}"
+        folder, title = self.folder(fold), f"fold {fold.name}"
         with named(title):
-            learner = self._fit(fold, fold.train, title)
-            held_out = self._held_out(learner, fold)
-            held_out.save(self.folder(fold))
-            if self.how.tensorboard:
-                figures = slide_figures(held_out.margins, held_out.labels, self.classes)
-                add_held_out(self._events(title), figures)
-            seen: Sequence[int] = fold.train
-            if not self._is_split:
-                # what was chosen on these bags is frozen now: they may be learned from
-                seen = sorted(fold.train + fold.validation)
-                learner = self._fit(fold, seen, f"{title}, all but test")
+            self._silence(folder)
+            if fold.name == "given":
+                learner = self._fit(self._new(fold), fold.train, folder, title, fold.validation)
+                self._save(learner, self._held_out(learner, fold), fold.train, fold)
+                return
+            warnings: list[str] = []
+            if HeldOut.is_there(folder, self.fingerprint(fold)):  # stopped after the first of two fits
+                held_out = HeldOut.load(folder)
+            else:
+                first = self._fit(self._new(fold), fold.train, folder / "validation", title, fold.validation)
+                held_out, warnings = self._held_out(first, fold), first.warnings
+            # what was chosen on these bags is frozen now: they may be learned from
+            seen = sorted(fold.train + fold.validation)
+            learner = self._fit(self._new(fold, held_out.n_epochs), seen, folder, f"{title}, all but test")
+            learner.warnings += [warning for warning in warnings if warning not in learner.warnings]
             self._save(learner, held_out, seen, fold)
 
-    def _fit_final(self) -> None:
-        """Make the model for new slides, of all labelled bags; calibrated on what each fold held out."""
-        with one_thread(), named("final model"):
-            held_out = HeldOut.pooled([HeldOut.load(self.folder(fold)) for fold in self.folds])
-            everyone = range(len(self.bags))
-            self._save(self._fit(None, everyone, "final model"), held_out, everyone, None)
+    def _silence(self, folder: Path) -> None:
+        """Remove the recipe, or it would speak for weights that are not its own."""
+        (folder / "recipe.json").unlink(missing_ok=True)
 
-    def _new(self, fold: Fold | None) -> Learner:
-        found = self.swept.get(fold.name if fold else "", {})
-        return new_learner(self.config.learner, self.settings | found)
+    def _new(self, fold: Fold | None, n_epochs: int = 0) -> Learner:
+        """Return an unfitted learner; `n_epochs` are those that validation chose, 0 if it had no say."""
+        swept = self.swept.get(fold.name if fold else "", {})
+        found = {"epochs": str(n_epochs), "patience": "0"} if n_epochs else {}
+        return new_learner(self.config.learner, self.settings | swept | found)
 
-    def _fit(self, fold: Fold | None, chosen: Sequence[int], title: str) -> Learner:
-        folder = self.folder(fold)
-        (folder / "recipe.json").unlink(missing_ok=True)  # or it would speak for weights that are not its own
-        learner = self._new(fold)
-        history: list[dict[str, float]] = []
+    def _fit(
+        self,
+        learner: Learner,
+        chosen: Sequence[int],
+        folder: Path,
+        title: str,
+        validation: Sequence[int] = (),
+    ) -> Learner:
+        """Fit on the bags `chosen`; those of `validation` may end it."""
         started = time.monotonic()
-        learner.fit(
-            [self.bags[i].bag for i in chosen],
-            self.labels(chosen),
-            self.classes,
-            seed=self.config.seed,
-            report=lambda figures: history.append(dict(figures)),
-        )
+        # bars of several processes would overwrite each other
+        with fit_progress(title) if self.how.jobs == 1 else nullcontext() as report:
+            learner.fit(
+                self.bags_of(chosen),
+                self.labels(chosen),
+                self.classes,
+                seed=self.config.seed,
+                report=report,
+                checkpoint=folder / "checkpoint.safetensors",
+                validation=(self.bags_of(validation), self.labels(validation)) if validation else None,
+            )
         seconds = time.monotonic() - started
         print(f"train: {title}, {len(chosen)} {self.config.bag}s, {seconds:.1f} s", file=sys.stderr)
         with replacing(folder / "metrics.csv") as temporary:
-            pd.DataFrame(history).to_csv(temporary, index=False)
+            pd.DataFrame(learner.history).to_csv(temporary, index=False)
         if self.how.tensorboard:
-            write_events(self._events(title), history)
+            write_events(self._events(title), learner.history)
         return learner
 
     def _events(self, title: str) -> Path:
         """Where the events of a fit go: all in one folder, for TensorBoard to lay side by side."""
         return self.base / "tensorboard" / title.replace(",", "").replace(" ", "-")
+
+    def bags_of(self, chosen: Sequence[int]) -> list[Bag]:
+        """Return some bags as a learner takes them."""
+        return [self.bags[i].bag for i in chosen]
 
     def labels(self, chosen: Sequence[int]) -> np.ndarray:
         """Return the labels of some bags, as `Learner.fit` takes them."""
@@ -146,13 +174,19 @@ class FoldModels:
 
     def _held_out(self, learner: Learner, fold: Fold) -> HeldOut:
         """Ask for the validation bags, whose labels alone are looked at."""
-        bags = [self.bags[i].bag for i in fold.validation]
+        bags = self.bags_of(fold.validation)
         centres = self._centres(fold.train)
         profiles = np.stack([profile(centres.log_distance(bag.features)) for bag in bags])
-        return HeldOut.of([learner.predict(bag) for bag in bags], self.labels(fold.validation), profiles)
+        predictions = [learner.predict(bag) for bag in bags]
+        held_out = HeldOut.of(predictions, self.labels(fold.validation), profiles, learner.n_epochs)
+        held_out.save(self.folder(fold), self.fingerprint(fold))
+        if self.how.tensorboard:
+            figures = slide_figures(held_out.margins, held_out.labels, self.classes)
+            add_held_out(self._events(f"fold {fold.name}"), figures)
+        return held_out
 
     def _centres(self, seen: Sequence[int]) -> Centres:
-        return Centres.of([self.bags[i].bag for i in seen if len(self.bags[i].bag)], self.config.seed)
+        return Centres.of([bag for bag in self.bags_of(seen) if len(bag)], self.config.seed)
 
     def _save(self, learner: Learner, held_out: HeldOut, seen: Sequence[int], fold: Fold | None) -> None:
         """Freeze by what was held out, and write the model that was fitted on the bags `seen`."""

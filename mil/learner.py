@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,12 +15,11 @@ from safetensors.numpy import save as save_tensors
 from tiling import ConfigError, FormatError, Registry, SlidebagError, replacing
 
 from .classes import Classes, Labels, check_candidates, check_labels, multi_hot
+from .course import Course, Report, Validation
+from .model_files import MODEL_FORMAT_VERSION, read_config
 from .threads import one_thread
 
-MODEL_FORMAT_VERSION = 2
 NO_TISSUE = "no tissue"  # the flag of a bag without instances
-
-Report = Callable[[Mapping[str, float]], None]
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,9 @@ class Prediction:
     flags: tuple[str, ...] = ()
 
 
+LabelledBags = tuple[Sequence[Bag], Labels | np.ndarray]
+
+
 class Learner(ABC):
     """Fitted on bags and their labels alone: no learner is ever handed an instance label.
 
@@ -87,6 +89,8 @@ class Learner(ABC):
         self.classes: Classes = Classes(("negative", "positive"), has_negative=True)
         self.dim = 0  # of the features it was fitted on; 0 before
         self.warnings: list[str] = []  # what went wrong in fitting and what to change
+        self.n_epochs = 0  # how many validation chose; 0 where it had no say
+        self.history: list[dict[str, float]] = []  # the figures of each epoch of the last fit
 
     def fit(
         self,
@@ -96,22 +100,23 @@ class Learner(ABC):
         *,
         seed: int,
         report: Report | None = None,
+        checkpoint: Path | None = None,
+        validation: LabelledBags | None = None,
     ) -> None:
         """Fit on `bags`, whose classes are `labels`.
 
         Labels are int (B,), indices into `classes.names`, or where the classes do not exclude each other
         bool (B, C). `report` is called after every epoch with its figures. Equal arguments give an equal
-        model.
+        model, also if the fit was stopped meanwhile: it goes on from the file `checkpoint`, which is
+        written every half minute and removed at the end. That of another fit is not used. `validation` has
+        bags to stop early by and their labels; a learner that does not heed it does not see it.
 
         Raises:
             SlidebagError: labels that do not fit, one class only, annotations that the label rules out,
-                features that cannot be learned from.
+                features that cannot be learned from, no validation bags for a learner that heeds them.
         """
         self.warnings = []
-        if len(labels) != len(bags):
-            raise SlidebagError(f"{len(labels)} labels for {len(bags)} bags", hint="give one label a bag")
-        truth = multi_hot(labels, classes)
-        filled = np.array([i for i, bag in enumerate(bags) if len(bag)], int)
+        truth, filled = _known(bags, labels, classes)
         if len(filled) < len(bags):
             left_out = ", ".join(bag.id for bag in bags if not len(bag))
             self.warnings.append(f"bags without instances were left out of the training: {left_out}")
@@ -125,8 +130,36 @@ class Learner(ABC):
         if not self.heeds_annotations and any(bag.candidates is not None for bag in chosen):
             self.warnings.append(f"the learner {self.name!r} does not heed annotations; slidebag does")
         self.classes, self.dim = classes, chosen[0].features.shape[1]
+        known = np.asarray(labels)[filled].tolist()
+        aside = self._validation(validation)
+        course = Course(report, aside)
+        if checkpoint is not None:
+            what = [self.name, asdict(self.config), asdict(classes), seed, known, aside and aside[1]]
+            self.warnings += course.resume(checkpoint, what, chosen + (aside[0] if aside else []))
         with one_thread():
-            self._fit(chosen, np.asarray(labels)[filled].tolist(), seed, report or _silent)
+            self._fit(chosen, known, seed, course)
+        self.history = course.history
+        course.finish()
+
+    @property
+    def heeds_validation(self) -> bool:
+        """Whether it ends its fit by the loss on validation bags."""
+        return False
+
+    def _validation(self, given: LabelledBags | None) -> Validation | None:
+        """Return the validation bags that are not empty, and their labels, if they are heeded."""
+        if not self.heeds_validation:
+            return None
+        bags, labels = given or ([], [])
+        filled = _known(bags, labels, self.classes)[1] if len(bags) else []
+        if not len(filled):
+            raise ConfigError(
+                f"the learner {self.name!r} is to stop early, but there are no validation bags",
+                hint="give some, or patience=0",
+            )
+        for i in filled:
+            _check_features(bags[i], self.dim, "like the training's")
+        return [bags[i] for i in filled], np.asarray(labels)[filled].tolist()
 
     def predict(self, bag: Bag) -> Prediction:
         """Return the probabilities of a bag and its tiles, both from one pass over the instances.
@@ -176,7 +209,7 @@ class Learner(ABC):
         Raises:
             FormatError: no model, a damaged one, one of another learner or of a newer version.
         """
-        told = _read_config(folder)
+        told = read_config(folder)
         if told["learner"] != cls.name:
             raise FormatError(
                 f"{folder}: saved by the learner {told['learner']!r}, wanted {cls.name!r}",
@@ -210,8 +243,11 @@ class Learner(ABC):
         )
 
     @abstractmethod
-    def _fit(self, bags: Sequence[Bag], labels: Labels, seed: int, report: Report) -> None:
-        """Fit on bags that are checked and not empty; `self.classes` and `self.dim` are set."""
+    def _fit(self, bags: Sequence[Bag], labels: Labels, seed: int, course: Course) -> None:
+        """Fit on bags that are checked and not empty; `self.classes` and `self.dim` are set.
+
+        Epochs are those of a stage of `course`, which carries on all that an epoch leaves to the next.
+        """
 
     @abstractmethod
     def _predict(self, bag: Bag) -> Prediction:
@@ -235,34 +271,7 @@ def load_learner(folder: Path) -> Learner:
     Raises:
         FormatError: no model, a damaged one, or one of a newer version.
     """
-    return LEARNERS[_read_config(folder)["learner"]].load(folder)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise FormatError(f"{folder}: no config.json, so no model", hint="train one, or name its folder")
-    try:
-        told = json.loads(path.read_text())
-    except ValueError as error:
-        raise FormatError(f"{path}: not JSON ({error})", hint="train again") from error
-    found = told.get("format_version") if isinstance(told, dict) else None
-    if not isinstance(found, int):
-        raise FormatError(
-            f"{path}: format version {found}, this slidebag reads up to {MODEL_FORMAT_VERSION}",
-            hint="name a folder that slidebag has saved a model in",
-        )
-    if found < MODEL_FORMAT_VERSION:
-        raise FormatError(f"{path}: format version {found} is of an earlier slidebag", hint="train again")
-    if found > MODEL_FORMAT_VERSION:
-        raise FormatError(
-            f"{path}: format version {found}, this slidebag reads up to {MODEL_FORMAT_VERSION}",
-            hint="upgrade slidebag or train again with this version",
-        )
-    missing = {"learner", "config", "classes", "dim", "weights_sha256"} - told.keys()
-    if missing:
-        raise FormatError(f"{path}: lacks {', '.join(sorted(missing))}", hint="train again")
-    return told
+    return LEARNERS[read_config(folder)["learner"]].load(folder)
 
 
 def _check_features(bag: Bag, dim: int, why: str) -> None:
@@ -279,5 +288,10 @@ def _check_features(bag: Bag, dim: int, why: str) -> None:
         )
 
 
-def _silent(figures: Mapping[str, float]) -> None:
-    """Report to nobody."""
+def _known(
+    bags: Sequence[Bag], labels: Labels | np.ndarray, classes: Classes
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return of which classes bags are, bool (B, C), and which have instances."""
+    if len(labels) != len(bags):
+        raise SlidebagError(f"{len(labels)} labels for {len(bags)} bags", hint="give one label a bag")
+    return multi_hot(labels, classes), np.array([i for i, bag in enumerate(bags) if len(bag)], int)

@@ -12,7 +12,9 @@ from tiling import ConfigError
 
 from .bag_term import Balance, bag_loss, slide_log_probability
 from .classes import Classes, Labels
-from .learner import Bag, Learner, Prediction, Report
+from .course import Course
+from .early_stopping import BestEpoch
+from .learner import Bag, Learner, Prediction
 from .packed import PackedBags, Standardiser, chunks
 from .small_net import Trunk
 
@@ -33,11 +35,17 @@ class NetConfig:
     weight_decay: float = field(
         default=1e-2, metadata={"help": "pull of the weights to zero", "sweep": (1e-4, 0.3, "log")}
     )
+    patience: int = field(
+        default=0,
+        metadata={"help": "stop after so many epochs without a lower validation loss; 0 is never"},
+    )
 
     def __post_init__(self) -> None:
         for name in ("hidden", "epochs", "bags_per_step", "tiles_per_bag"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}", hint="give 1 or more")
+        if self.patience < 0:
+            raise ConfigError(f"patience is {self.patience}", hint="give 0 or more")
         if self.learning_rate <= 0 or self.weight_decay < 0:
             raise ConfigError(
                 f"learning_rate is {self.learning_rate:g}, weight_decay {self.weight_decay:g}",
@@ -74,16 +82,22 @@ class BagNet(Trunk, ABC):
 
 
 class NetLearner(Learner):
-    """One `BagNet`, trained by AdamW over bags in random order; the last epoch counts.
+    """One `BagNet`, trained by AdamW over bags in random order.
 
-    Its config is a `NetConfig`.
+    The last epoch counts, or with `patience` the one of the least loss on validation bags. Its config is a
+    `NetConfig`.
     """
+
+    @property
+    def heeds_validation(self) -> bool:
+        """Whether it stops early."""
+        return self.config.patience > 0
 
     @abstractmethod
     def _new_net(self, generator: torch.Generator) -> BagNet:
         """Return an untrained network for `self.dim` and `self.classes`, drawn from `generator`."""
 
-    def _fit(self, bags: Sequence[Bag], labels: Labels, seed: int, report: Report) -> None:
+    def _fit(self, bags: Sequence[Bag], labels: Labels, seed: int, course: Course) -> None:
         generator = torch.Generator().manual_seed(seed)
         self._standardise = Standardiser.of(bags)
         self._balance = Balance.of(labels, len(self.classes.names))
@@ -92,23 +106,50 @@ class NetLearner(Learner):
         optimizer = torch.optim.AdamW(
             self._net.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
-        for epoch in range(self.config.epochs):
-            losses = []
-            for chosen in torch.randperm(len(bags), generator=generator).split(self.config.bags_per_step):
-                rows, counts = packed.rows_of(chosen, self.config.tiles_per_bag, generator)
-                embedded = self._net.embed(self._standardise(packed.features[rows]))
-                step = Step(counts, packed.labels[chosen], self.classes, self._balance, generator)
-                loss = self._net.loss(embedded, step)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.item())
-            report({"epoch": epoch, "epochs": self.config.epochs, "loss": float(np.mean(losses))})
+        best = BestEpoch()
+        stage = course.stage(epochs=self.config.epochs)
+        carried = {"net": self._net, "optimizer": optimizer, "generator": generator, "best": best}
+        for epoch in stage.epochs(self.config.epochs, **carried):
+            told = {"epoch": epoch, "loss": self._train(packed, optimizer, generator)}
+            if course.validation is not None:
+                told["validation_loss"] = self._loss_on(*course.validation)
+                best.heed(epoch, told["validation_loss"], self._net)
+            stage.report(told)
+            if course.validation is not None and epoch - best.epoch >= self.config.patience:
+                break
+        best.restore(self._net)
+        self.n_epochs = best.epoch + 1
+
+    def _train(
+        self, packed: PackedBags, optimizer: torch.optim.Optimizer, generator: torch.Generator
+    ) -> float:
+        """Pass over the bags once; return the mean loss of the steps."""
+        losses = []
+        order = torch.randperm(len(packed.counts), generator=generator)
+        for chosen in order.split(self.config.bags_per_step):
+            rows, counts = packed.rows_of(chosen, self.config.tiles_per_bag, generator)
+            embedded = self._net.embed(self._standardise(packed.features[rows]))
+            step = Step(counts, packed.labels[chosen], self.classes, self._balance, generator)
+            loss = self._net.loss(embedded, step)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return float(np.mean(losses))
+
+    @torch.inference_mode()
+    def _loss_on(self, bags: Sequence[Bag], labels: Labels) -> float:
+        """Return the bag term of bags that are not trained on, of all their tiles."""
+        pooled = torch.cat([self._read(bag)[0] for bag in bags])
+        return float(bag_loss(pooled, torch.tensor(labels), self.classes, self._balance))
+
+    def _read(self, bag: Bag) -> tuple[Tensor, Tensor]:
+        parts = [self._standardise(torch.from_numpy(part)) for part in chunks(bag.features)]
+        return self._net.read(torch.cat([self._net.embed(part) for part in parts]))
 
     @torch.inference_mode()
     def _predict(self, bag: Bag) -> Prediction:
-        parts = [self._standardise(torch.from_numpy(part)) for part in chunks(bag.features)]
-        pooled, tiles = self._net.read(torch.cat([self._net.embed(part) for part in parts]))
+        pooled, tiles = self._read(bag)
         return Prediction(
             bag.id,
             slide_log_probability(pooled, self.classes, self._balance).exp()[0].numpy(),

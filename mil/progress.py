@@ -12,21 +12,24 @@ _LINE_EVERY_S = 30.0
 
 
 @contextmanager
-def progress(title: str, total: int, *, unit: str = "slides") -> Iterator[Callable[..., None]]:
-    """Yield a function to call with a name whenever a piece of `total`, or a number of them, is done."""
+def progress(title: str, total: int, *, unit: str = "slides", done: int = 0) -> Iterator[Callable[..., None]]:
+    """Yield a function to call with a name whenever a piece of `total`, or a number of them, is done.
+
+    `done` of them are behind already, and do not count in the rate.
+    """
     if sys.stderr.isatty():
         with _bar() as bar:
-            task = bar.add_task(title, total=total, rate="", name="")
+            task = bar.add_task(title, total=total, completed=done, rate="", name="")
             started = time.monotonic()
 
             def advance(name: str, n: int = 1) -> None:
                 bar.advance(task, n)
-                rate = bar.tasks[0].completed / max(time.monotonic() - started, 1e-9)
+                rate = (bar.tasks[0].completed - done) / max(time.monotonic() - started, 1e-9)
                 bar.update(task, rate=f"{_plain(rate)} {unit}/s", name=name)
 
             yield advance
     else:
-        yield _Lines(title, total, unit)
+        yield _Lines(title, total, unit, done)
 
 
 def _plain(rate: float) -> str:
@@ -43,8 +46,9 @@ def _bar() -> Progress:
 
 
 class _Lines:
-    def __init__(self, title: str, total: int, unit: str) -> None:
-        self._title, self._total, self._unit, self._done = title, total, unit, 0
+    def __init__(self, title: str, total: int, unit: str, done: int) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._before, self._done = done, done
         self._started = self._told = time.monotonic()
 
     def __call__(self, name: str, n: int = 1) -> None:
@@ -53,7 +57,7 @@ class _Lines:
         if now - self._told < _LINE_EVERY_S:
             return
         self._told = now
-        rate = self._done / (now - self._started)
+        rate = (self._done - self._before) / (now - self._started)
         left_s = (self._total - self._done) / rate
         done = f"{self._done}/{self._total} {self._unit}, {_plain(rate)}/s, {left_s:.0f} s left"
         line = f"{self._title}: {done}, {name}".removesuffix(", ")

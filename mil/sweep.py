@@ -160,10 +160,11 @@ class Sweep:
         (fold, options), models = asked, self.models
         learner = new_learner(models.config.learner, models.settings | _texts(options))
         learner.fit(
-            [models.bags[i].bag for i in fold.train],
+            models.bags_of(fold.train),
             models.labels(fold.train),
             models.classes,
             seed=models.config.seed,
+            validation=(models.bags_of(fold.validation), models.labels(fold.validation)),
         )
         judged = [i for i in fold.validation if len(models.bags[i].bag)]
         if not judged:

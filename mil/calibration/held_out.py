@@ -8,7 +8,7 @@ import numpy as np
 
 from mil.classes import Labels
 from mil.learner import Prediction
-from mil.model_files import read_tensors, write_tensors
+from mil.model_files import read_tensors, read_words, write_tensors
 
 from .lines import margins_of
 
@@ -22,17 +22,23 @@ class HeldOut:
 
     `labels` int64 (B,) and `margins` float64 (B, C - 1) of the bags, or where classes do not exclude each
     other bool (B, C) and (B, C); `tile_margins` float32 (n, K) a bag; `profiles` float32
-    (B, 200), how far their tiles lie from the training (`mil.novelty`).
+    (B, 200), how far their tiles lie from the training (`mil.novelty`). `n_epochs` is how many they chose
+    for the fit, 0 if it does not stop early.
     """
 
     labels: np.ndarray
     margins: np.ndarray
     tile_margins: tuple[np.ndarray, ...]
     profiles: np.ndarray
+    n_epochs: int = 0
 
     @classmethod
     def of(
-        cls, predictions: Sequence[Prediction], labels: Labels | np.ndarray, profiles: np.ndarray
+        cls,
+        predictions: Sequence[Prediction],
+        labels: Labels | np.ndarray,
+        profiles: np.ndarray,
+        n_epochs: int = 0,
     ) -> "HeldOut":
         """Keep what `predictions` say of bags with these labels; bags without tiles say nothing."""
         truth = np.asarray(labels)
@@ -48,20 +54,22 @@ class HeldOut:
                 if len(p.tile_probability)
             ),
             profiles[is_filled],
+            n_epochs,
         )
 
     @classmethod
     def pooled(cls, parts: Sequence["HeldOut"]) -> "HeldOut":
-        """Return the bags of several folds as one: each was held out once."""
+        """Return the bags of several folds as one: each was held out once; of their epochs, the median."""
         return cls(
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.margins for part in parts]),
             tuple(tiles for part in parts for tiles in part.tile_margins),
             np.concatenate([part.profiles for part in parts]),
+            round(np.median([part.n_epochs for part in parts])),
         )
 
-    def save(self, folder: Path) -> None:
-        """Write held_out.safetensors into a model's folder."""
+    def save(self, folder: Path, fingerprint: str = "") -> None:
+        """Write held_out.safetensors into a model's folder, with the fingerprint of what said it."""
         n_margins = self.tile_margins[0].shape[1] if self.tile_margins else 1
         told = {
             "labels": self.labels,
@@ -70,7 +78,12 @@ class HeldOut:
             "counts": np.array([len(tiles) for tiles in self.tile_margins], np.int64),
             "tile_margins": np.concatenate([np.zeros((0, n_margins), np.float32), *self.tile_margins]),
         }
-        write_tensors(folder / _FILE, told)
+        write_tensors(folder / _FILE, told, fingerprint=fingerprint, n_epochs=self.n_epochs)
+
+    @staticmethod
+    def is_there(folder: Path, fingerprint: str) -> bool:
+        """Whether a whole file of this very fingerprint is there."""
+        return read_words(folder / _FILE).get("fingerprint") == fingerprint
 
     @classmethod
     def load(cls, folder: Path) -> "HeldOut":
@@ -80,9 +93,10 @@ class HeldOut:
             FormatError: it is not there, or damaged.
         """
         told = read_tensors(folder / _FILE)
+        n_epochs = read_words(folder / _FILE).get("n_epochs", 0)
         ends = told["counts"].cumsum()
         tiles = np.split(told["tile_margins"], ends[:-1]) if len(ends) else []
-        return cls(told["labels"], told["margins"], tuple(tiles), told["profiles"])
+        return cls(told["labels"], told["margins"], tuple(tiles), told["profiles"], n_epochs)
 
 
 def _some(margins: np.ndarray) -> np.ndarray:

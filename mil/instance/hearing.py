@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mil.bag_term import annotation_loss, is_of
-from mil.learner import Report
+from mil.course import Course, Stage
 from mil.packed import CHUNK
 
 from .config import KINDS, InstanceConfig
@@ -22,7 +22,7 @@ _STANDARD_ERRORS = 1.5  # by which a richer kind must be better
 
 
 def hear(
-    witnesses: Witnesses, material: Material, config: InstanceConfig, report: Report, among: Tensor
+    witnesses: Witnesses, material: Material, config: InstanceConfig, stage: Stage, among: Tensor
 ) -> None:
     """Let the witnesses learn from the labels of the bags `among` all (indices)."""
     witnesses.begin(material.packed, material.summaries[among])
@@ -31,7 +31,7 @@ def hear(
     n_steps = config.witness_epochs * config.steps_per_epoch
     # full steps in the first half, smaller and smaller ones in the second
     slowing = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: min(1.0, 2 * (1 - i / n_steps)))
-    for epoch in range(config.witness_epochs):
+    for epoch in stage.epochs(config.witness_epochs, optimizer=optimizer, slowing=slowing):
         losses, seen = [], 0
         for _ in range(config.steps_per_epoch):
             rows, counts, bags = material.some_bags(config.bags_per_step, config.tiles_per_bag, among)
@@ -44,7 +44,7 @@ def hear(
             slowing.step()
             losses.append(loss.item())
             seen += len(rows)
-        report({"epoch": epoch, "instances": seen, "bag_loss": float(np.mean(losses))})
+        stage.report({"epoch": epoch, "instances": seen, "bag_loss": float(np.mean(losses))})
     witnesses.settle(material)
 
 
@@ -110,7 +110,7 @@ def _held_out_errors(kind: str, dim: int, material: Material, config: InstanceCo
             material.generator,
         )
         witnesses = Witnesses(*new)
-        hear(witnesses, material, config, lambda figures: None, torch.nonzero(fold != k)[:, 0])
+        hear(witnesses, material, config, Stage(Course()), torch.nonzero(fold != k)[:, 0])
         for bag in torch.nonzero(fold == k)[:, 0].tolist():
             margins[bag] = _told(witnesses, material, bag)
     truth = is_of(material.packed.labels, len(material.classes.names))

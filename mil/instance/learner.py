@@ -1,6 +1,7 @@
 """The learner `slidebag`: instance-level contrast, prototypes and pseudo labels from slide labels alone."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 
 from mil.bag_term import Balance, slide_log_probability, tile_probability
 from mil.classes import Labels
-from mil.learner import LEARNERS, Bag, Learner, Prediction, Report
+from mil.course import Course
+from mil.learner import LEARNERS, Bag, Learner, Prediction
 from mil.net_learner import module_state, restore_module
 from mil.packed import InstanceHead, PackedBags, Standardiser, chunks
 
@@ -129,25 +131,40 @@ class SlidebagLearner(Learner):
     config_class = InstanceConfig
     heeds_annotations = True
 
-    def _fit(self, bags: Sequence[Bag], labels: Labels, seed: int, report: Report) -> None:
+    def _fit(self, bags: Sequence[Bag], labels: Labels, seed: int, course: Course) -> None:
         generator = torch.Generator().manual_seed(seed)
         self._standardise = Standardiser.of(bags)
         self._balance = Balance.of(labels, len(self.classes.names))
         packed = PackedBags.of(bags, labels)
         material = Material(packed, self._standardise, self.classes, self._balance, generator)
-        self._kind = choose_kind(self.dim, material, self.config)
+        self._kind = course.once("kind", partial(choose_kind, self.dim, material, self.config))
         self._committee = self._new_committee(generator)
-        everyone = torch.arange(len(bags))
-        for number, member in enumerate(self._committee.members):
-            teaching = Teaching(member.net, material, self.config)
+        course.carry(committee=self._committee, generator=generator)
+        for number in range(self.config.members):
+            told = course.once(f"member {number}", partial(self._fit_member, number, material, course))
+            self.warnings += [warning for warning in told if warning not in self.warnings]
+
+    def _fit_member(self, number: int, material: Material, course: Course) -> list[str]:
+        """Fit one member and return its warnings."""
+        config, member = self.config, self._committee.members[number]
+        teaching = Teaching(member.net, material, config)
+        course.carry(**teaching.carried)
+        of_each = config.heard_epochs + config.epochs
+        told = {"epochs": config.members * of_each, "member": number}
+        first = number * of_each
+
+        def begin() -> None:
             if member.witnesses is not None:
-                told = _of_member(report, number, self.config, 0)
-                hear(member.witnesses, material, self.config, told, everyone)
+                everyone = torch.arange(len(material.packed.counts))
+                hear(member.witnesses, material, config, course.stage(first, **told), everyone)
                 teaching.begin(member.witnesses)
-            teaching.teach(_of_member(report, number, self.config, self.config.heard_epochs))
-            member.prototypes = teaching.prototypes.vectors
-            member.settle(material)
-            self.warnings += [warning for warning in teaching.warnings() if warning not in self.warnings]
+            teaching.find_neighbours()
+
+        course.once(f"member {number} began", begin)
+        teaching.teach(course.stage(first + config.heard_epochs, **told))
+        member.prototypes = teaching.prototypes.vectors
+        member.settle(material)
+        return teaching.warnings()
 
     @torch.inference_mode()
     def _predict(self, bag: Bag) -> Prediction:
@@ -176,14 +193,3 @@ class SlidebagLearner(Learner):
         self._kind = KINDS[int(state["witnesses.kind"][0])]
         self._committee = self._new_committee(torch.Generator())
         self._standardise, self._balance = restore_module(self._committee, state)
-
-
-def _of_member(report: Report, number: int, config: InstanceConfig, done: int) -> Report:
-    """Count the epochs on over the members; `done` are those of the member before this part."""
-    of_each = config.heard_epochs + config.epochs
-
-    def tell(figures: Mapping[str, float]) -> None:
-        epoch = {"epoch": number * of_each + done + figures["epoch"], "epochs": config.members * of_each}
-        report({**figures, **epoch, "member": number})
-
-    return tell

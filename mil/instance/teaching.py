@@ -1,12 +1,14 @@
 """How the net is taught: contrast, prototypes and pseudo labels, which begin where the witnesses agree."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from mil.bag_term import bag_loss
-from mil.learner import Report
+from mil.course import Stage
 
 from .config import InstanceConfig
 from .losses import classification_losses, contrastive_losses, warm_up_losses
@@ -37,6 +39,24 @@ class Teaching:
         self.prototypes = Prototypes(
             torch.randn(n_classes, EMBEDDING, generator=self.generator), config.prototype_momentum
         )
+        self.neighbours = torch.zeros(len(material.candidates), _NEIGHBOURS, dtype=torch.int64)
+
+    @property
+    def carried(self) -> dict[str, Any]:
+        """Return what a step leaves to the next besides the net."""
+        return {
+            "pseudo_labels": self.pseudo_labels,
+            "keeper": self.keeper,
+            "queue": self.queue,
+            "prototypes": self.prototypes,
+            "copy": self.copy.net,
+            "neighbours": self.neighbours,
+        }
+
+    def find_neighbours(self) -> None:
+        """Look for the near neighbours that views are drawn towards."""
+        sets = self.material.candidates.long() @ 2 ** torch.arange(self.material.candidates.shape[1])
+        self.neighbours.copy_(near_neighbours(self.material, sets, _NEIGHBOURS))
 
     @torch.no_grad()
     def begin(self, witnesses: Witnesses) -> None:
@@ -45,16 +65,14 @@ class Teaching:
         counts = self.material.packed.counts
         self.pseudo_labels.begin(evidence, counts, self.keeper, self.config.false_share)
 
-    def teach(self, report: Report) -> None:
+    def teach(self, stage: Stage) -> None:
         """Let the net learn the instances from their pseudo labels."""
         config = self.config
-        sets = self.material.candidates.long() @ 2 ** torch.arange(self.material.candidates.shape[1])
-        neighbours = near_neighbours(self.material, sets, _NEIGHBOURS)
         optimizer = self._optimizer()
-        for epoch in range(config.epochs):
+        for epoch in stage.epochs(config.epochs, optimizer=optimizer):
             figures: list[dict[str, float]] = []
             for _ in range(config.steps_per_epoch):
-                losses = self._instance_terms(neighbours, epoch)
+                losses = self._instance_terms(epoch)
                 weights = {"contrast": config.contrast_weight}
                 if config.bag_weight:
                     losses["bag"], weights["bag"] = self._bag_term(), config.bag_weight
@@ -65,15 +83,15 @@ class Teaching:
                 figures.append({f"{k}_loss": v.item() for k, v in losses.items()})
             mean = {k: float(np.mean([f[k] for f in figures])) for k in figures[0]}
             seen = config.steps_per_epoch * config.instances_per_step
-            report({"epoch": epoch, "instances": seen} | mean | self.guards())
+            stage.report({"epoch": epoch, "instances": seen} | mean | self.guards())
 
-    def _instance_terms(self, neighbours: Tensor, epoch: int) -> dict[str, Tensor]:
+    def _instance_terms(self, epoch: int) -> dict[str, Tensor]:
         """Section 3 of arXiv 2307.02249: contrast, prototypes and pseudo labels, in its order."""
         config = self.config
         rows = self.sampler.draw(config.instances_per_step, self.pseudo_labels.soft)
-        embedded = self.net.embed(self._view(rows, neighbours))
+        embedded = self.net.embed(self._view(rows))
         margins, queries = self.net.classifier(embedded), self.net.project(embedded)
-        keys = self.copy.keys(self._view(rows, neighbours))
+        keys = self.copy.keys(self._view(rows))
         soft = self.pseudo_labels.soft[rows]
         with torch.no_grad():
             classes = self._classes(margins, rows, soft)
@@ -111,9 +129,9 @@ class Teaching:
         labels = self.material.packed.labels[bags]
         return bag_loss(pooled, labels, self.material.classes, self.material.balance)
 
-    def _view(self, rows: Tensor, neighbours: Tensor) -> Tensor:
+    def _view(self, rows: Tensor) -> Tensor:
         picked = torch.randint(_NEIGHBOURS, (len(rows),), generator=self.generator)
-        other = self.material.rows(neighbours[rows, picked])
+        other = self.material.rows(self.neighbours[rows, picked])
         config = self.config
         return view(
             self.material.rows(rows), other, config.view_strength, config.view_dropout, self.generator

@@ -10,7 +10,7 @@ import torch
 from safetensors.numpy import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mil import LEARNERS, Bag, Classes, load_learner
+from mil import LEARNERS, Bag, Classes, course, load_learner
 from mil.learner import MODEL_FORMAT_VERSION
 from mil.metrics import instance_auc, slide_auc
 from tiling import FormatError, SlidebagError
@@ -352,7 +352,7 @@ def test_there_is_no_way_to_hand_over_an_instance_label(name):
     # candidates are a user's training annotations: part of what is learned from, as labels are
     assert [f.name for f in fields(Bag)] == ["id", "features", "candidates"]
     asked = list(inspect.signature(LEARNERS[name].fit).parameters)
-    assert asked == ["self", "bags", "labels", "classes", "seed", "report"]
+    assert asked == ["self", "bags", "labels", "classes", "seed", "report", "checkpoint", "validation"]
 
 
 def test_progress_is_reported_every_epoch(name):
@@ -361,6 +361,46 @@ def test_progress_is_reported_every_epoch(name):
     learner.fit(data.bags, data.labels, BINARY, seed=0, report=lambda figures: told.append(dict(figures)))
     assert [figures["epoch"] for figures in told] == list(range(told[-1]["epochs"]))
     assert all(np.isfinite(list(figures.values())).all() for figures in told)
+
+
+class Stopped(Exception):
+    """What a test ends a fit with."""
+
+
+def fit_until(learner, data, stop: int, path):
+    """Fit, but stop when epoch `stop` is done and not yet written down."""
+
+    def report(figures):
+        if figures["epoch"] == stop:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        learner.fit(data.bags, data.labels, BINARY, seed=0, report=report, checkpoint=path)
+
+
+_whole: dict = {}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.6, 0.95])
+def test_a_stopped_fit_goes_on_bit_for_bit(name, tmp_path, monkeypatch, share):
+    monkeypatch.setattr(course, "EVERY_S", 0)
+    data, again, told = toy(), new(name, **FEW), []
+    if name not in _whole:
+        _whole[name] = fitted(name, data=data, **FEW)
+    whole = _whole[name]
+    stop = int(share * len(whole.history))
+    path = tmp_path / "here" / "checkpoint.safetensors"
+    fit_until(new(name, **FEW), data, stop, path)
+    assert path.is_file() == (stop > 0)
+    torch.manual_seed(1)  # what was drawn elsewhere meanwhile changes nothing
+    again.fit(data.bags, data.labels, BINARY, seed=0, report=told.append, checkpoint=path)
+    whole.save(tmp_path / "whole")
+    again.save(tmp_path / "again")
+    files = [tmp_path / each / "weights.safetensors" for each in ("whole", "again")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert (again.history, again.warnings) == (whole.history, whole.warnings)
+    assert [figures["epoch"] for figures in told] == list(range(stop, len(whole.history)))
+    assert list(path.parent.iterdir()) == []
 
 
 def test_features_of_another_dim_are_refused(learner):

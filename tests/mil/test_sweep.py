@@ -34,7 +34,7 @@ class Planted(Learner):
     config_class = PlantedConfig
     asked: Sequence[str] = ()
 
-    def _fit(self, bags, labels, seed, report) -> None:
+    def _fit(self, bags, labels, seed, course) -> None:
         type(self).asked = [*self.asked, *(f"fit {bag.id}" for bag in bags)]
 
     def _predict(self, bag: Bag) -> Prediction:
@@ -180,6 +180,11 @@ def test_a_set_option_is_out_of_the_search(tmp_path):
     assert all(set(told) == {"angle"} for told in found.values())
     with pytest.raises(ConfigError, match="no option to sweep that is not set"):
         chosen(models_of(tmp_path, 3, settings={"idle": "7", "angle": "1"}))
+
+
+def test_a_sweep_stops_its_trials_early_where_they_may(tmp_path):
+    how, settings = FitConfig(sweep=2), {"epochs": "40", "patience": "2"}
+    assert set(chosen(fold_models(tmp_path, "mix", settings, how=how))) == {"", "0", "1", "2"}
 
 
 @pytest.mark.slow

@@ -1,0 +1,141 @@
+"""The checkpoint of a fit: one safetensors file with all that the next epoch begins from, never a pickle."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tiling import FormatError, fingerprint, replacing
+
+from .learner import Bag
+
+_VERSION = "1"  # one more whenever learners carry on something else
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds: epochs that are done, their reports, results, and state by name."""
+
+    epoch: int
+    history: list[dict[str, float]]
+    results: dict[str, Any]
+    state: dict[str, Any]
+
+    def restore(self, carried: Mapping[str, Any]) -> None:
+        """Bring what was carried on back to where it was."""
+        for name, thing in carried.items():
+            _restore(thing, self.state[name])
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the checkpoint of the fit `identity` lies; that of another fit in its place is none."""
+
+    path: Path
+    identity: str
+
+    @classmethod
+    def of(cls, path: Path, what: Sequence[Any], bags: Sequence[Bag]) -> Self:
+        """Return the checkpoint of a fit that is told by JSON values and by all features of its bags."""
+        told = [(bag.id, _digest(bag.features), _digest(bag.candidates)) for bag in bags]
+        return cls(path, fingerprint(*what, told))
+
+    def write(
+        self,
+        epoch: int,
+        history: list[dict[str, float]],
+        results: Mapping[str, Any],
+        carried: Mapping[str, Any],
+    ) -> None:
+        """Write down what is `carried` on: modules, optimizers, generators, tensors, plain objects of these.
+
+        Raises:
+            WriteError: there is no space, or no permission.
+        """
+        tensors: dict[str, Tensor] = {}
+        told = {
+            "identity": self.identity,
+            "epoch": epoch,
+            "history": history,
+            "results": results,
+            "state": {name: _encode(_state_of(thing), name, tensors) for name, thing in carried.items()},
+        }
+        header = {"format": "slidebag.checkpoint", "format_version": _VERSION, "told": json.dumps(told)}
+        with replacing(self.path) as temporary:
+            save_file(tensors, temporary, header)
+
+    def read(self) -> Saved | None:
+        """Return what is there of this fit, None where there is nothing.
+
+        Raises:
+            FormatError: the file is damaged.
+        """
+        if not self.path.is_file():
+            return None
+        try:
+            with safe_open(self.path, "pt") as file:
+                header = file.metadata()
+                told = json.loads(header["told"])
+                if header["format_version"] != _VERSION or told["identity"] != self.identity:
+                    return None
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+            state = {name: _decode(value, tensors) for name, value in told["state"].items()}
+            return Saved(told["epoch"], told["history"], told["results"], state)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise FormatError(
+                f"{self.path}: damaged checkpoint ({error})", hint="remove it, and the fit begins anew"
+            ) from error
+
+
+def _digest(values: np.ndarray | None) -> str:
+    return "" if values is None else hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+
+
+def _state_of(thing: Any) -> Any:
+    if isinstance(thing, Tensor):
+        return thing
+    if isinstance(thing, torch.Generator):
+        return thing.get_state()
+    return thing.state_dict() if hasattr(thing, "state_dict") else vars(thing)
+
+
+@torch.no_grad()
+def _restore(thing: Any, state: Any) -> None:
+    if isinstance(thing, Tensor):
+        thing.copy_(state)
+    elif isinstance(thing, torch.Generator):
+        thing.set_state(state)
+    elif hasattr(thing, "load_state_dict"):
+        thing.load_state_dict(state)
+    else:
+        vars(thing).update(state)
+
+
+def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Put tensors aside by name; what is left is for JSON, in which keys that are numbers stay numbers."""
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().contiguous()
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"pairs": [[key, _encode(each, f"{name}.{key}", tensors)] for key, each in value.items()]}
+    if isinstance(value, list | tuple):
+        return [_encode(each, f"{name}.{k}", tensors) for k, each in enumerate(value)]
+    return value
+
+
+def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_decode(each, tensors) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        return tensors[value["tensor"]]
+    return {key: _decode(each, tensors) for key, each in value["pairs"]}

@@ -21,7 +21,7 @@ from .search import Found, SearchConfig, open_index, search
 from .search_query import ImageQuery, RegionQuery, TileQuery
 from .slide_table import CohortError
 from .train import Training, train
-from .train_config import TrainConfig
+from .train_config import FitConfig, TrainConfig
 
 __all__ = [
     "LEARNERS",
@@ -34,6 +34,7 @@ __all__ = [
     "ExtractConfig",
     "Failure",
     "Finished",
+    "FitConfig",
     "Fold",
     "Found",
     "HeatmapConfig",

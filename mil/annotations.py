@@ -26,13 +26,8 @@ def load_annotations(
         FormatError: a file is damaged, or has a region outside the slide or of another class.
         SlideError: an annotated slide cannot be opened to ask where QuPath counts from.
     """
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder", hint="name the folder of <slide_id>.geojson")
     found = {}
-    for slide in slides:
-        path = folder / f"{slide.slide_id}.geojson"
-        if not path.is_file():
-            continue
+    for slide, path in find_annotations(folder, slides):
         grid = source.grid(slide.slide_id)
         with open_slide(slide.path, id=slide.slide_id, mpp=grid.mpp) as opened:
             corner = opened.shown_from_px
@@ -40,6 +35,19 @@ def load_annotations(
         is_annotated = covered.any(axis=1, keepdims=True)
         print(f"annotations: {int(is_annotated.sum())} tiles of {slide.slide_id}", file=sys.stderr)
         found[slide.slide_id] = covered | ~is_annotated
+    return found
+
+
+def find_annotations(folder: Path, slides: Sequence[CohortSlide]) -> list[tuple[CohortSlide, Path]]:
+    """Return the slides that have `<slide_id>.geojson`, with the file.
+
+    Raises:
+        ConfigError: there is no folder, or it has nothing for any of the slides.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder", hint="name the folder of <slide_id>.geojson")
+    paths = [(slide, folder / f"{slide.slide_id}.geojson") for slide in slides]
+    found = [(slide, path) for slide, path in paths if path.is_file()]
     if not found:
         raise ConfigError(
             f"{folder}: has annotations for none of the {len(slides)} slides with a label",

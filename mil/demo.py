@@ -34,6 +34,6 @@ def demo(
                 report=lambda done, _: advance(f"{done}"),
             )
     cohort = Cohort.from_folder(folder / "cohort" / "slides", table)
-    plan = Plan(train=TrainConfig(folds=6), overlay=OverlayConfig())
     # one member instead of a committee: what matters here is to be done soon
-    return run_all(cohort, run, plan, truth=folder / "cohort" / "truth", settings={"members": "1"})
+    plan = Plan(train=TrainConfig(folds=6), settings={"members": "1"}, overlay=OverlayConfig())
+    return run_all(cohort, run, plan, truth=folder / "cohort" / "truth")

@@ -3,31 +3,38 @@
 import hashlib
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from tiling import fingerprint, replacing
+from tiling import SlidebagError, fingerprint, replacing
 
 from .bags import LoadedBag
-from .calibration import HeldOut, calibrate
+from .calibration import HeldOut, calibrate, slide_figures
 from .classes import Classes
 from .cohort import Fold
+from .event_files import add_held_out, write_events
 from .fit_progress import fit_progress
 from .learner import Bag, Learner
 from .novelty import Centres, Novelty, profile
 from .predictions import Fitted
 from .prepare import Preparation
 from .recipe import Recipe, stored_recipe_fingerprint
-from .train_config import TrainConfig, new_learner
+from .side_by_side import side_by_side
+from .threads import one_thread
+from .train_config import FitConfig, TrainConfig, new_learner
 
 
 @dataclass(frozen=True)
 class FoldModels:
-    """Fits the models of labelled `bags` into `base`, where those that are there and still right are kept."""
+    """Fits the models of labelled `bags` into `base`, where those that are there and still right are kept.
+
+    `swept` are settings that a sweep found, beside `settings`, by the fold's name; "" is the final model's.
+    """
 
     base: Path
     config: TrainConfig
@@ -36,6 +43,8 @@ class FoldModels:
     classes: Classes
     bags: Sequence[LoadedBag]
     folds: Sequence[Fold]
+    how: FitConfig = field(default_factory=FitConfig)
+    swept: Mapping[str, dict[str, str]] = field(default_factory=dict)
 
     def folder(self, fold: Fold | None) -> Path:
         """Return where a model lies: the final one (None), or of a given split, in `base`, others below."""
@@ -43,100 +52,143 @@ class FoldModels:
 
     def fingerprint(self, fold: Fold | None) -> str:
         """Return what changes with all that a model depends on: options, features, labels, who is where."""
-        told = [(b.fingerprint, b.bag.id, b.label, _digest(b.bag.candidates)) for b in self.bags]
-        parts = [asdict(each) for each in ([fold] if fold else self.folds)]
-        learner = new_learner(self.config.learner, self.settings)
-        return fingerprint(self.config, learner.config, asdict(self.classes), told, parts)
+        parts = [fold] if fold else self.folds
+        learners = [self._new(each) for each in ([fold] if fold else [None, *self.folds])]
+        return fingerprint(
+            self.config,
+            [asdict(learner.config) for learner in learners],
+            asdict(self.classes),
+            [identity(bag) for bag in self.bags],
+            [asdict(each) for each in parts],
+        )
 
     def is_there(self, fold: Fold | None) -> bool:
         """Whether the model is there and was fitted in this very way."""
         return stored_recipe_fingerprint(self.folder(fold)) == self.fingerprint(fold)
 
+    def are_there(self) -> bool:
+        """Whether all models are."""
+        return all(map(self.is_there, self.folds)) and (self._is_split or self.is_there(None))
+
+    def fitted(self) -> tuple[list[Fitted], Fitted]:
+        """Return the models of the folds, and the one for new slides; of a given split both are the same.
+
+        What is not there is fitted, some folds at a time.
+        """
+        missing = [fold for fold in self.folds if not self.is_there(fold)]
+        side_by_side(self._fit_fold, missing, self.how.jobs)
+        of_folds = [self.of_fold(fold) for fold in self.folds]
+        return of_folds, of_folds[0] if self._is_split else self.final()
+
     def of_fold(self, fold: Fold) -> Fitted:
         """Return the model that has not seen the test part of a fold, fitted if need be."""
-        folder = self.folder(fold)
-        if self.is_there(fold):
-            return Fitted.load(folder, fold.name)
-        self._silence(folder)
-        title = f"fold {fold.name}"
-        if fold.name == "given":
-            learner = self._fit(fold.train, folder, title, validation=fold.validation)
-            return self._save(learner, self._held_out(learner, fold), fold.train, fold)
-        warnings: list[str] = []
-        if HeldOut.is_there(folder, self.fingerprint(fold)):  # stopped after the first of two fits
-            held_out = HeldOut.load(folder)
-        else:
-            first = self._fit(fold.train, folder / "validation", title, validation=fold.validation)
-            held_out, warnings = self._held_out(first, fold), first.warnings
-        # nothing but calibration, thresholds and epochs was chosen on these bags: they may be learned from
-        seen = sorted(fold.train + fold.validation)
-        learner = self._fit(seen, folder, f"{title}, all but test", n_epochs=held_out.n_epochs)
-        learner.warnings += [warning for warning in warnings if warning not in learner.warnings]
-        return self._save(learner, held_out, seen, fold)
+        if not self.is_there(fold):
+            side_by_side(self._fit_fold, [fold], 1)
+        return Fitted.load(self.folder(fold), fold.name)
 
     def final(self) -> Fitted:
         """Return the model for new slides, of all labelled bags; calibrated on what each fold held out."""
-        if self.is_there(None):
-            return Fitted.load(self.base)
-        self._silence(self.base)
-        held_out = HeldOut.pooled([HeldOut.load(self.folder(fold)) for fold in self.folds])
-        everyone = range(len(self.bags))
-        learner = self._fit(everyone, self.base, "final model", n_epochs=held_out.n_epochs)
-        return self._save(learner, held_out, everyone, None)
+        if not self.is_there(None):
+            with one_thread(), named("final model"):
+                self._silence(self.base)
+                held_out = HeldOut.pooled([HeldOut.load(self.folder(fold)) for fold in self.folds])
+                everyone = range(len(self.bags))
+                learner = self._fit(self._new(None, held_out.n_epochs), everyone, self.base, "final model")
+                self._save(learner, held_out, everyone, None)
+        return Fitted.load(self.base)
+
+    @property
+    def _is_split(self) -> bool:
+        return self.folds[0].name == "given"
+
+    def _fit_fold(self, fold: Fold) -> None:
+        folder, title = self.folder(fold), f"fold {fold.name}"
+        with named(title):
+            self._silence(folder)
+            if fold.name == "given":
+                learner = self._fit(self._new(fold), fold.train, folder, title, fold.validation)
+                self._save(learner, self._held_out(learner, fold), fold.train, fold)
+                return
+            warnings: list[str] = []
+            if HeldOut.is_there(folder, self.fingerprint(fold)):  # stopped after the first of two fits
+                held_out = HeldOut.load(folder)
+            else:
+                first = self._fit(self._new(fold), fold.train, folder / "validation", title, fold.validation)
+                held_out, warnings = self._held_out(first, fold), first.warnings
+            # what was chosen on these bags is frozen now: they may be learned from
+            seen = sorted(fold.train + fold.validation)
+            learner = self._fit(self._new(fold, held_out.n_epochs), seen, folder, f"{title}, all but test")
+            learner.warnings += [warning for warning in warnings if warning not in learner.warnings]
+            self._save(learner, held_out, seen, fold)
 
     def _silence(self, folder: Path) -> None:
         """Remove the recipe, or it would speak for weights that are not its own."""
         (folder / "recipe.json").unlink(missing_ok=True)
 
+    def _new(self, fold: Fold | None, n_epochs: int = 0) -> Learner:
+        """Return an unfitted learner; `n_epochs` are those that validation chose, 0 if it had no say."""
+        swept = self.swept.get(fold.name if fold else "", {})
+        found = {"epochs": str(n_epochs), "patience": "0"} if n_epochs else {}
+        return new_learner(self.config.learner, self.settings | swept | found)
+
     def _fit(
         self,
+        learner: Learner,
         chosen: Sequence[int],
         folder: Path,
         title: str,
-        *,
         validation: Sequence[int] = (),
-        n_epochs: int = 0,
     ) -> Learner:
-        """Fit on the bags `chosen`; those of `validation` may end it, or they chose `n_epochs` before."""
-        found = {"epochs": str(n_epochs), "patience": "0"} if n_epochs else {}
-        learner = new_learner(self.config.learner, self.settings | found)
+        """Fit on the bags `chosen`; those of `validation` may end it."""
         started = time.monotonic()
-        with fit_progress(title) as report:
+        # bars of several processes would overwrite each other
+        with fit_progress(title) if self.how.jobs == 1 else nullcontext() as report:
             learner.fit(
-                self._bags(chosen),
-                self._labels(chosen),
+                self.bags_of(chosen),
+                self.labels(chosen),
                 self.classes,
                 seed=self.config.seed,
                 report=report,
                 checkpoint=folder / "checkpoint.safetensors",
-                validation=(self._bags(validation), self._labels(validation)) if validation else None,
+                validation=(self.bags_of(validation), self.labels(validation)) if validation else None,
             )
         seconds = time.monotonic() - started
         print(f"train: {title}, {len(chosen)} {self.config.bag}s, {seconds:.1f} s", file=sys.stderr)
         with replacing(folder / "metrics.csv") as temporary:
             pd.DataFrame(learner.history).to_csv(temporary, index=False)
+        if self.how.tensorboard:
+            write_events(self._events(title), learner.history)
         return learner
 
-    def _bags(self, chosen: Sequence[int]) -> list[Bag]:
+    def _events(self, title: str) -> Path:
+        """Where the events of a fit go: all in one folder, for TensorBoard to lay side by side."""
+        return self.base / "tensorboard" / title.replace(",", "").replace(" ", "-")
+
+    def bags_of(self, chosen: Sequence[int]) -> list[Bag]:
+        """Return some bags as a learner takes them."""
         return [self.bags[i].bag for i in chosen]
 
-    def _labels(self, chosen: Sequence[int]) -> np.ndarray:
+    def labels(self, chosen: Sequence[int]) -> np.ndarray:
+        """Return the labels of some bags, as `Learner.fit` takes them."""
         return self.classes.labels_of([self.bags[i].label for i in chosen])
 
     def _held_out(self, learner: Learner, fold: Fold) -> HeldOut:
         """Ask for the validation bags, whose labels alone are looked at."""
-        bags = self._bags(fold.validation)
+        bags = self.bags_of(fold.validation)
         centres = self._centres(fold.train)
         profiles = np.stack([profile(centres.log_distance(bag.features)) for bag in bags])
         predictions = [learner.predict(bag) for bag in bags]
-        held_out = HeldOut.of(predictions, self._labels(fold.validation), profiles, learner.n_epochs)
+        held_out = HeldOut.of(predictions, self.labels(fold.validation), profiles, learner.n_epochs)
         held_out.save(self.folder(fold), self.fingerprint(fold))
+        if self.how.tensorboard:
+            figures = slide_figures(held_out.margins, held_out.labels, self.classes)
+            add_held_out(self._events(f"fold {fold.name}"), figures)
         return held_out
 
     def _centres(self, seen: Sequence[int]) -> Centres:
-        return Centres.of([bag for bag in self._bags(seen) if len(bag)], self.config.seed)
+        return Centres.of([bag for bag in self.bags_of(seen) if len(bag)], self.config.seed)
 
-    def _save(self, learner: Learner, held_out: HeldOut, seen: Sequence[int], fold: Fold | None) -> Fitted:
+    def _save(self, learner: Learner, held_out: HeldOut, seen: Sequence[int], fold: Fold | None) -> None:
         """Freeze by what was held out, and write the model that was fitted on the bags `seen`."""
         frozen = calibrate(held_out, self.classes, self.config.level)
         novelty = Novelty.of(self._centres(seen), held_out.profiles)
@@ -148,10 +200,27 @@ class FoldModels:
             self.config.bag,
             self.fingerprint(fold),
         )
-        fitted = Fitted(learner, recipe, frozen.calibration, novelty, fold.name if fold else "")
-        fitted.save(self.folder(fold))
-        return fitted
+        Fitted(learner, recipe, frozen.calibration, novelty).save(self.folder(fold))
 
 
-def _digest(candidates: np.ndarray | None) -> str:
-    return "" if candidates is None else hashlib.sha256(candidates.tobytes()).hexdigest()
+def identity(bag: LoadedBag) -> tuple[str, ...]:
+    """Return what changes with all that can be learned from a bag: files, id, label, annotations."""
+    told = bag.bag.candidates
+    return (
+        bag.fingerprint,
+        bag.bag.id,
+        bag.label,
+        "" if told is None else hashlib.sha256(told.tobytes()).hexdigest(),
+    )
+
+
+@contextmanager
+def named(title: str) -> Iterator[None]:
+    """Let an error name the fit that it ended."""
+    try:
+        yield
+    except SlidebagError as error:
+        raise type(error)(f"{title}: {error.message}", hint=error.hint) from error
+    except Exception as error:
+        error.add_note(f"in {title}")
+        raise

@@ -197,6 +197,7 @@ class Learner(ABC):
             "config": asdict(self.config),
             "classes": asdict(self.classes),
             "dim": self.dim,
+            "warnings": self.warnings,
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
         }
         # weights first: a config.json then never tells of weights that are not there yet
@@ -228,6 +229,7 @@ class Learner(ABC):
             raise FormatError(f"{folder / 'config.json'}: {error}", hint="train again") from error
         learner.classes = Classes(**told["classes"] | {"names": tuple(told["classes"]["names"])})
         learner.dim = told["dim"]
+        learner.warnings = list(told.get("warnings", []))  # models of before do not tell
         learner._restore(load_tensors(weights))
         return learner
 

@@ -51,6 +51,20 @@ def instance_ap(score: np.ndarray, truth: np.ndarray) -> float:
     return float(average_precision_score(truth, score))
 
 
+def log_loss(probability: np.ndarray, truth: np.ndarray) -> float:
+    """Return the log loss of `probability` (N, C) for the classes `truth`: int (N,), or bool (N, C).
+
+    The mean of minus the log of what the true class was given, in nats. Where classes do not exclude each
+    other, bool `truth`, it is the mean of each class's own.
+    """
+    if not len(truth):
+        return float("nan")
+    exact = np.asarray(probability, np.float64)
+    is_of = _is_of(truth, exact.shape[1])
+    given = np.where(is_of, exact, 1 - exact) if truth.ndim == 2 else exact[is_of]
+    return float(-np.log(np.maximum(given, np.finfo(np.float64).tiny)).mean())
+
+
 def brier(probability: np.ndarray, truth: np.ndarray) -> float:
     """Return the Brier score of `probability` (N, C) for the classes `truth`: int (N,), or bool (N, C).
 

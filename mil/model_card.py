@@ -158,7 +158,20 @@ def _facts(card: dict[str, Any]) -> list[str]:
         f"held out for it: {', '.join(held_out)}.",
         f"- Sets hold the true class of {sets['level']:.0%} of {card['bag']}s like these"
         f"{', within each class' if sets['by_class'] else ''}.",
+        *_swept(card["training_options"]),
         "- All options: `card.json`, `config.json`, `recipe.json`.",
+    ]
+
+
+def _swept(options: dict[str, Any]) -> list[str]:
+    if "sweep" not in options:
+        return []
+    found = ", ".join(f"`{name}` {value}" for name, value in options["swept"].items())
+    bag = options["bag"]
+    return [
+        f"- A sweep of {options['sweep']} trials in each fold chose, by validation {bag}s: {found}. The "
+        "models behind the figures below have options of their own, chosen without the "
+        f"{bag}s that they are measured on (`sweep.csv`)."
     ]
 
 

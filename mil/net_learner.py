@@ -18,6 +18,8 @@ from .learner import Bag, Learner, Prediction
 from .packed import PackedBags, Standardiser
 from .small_net import Trunk
 
+LEARNING_RATES = (2e-4, 2e-2, "log")  # that a sweep looks among
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetConfig:
@@ -27,8 +29,12 @@ class NetConfig:
     epochs: int = field(default=100, metadata={"help": "passes over the training bags"})
     bags_per_step: int = field(default=8, metadata={"help": "bags seen in one step"})
     tiles_per_bag: int = field(default=4096, metadata={"help": "at most so many tiles of a bag in one step"})
-    learning_rate: float = field(default=2e-3, metadata={"help": "step size of AdamW"})
-    weight_decay: float = field(default=1e-2, metadata={"help": "pull of the weights to zero"})
+    learning_rate: float = field(
+        default=2e-3, metadata={"help": "step size of AdamW", "sweep": LEARNING_RATES}
+    )
+    weight_decay: float = field(
+        default=1e-2, metadata={"help": "pull of the weights to zero", "sweep": (1e-4, 0.3, "log")}
+    )
     patience: int = field(
         default=0,
         metadata={"help": "stop after so many epochs without a lower validation loss; 0 is never"},

@@ -6,6 +6,7 @@ from pathlib import Path
 from features import EncoderConfig
 from tiling import GridConfig, OverlayConfig, TissueConfig
 
+from .annotations import find_annotations
 from .bags import group_slides
 from .batch import Outcome
 from .cohort import Cohort
@@ -15,18 +16,20 @@ from .heatmaps import HeatmapConfig, heatmap
 from .prepare import tile
 from .run_folder import Run
 from .train import Training, train
-from .train_config import TrainConfig
+from .train_config import FitConfig, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The options of every step of a run."""
+    """The options of every step of a run; `settings` are the learner's own, as text by name."""
 
     grid: GridConfig = field(default_factory=GridConfig)
     tissue: TissueConfig = field(default_factory=TissueConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    settings: dict[str, str] = field(default_factory=dict)
     overlay: OverlayConfig = field(default_factory=OverlayConfig)
     heatmap: HeatmapConfig = field(default_factory=HeatmapConfig)
 
@@ -46,9 +49,9 @@ def run_all(
     plan: Plan,
     *,
     mpp: float | None = None,
-    settings: dict[str, str] | None = None,
     truth: Path | None = None,
     regions: Path | None = None,
+    annotations: Path | None = None,
 ) -> Finished:
     """Tile, extract, train, evaluate and paint; whatever is there and still right is kept.
 
@@ -58,9 +61,13 @@ def run_all(
     labelled = cohort.labelled()  # what cannot be learned from is told before hours of extraction
     group_slides(labelled.slides, plan.train.bag, labelled.classes(plan.train.negative))
     labelled.folds(plan.train.folds, plan.train.seed)
+    if annotations is not None:
+        find_annotations(annotations, labelled.slides)
     tiled = tile(cohort, run, plan.grid, plan.tissue, mpp=mpp, regions=regions)
     extracted = extract(run, plan.encoder, plan.extract)
-    training = train(run, plan.encoder.encoder, plan.train, settings)
+    training = train(
+        run, plan.encoder.encoder, plan.train, plan.settings, how=plan.fit, annotations=annotations
+    )
     evaluation = evaluate(run, truth)
     painted = heatmap(run, plan.overlay, plan.heatmap)
     return Finished((tiled, extracted, painted), training, evaluation)

@@ -49,6 +49,7 @@ def predict(
     from; in another one only if `config` asks for it, which is said on stderr and kept in run.json.
 
     Raises:
+        CohortError: a patient, where one bag is one, has slides of labels that exclude each other.
         FormatError: there is no whole model in `model`.
         ConfigError: the model learned from imported features, or its precision cannot be had here.
         SlidebagError: the encoder or its weights are not those that the model was trained on.
@@ -56,7 +57,7 @@ def predict(
     config = config or PredictConfig()
     fitted = Fitted.load(model)
     recipe = fitted.recipe
-    _refuse_imported(model, recipe)
+    _check(model, fitted, cohort)
     how = recipe.preparation
     own = how.encoder.precision
     # the model reads features alone: token vectors are not computed again
@@ -95,11 +96,13 @@ def predict(
     return [tiled, extracted, predicted]
 
 
-def _refuse_imported(model: Path, recipe: Recipe) -> None:
-    """An encoder of that name would give features like them, but nobody knows how like."""
+def _check(model: Path, fitted: Fitted, cohort: Cohort) -> None:
+    """Tell before any work what would end it: patients of two labels, features that cannot be computed."""
+    recipe = fitted.recipe
+    group_slides(cohort.slides, recipe.bag, fitted.learner.classes)
     encoder = recipe.preparation.encoder.encoder
     tool = imported_from(encoder, recipe.encoder_fingerprint)
-    if tool is not None:
+    if tool is not None:  # an encoder of that name gives features like them, but nobody knows how like
         raise ConfigError(
             f"{model}: learned from features of {encoder!r} that were imported from {tool}, "
             "which slidebag cannot compute for new slides",

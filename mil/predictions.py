@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from tiling import fingerprint, stored_fingerprint
+from tiling import FormatError, fingerprint, stored_fingerprint
 
 from .bags import Bags, LoadedBag
 from .batch import WITHOUT_TILES
@@ -20,7 +20,7 @@ from .recipe import Recipe
 from .run_folder import Run
 from .scores import Scores, save_scores
 
-SET_MARK = "|"  # between the classes of a set
+SET_MARK = "|"  # between the classes of a set, and the slides of a patient
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,12 @@ def prediction_row(loaded: LoadedBag, prediction: ModelPrediction, fitted: Fitte
     p(<class>) is written with 9 digits, so float32 comes back equal.
     """
     names, thresholds = fitted.learner.classes.names, fitted.recipe.slide_thresholds
-    of_patient = {"patient_id": loaded.bag.id, "n_slides": str(len(loaded.slides))}
+    slides = [slide.slide_id for slide in loaded.slides]
+    of_patient = {
+        "patient_id": loaded.bag.id,
+        "n_slides": str(len(slides)),
+        "slide_ids": SET_MARK.join(slides),
+    }
     return {
         **(of_patient if fitted.recipe.bag == "patient" else {"slide_id": loaded.bag.id}),
         "label": loaded.label,
@@ -172,11 +177,14 @@ def rows_by_slide(run: Run) -> dict[str, dict[str, str]]:
     """Return the row of predictions.csv that holds for each predicted slide: its own, or its patient's.
 
     Raises:
-        FormatError: the run has no predictions.
+        FormatError: the run has no predictions, or ones of an earlier slidebag.
     """
     rows = run.read_table("predictions.csv", hint="train or predict first").to_dict("records")
     if not rows or "slide_id" in rows[0]:
         return {row["slide_id"]: row for row in rows}
-    of_patient = {row["patient_id"]: row for row in rows}
-    slides = [s for s in run.cohort().slides if run.scores_path(s.slide_id).is_file()]
-    return {s.slide_id: of_patient[s.patient_id] for s in slides if s.patient_id in of_patient}
+    if "slide_ids" not in rows[0]:
+        raise FormatError(
+            f"{run.root}: predictions.csv does not tell which slides a patient's row is of",
+            hint="train or predict again",
+        )
+    return {slide_id: row for row in rows for slide_id in row["slide_ids"].split(SET_MARK)}

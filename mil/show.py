@@ -45,7 +45,7 @@ _FAMILIES = {
     "torchscript:<path>  ": "a TorchScript file; loading it runs the code in it: take none from strangers",
     "onnx:<path>         ": "an ONNX file, with the extra slidebag[onnx]",
 }
-_UNSHOWN = ("fold", "tile_threshold", "is_calibrated", "set_level")  # of predictions.csv
+_UNSHOWN = ("fold", "slide_ids", "tile_threshold", "is_calibrated", "set_level")  # of predictions.csv
 _MOST_ROWS = 20
 _LOG_WIDTH = 200  # where no terminal says how wide it is
 

@@ -14,12 +14,14 @@ from .annotations import load_annotations
 from .bags import Bags, LoadedBag, SlideGroup, find_bags, group_slides, load_bags
 from .cohort import Cohort, CohortSlide, Fold
 from .evaluate import bag_figures
+from .event_files import check_tensorboard
 from .fold_models import FoldModels
 from .model_card import TrainedOn, write_card
 from .predictions import Fitted, prediction_row, write_predictions, write_scores
 from .prepare import Preparation
 from .run_folder import Run
-from .train_config import TrainConfig
+from .sweep import search_space, with_sweep
+from .train_config import FitConfig, TrainConfig
 from .with_features import with_features
 
 
@@ -39,6 +41,7 @@ def train(
     config: TrainConfig,
     settings: dict[str, str] | None = None,
     *,
+    how: FitConfig | None = None,
     store: Path | str | None = None,
     annotations: Path | None = None,
 ) -> Training:
@@ -49,12 +52,16 @@ def train(
     one's from the final model. Folds that are there and were fitted in the same way are kept. `store` is
     a packed store that the features are read from; without it they are the run's own. Slides that have
     none are left out, and told on stderr and in failures.csv. `annotations` is a folder of
-    `<slide_id>.geojson`, whose tiles are learned as of the class drawn around them.
+    `<slide_id>.geojson`, whose tiles are learned as of the class drawn around them. `how` changes no model
+    but by the options that a sweep finds.
 
     Raises:
+        ConfigError: a sweep or event files are asked for, and what writes them is not installed.
         SlidebagError: labels, patients, split or features are not fit to be learned from.
     """
     started = time.monotonic()
+    how, settings = how or FitConfig(), settings or {}
+    _check_extras(config, how, settings)
     source = find_bags(run, encoder, store)
     found = with_features(run, source, "train")
     found.tell(run)
@@ -69,25 +76,29 @@ def train(
     bags, rest = everyone[: len(known)], everyone[len(known) :]
     folder = run.model_folder(config.learner)
     preparation = preparation_of(source, labelled.slides[0])
-    models = FoldModels(folder, config, settings or {}, preparation, classes, bags, folds)
-    is_kept = all(models.is_there(fold) for fold in folds)
-    fitted = [models.of_fold(fold) for fold in folds]
-    if fitted[0].fold != "given":
-        is_kept &= models.is_there(None)
-        final = models.final()
-    else:
-        final = fitted[0]
+    models = with_sweep(FoldModels(folder, config, settings, preparation, classes, bags, folds, how))
+    is_kept = models.are_there()
+    fitted, final = models.fitted()
     tested = [(bags[i], model) for fold, model in zip(folds, fitted, strict=True) for i in fold.test]
     rows = _write(run, source, [*tested, *((bag, final) for bag in rest)])
     _write_splits(folder, folds, bags)
-    trained_on = TrainedOn(run, source, known, bags, asdict(config))
+    told = asdict(config) | ({"sweep": how.sweep, "swept": models.swept[""]} if how.sweep else {})
+    trained_on = TrainedOn(run, source, known, bags, told)
     _describe(folder, final, trained_on.without_test_of(folds), rows)
     seconds = time.monotonic() - started
     warnings = tuple(dict.fromkeys(w for f in (*fitted, final) for w in f.learner.warnings))
-    run.note("train", {"encoder": encoder, "train": asdict(config), "learner": asdict(final.learner.config),
+    run.note("train", {"encoder": encoder, "train": told, "learner": asdict(final.learner.config),
                        "annotations": annotations, "seconds": round(seconds, 2), "warnings": warnings,
                        "left_out": [failure.slide_id for failure in found.left_out]})  # fmt: skip
     return Training(folder, is_kept, seconds, warnings)
+
+
+def _check_extras(config: TrainConfig, how: FitConfig, settings: dict[str, str]) -> None:
+    """Tell before anything is read what a sweep and event files lack."""
+    if how.sweep:
+        search_space(config.learner, settings)
+    if how.tensorboard:
+        check_tensorboard()
 
 
 def _of_bags(fold: Fold, slides: Cohort, groups: Sequence[SlideGroup]) -> Fold:

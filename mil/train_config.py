@@ -34,6 +34,30 @@ class TrainConfig:
             raise ConfigError(f"level is {self.level:g}", hint="give more than 0 and less than 1")
 
 
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How a training goes about its fits; a model depends on `TrainConfig` and the learner's options."""
+
+    jobs: int = field(
+        default=1,
+        metadata={"help": "folds fitted at a time, each in a process that holds its bags; 0 is one a core"},
+    )
+    sweep: int = field(
+        default=0,
+        metadata={
+            "help": "settings tried in each fold, of options not --set, judged by validation; 0 is none"
+        },
+    )
+    tensorboard: bool = field(
+        default=False, metadata={"help": "also write the figures of the fits for TensorBoard"}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("jobs", "sweep"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}", hint="give 0 or more")
+
+
 _BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mil.bag_term import tile_probability
-from mil.net_learner import NetConfig
+from mil.net_learner import LEARNING_RATES, NetConfig
 from tiling import ConfigError
 
 
@@ -17,7 +17,9 @@ class AttentionConfig(NetConfig):
     """How a network with attention is trained."""
 
     attention: int = field(default=32, metadata={"help": "width of the attention"})
-    learning_rate: float = field(default=1e-3, metadata={"help": "step size of AdamW"})
+    learning_rate: float = field(
+        default=1e-3, metadata={"help": "step size of AdamW", "sweep": LEARNING_RATES}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,7 +11,7 @@ from torchmil.nn import NystromAttention
 from torchmil.nn.attention.nystrom_attention import moore_penrose_iter_pinv
 
 from mil.learner import LEARNERS
-from mil.net_learner import BagNet, NetConfig, NetLearner, Step
+from mil.net_learner import LEARNING_RATES, BagNet, NetConfig, NetLearner, Step
 from tiling import ConfigError
 
 from .attention import attended_probability, drawn_from
@@ -25,7 +25,9 @@ class TransmilConfig(NetConfig):
     landmarks: int = field(default=32, metadata={"help": "landmarks that stand for all tiles in attention"})
     epochs: int = field(default=20, metadata={"help": "passes over the training bags"})
     bags_per_step: int = field(default=4, metadata={"help": "bags seen in one step"})
-    learning_rate: float = field(default=1e-3, metadata={"help": "step size of AdamW"})
+    learning_rate: float = field(
+        default=1e-3, metadata={"help": "step size of AdamW", "sweep": LEARNING_RATES}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from mil.classes import Classes, multi_hot
-from mil.metrics import choose_threshold, choose_tile_threshold
+from mil.metrics import choose_threshold, choose_tile_threshold, log_loss, slide_auc
 from mil.model_files import read_versioned
 from tiling import FormatError, replacing
 
 from .held_out import HeldOut
-from .lines import Lines, to_probability
+from .lines import Lines, exact_probability, to_probability
 from .sets import ClassSets
 from .slides import slide_lines
 from .tiles import tile_lines
@@ -83,18 +83,34 @@ class Frozen:
     tile_threshold: float
 
 
+def _is_enough(truth: np.ndarray) -> bool:
+    counts = truth.sum(axis=0)
+    return min(counts.min(), (len(truth) - counts).min()) >= LEAST_BAGS
+
+
+def slide_figures(margins: np.ndarray, labels: np.ndarray, classes: Classes) -> dict[str, float]:
+    """Return `log_loss` and `slide_auc` of held-out bags, calibrated on themselves as a model's are.
+
+    How sure a learner is of itself is not what is asked: calibration puts that right. `margins` (B, C - 1),
+    or (B, C) where classes do not exclude each other, as `HeldOut` has them; NaN where undefined.
+    """
+    lines = slide_lines(margins, labels) if len(labels) and _is_enough(multi_hot(labels, classes)) else None
+    calibrated = margins if lines is None else margins * lines.slopes + lines.offsets
+    probability = exact_probability(calibrated, is_exclusive=classes.is_exclusive)
+    return {"log_loss": log_loss(probability, labels), "slide_auc": slide_auc(probability, labels)}
+
+
 def calibrate(held_out: HeldOut, classes: Classes, level: float) -> Frozen:
     """Choose calibration, sets of classes at `level` and thresholds from bag labels alone."""
     truth = multi_hot(held_out.labels, classes)
-    counts = truth.sum(axis=0)
-    has_enough = min(counts.min(), (len(truth) - counts).min()) >= LEAST_BAGS
+    has_enough = _is_enough(truth)
     # a tile of another class of the same bag is like no negative one: the mixture tells nothing of it
     knows_tiles = has_enough and classes.has_negative and classes.is_exclusive
     calibration = Calibration(
         slide_lines(held_out.margins, held_out.labels) if has_enough else None,
         tile_lines(held_out.tile_margins, held_out.labels) if knows_tiles else None,
         ClassSets.of(held_out.margins, held_out.labels, level),
-        tuple(counts.tolist()),
+        tuple(truth.sum(axis=0).tolist()),
     )
     slides = calibration.slide(to_probability(held_out.margins, is_exclusive=classes.is_exclusive))
     tiles = [calibration.tile(to_probability(m))[:, 1:].sum(axis=1) for m in held_out.tile_margins]

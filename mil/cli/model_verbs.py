@@ -17,17 +17,18 @@ from mil.predict import PredictConfig
 from mil.predict import predict as predict_slides
 from mil.run_folder import Run
 from mil.train import train as train_run
-from mil.train_config import TrainConfig
+from mil.train_config import FitConfig, TrainConfig
 from tiling import OverlayConfig
 
 from .app import Annotations, Mpp, Regions, RunFolder, Settings, Slides, Table, Truth, app, pairs
 
 
 @app.command()
-@configured(train_config=TrainConfig)
+@configured(train_config=TrainConfig, fit_config=FitConfig)
 def train(
     run: RunFolder,
     train_config: TrainConfig,
+    fit_config: FitConfig,
     encoder: Annotated[str, typer.Option("--encoder", help="whose features to learn from")] = "stain-stats",
     store: Annotated[
         str | None,
@@ -38,7 +39,9 @@ def train(
 ) -> None:
     """Learn from the slides' labels by folds; predict every slide by a model that has not seen it."""
     folder = Run(run)
-    done = train_run(folder, encoder, train_config, pairs(settings), store=store, annotations=annotations)
+    done = train_run(
+        folder, encoder, train_config, pairs(settings), how=fit_config, store=store, annotations=annotations
+    )
     show.training(done)
     show.figures(evaluate_run(folder))
     show.finish(folder, also=("train",))

@@ -14,16 +14,16 @@ from mil.heatmaps import HeatmapConfig
 from mil.options import configured
 from mil.pipeline import Plan, run_all
 from mil.run_folder import Run
-from mil.train_config import TrainConfig
+from mil.train_config import FitConfig, TrainConfig
 from tiling import GridConfig, OverlayConfig, TissueConfig
 
-from .app import Mpp, Regions, RunFolder, Settings, Slides, Truth, app, pairs
+from .app import Annotations, Mpp, Regions, RunFolder, Settings, Slides, Truth, app, pairs
 
 
 @app.command("run")
 @configured(
     grid=GridConfig, tissue=TissueConfig, encoder=EncoderConfig, extract_config=ExtractConfig,
-    train_config=TrainConfig, overlay=OverlayConfig, heatmap_config=HeatmapConfig,
+    train_config=TrainConfig, fit_config=FitConfig, overlay=OverlayConfig, heatmap_config=HeatmapConfig,
 )  # fmt: skip
 def run_command(
     slides: Slides,
@@ -33,21 +33,24 @@ def run_command(
     encoder: EncoderConfig,
     extract_config: ExtractConfig,
     train_config: TrainConfig,
+    fit_config: FitConfig,
     overlay: OverlayConfig,
     heatmap_config: HeatmapConfig,
     table: Annotated[Path, typer.Option("--table", help="CSV: slide, label[, patient, mpp, split]")],
     mpp: Mpp = None,
     truth: Truth = None,
     regions: Regions = None,
+    annotations: Annotations = None,
     settings: Settings = None,
 ) -> None:
     """Do everything: tile, extract, train, evaluate, heatmap. The same command again goes on where it was."""
     plan = Plan(
         grid=grid, tissue=tissue, encoder=encoder, extract=extract_config,
-        train=train_config, overlay=overlay, heatmap=heatmap_config,
+        train=train_config, fit=fit_config, settings=pairs(settings),
+        overlay=overlay, heatmap=heatmap_config,
     )  # fmt: skip
     folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
-    done = run_all(cohort, folder, plan, mpp=mpp, settings=pairs(settings), truth=truth, regions=regions)
+    done = run_all(cohort, folder, plan, mpp=mpp, truth=truth, regions=regions, annotations=annotations)
     show.quality(folder)
     show.training(done.training)
     show.figures(done.evaluation)

@@ -32,14 +32,17 @@ class InstanceConfig:
     """How the instance learner is trained; the defaults need no search."""
 
     members: int = field(default=3, metadata={"help": "models that are fitted apart and then speak as one"})
-    hidden: int = field(default=64, metadata={"help": "width of the net's hidden layer"})
+    hidden: int = field(
+        default=64, metadata={"help": "width of the net's hidden layer", "sweep": (32, 128, "log")}
+    )
     witnesses: str = field(
         default="auto", metadata={"help": "linear, hidden, context, auto by held-out bags, or none"}
     )
     witness_epochs: int = field(default=15, metadata={"help": "epochs of the witnesses, who see bags alone"})
     witness_hidden: int = field(default=32, metadata={"help": "width of witnesses that are not linear"})
     witness_weight: float = field(
-        default=0.5, metadata={"help": "share of the witnesses in the margins of tiles and slides"}
+        default=0.5,
+        metadata={"help": "share of the witnesses in the margins of tiles and slides", "sweep": (0.0, 1.0)},
     )
     epochs: int = field(default=15, metadata={"help": "epochs of the net; the last one counts"})
     steps_per_epoch: int = field(default=20, metadata={"help": "steps in an epoch"})
@@ -50,10 +53,16 @@ class InstanceConfig:
     )
     queue: int = field(default=1024, metadata={"help": "keys that the contrast compares with"})
     optimizer: str = field(default="adamw", metadata={"help": "of the net: adamw or sgd"})
-    learning_rate: float = field(default=3e-3, metadata={"help": "step size of the net"})
-    weight_decay: float = field(default=1e-2, metadata={"help": "pull of the weights to zero"})
+    learning_rate: float = field(
+        default=3e-3, metadata={"help": "step size of the net", "sweep": (5e-4, 2e-2, "log")}
+    )
+    weight_decay: float = field(
+        default=1e-2, metadata={"help": "pull of the weights to zero", "sweep": (1e-4, 0.3, "log")}
+    )
     bag_weight: float = field(default=0.1, metadata={"help": "weight of the net's own bag term"})
-    contrast_weight: float = field(default=0.1, metadata={"help": "weight of the contrastive loss"})
+    contrast_weight: float = field(
+        default=0.1, metadata={"help": "weight of the contrastive loss", "sweep": (0.01, 1.0, "log")}
+    )
     refine: float = field(default=0.0, metadata={"help": "share of a pseudo label that prototypes may move"})
     refine_last: float = field(default=0.0, metadata={"help": "that share in the last epoch, if it grows"})
     warm_up_epochs: int = field(
@@ -72,7 +81,11 @@ class InstanceConfig:
         default=0.2, metadata={"help": "share of the features that a view leaves out"}
     )
     false_share: float = field(
-        default=0.02, metadata={"help": "share of known negatives that may look like a first positive"}
+        default=0.02,
+        metadata={
+            "help": "share of known negatives that may look like a first positive",
+            "sweep": (0.005, 0.1, "log"),
+        },
     )
     least_positive: float = field(
         default=0.01, metadata={"help": "least share of positive tiles in a positive bag"}

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SLOW = {"torch", "torchvision", "timm", "sklearn", "faiss"}
+SLOW = {"torch", "torchvision", "timm", "sklearn", "faiss", "joblib", "optuna", "tensorboard"}
 # the encoders' own imports are the business of `features`
 START = "import sys, types; sys.modules['features.timm_encoder'] = types.ModuleType('timm_encoder')"
 

@@ -67,9 +67,9 @@ def test_no_test_bag_has_a_say_in_the_epochs(tmp_path):
 def test_a_given_split_stops_by_its_validation_part(tmp_path):
     fitting = models(tmp_path, epochs=60, patience=5)
     fold = Fold("given", *(getattr(fitting.folds[0], part) for part in ("train", "validation", "test")))
-    learner = fitting.of_fold(fold).learner
+    fitting.of_fold(fold)
     curve = pd.read_csv(tmp_path / "metrics.csv").validation_loss
-    assert learner.n_epochs == 1 + int(curve.argmin()) == len(curve) - 5
+    assert HeldOut.load(tmp_path).n_epochs == 1 + int(curve.argmin()) == len(curve) - 5
 
 
 @pytest.mark.parametrize("stopped_fit", [1, 2])

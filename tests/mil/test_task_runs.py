@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from mil import (
     Cohort,
     CohortError,
     ExtractConfig,
+    FitConfig,
     HeatmapConfig,
+    Plan,
     Run,
     TrainConfig,
     evaluate,
@@ -23,12 +26,13 @@ from mil import (
     load_learner,
     load_scores,
     predict,
+    run_all,
     tile,
     train,
 )
 from mil.bags import group_slides
-from mil.predictions import Fitted
-from tiling import ConfigError, GridConfig, OverlayConfig, TissueConfig, load_grid
+from mil.predictions import Fitted, rows_by_slide
+from tiling import ConfigError, FormatError, GridConfig, OverlayConfig, TissueConfig, load_grid
 
 QUICK = {"epochs": "15"}
 ENCODER = "stain-stats"
@@ -145,6 +149,40 @@ def test_figures_heatmaps_and_predict_follow_the_patients(run, phantom_cohort, t
     assert not (new.root / "failures.csv").exists()
 
 
+def test_scores_of_an_earlier_model_are_of_no_patient(run, phantom_cohort):
+    of_patients(run)
+    train(run, ENCODER, TrainConfig(learner="mix", folds=3), QUICK)  # by slide: scores for each
+    slides = run.cohort().slides
+    gone = next(s for s in slides if sum(o.patient_id == s.patient_id for o in slides) == 2)
+    run.features_path(ENCODER, gone.slide_id).unlink()
+    train(run, ENCODER, PATIENTS, QUICK)
+    assert run.scores_path(gone.slide_id).is_file()
+    row = run.read_table("predictions.csv").set_index("patient_id").loc[gone.patient_id]
+    assert (row.n_slides, gone.slide_id in row.slide_ids.split("|")) == ("1", False)
+    predicted = rows_by_slide(run)
+    assert predicted.keys() == {s.slide_id for s in slides} - {gone.slide_id}
+    assert all(predicted[s.slide_id]["patient_id"] == s.patient_id for s in slides if s != gone)
+    with pytest.raises(ConfigError, match="has no prediction"):
+        heatmap(run, OverlayConfig(), HeatmapConfig(), only=(gone.slide_id,))
+    n_tiles = sum(len(load_grid(run.grid_path(i))) for i in predicted)
+    assert evaluate(run, phantom_cohort / "truth").figures["tiles"] == n_tiles
+    run.write_table("predictions.csv", run.read_table("predictions.csv").drop(columns="slide_ids"))
+    with pytest.raises(FormatError, match="which slides a patient's row is of"):
+        rows_by_slide(run)
+
+
+def test_predict_tells_labels_of_a_patient_that_exclude_each_other_before_any_work(run, tmp_path):
+    of_patients(run)
+    train(run, ENCODER, PATIENTS, QUICK)
+    slides = [
+        replace(s, label=name, patient_id="p1") for s, name in zip(run.cohort().slides, "ab", strict=False)
+    ]
+    new = Run.create(tmp_path / "new")
+    with pytest.raises(CohortError, match=f"'p1' .* {slides[0].slide_id} is a and {slides[1].slide_id} is b"):
+        predict(run.model_folder("mix"), Cohort(tuple(slides)), new)
+    assert not list(new.root.iterdir())
+
+
 def test_a_slide_without_a_label_goes_with_its_patient(run):
     patients = of_patients(run)
     second = [k for k, p in enumerate(patients) if p == "tumour 0"][1]
@@ -175,14 +213,66 @@ def test_classes_of_a_patients_slides_are_put_together_where_they_may_be(run):
     ]
 
 
+def test_a_sweep_is_told_by_card_and_run_and_is_kept(run):
+    pytest.importorskip("optuna")
+    relabel(run, patient_id=run.slides().slide_id)
+    config, how = TrainConfig(learner="mix", folds=3), FitConfig(sweep=3)
+    settings = {"epochs": "5", "weight_decay": "0.001"}
+    train(run, ENCODER, config, settings, how=how)
+    folder = run.model_folder("mix")
+    chosen = json.loads((folder / "sweep.json").read_text())["chosen"]
+    assert set(chosen) == {"learning_rate"}
+    card = json.loads((folder / "card.json").read_text())
+    assert card["training_options"]["sweep"] == 3
+    assert card["training_options"]["swept"] == {"learning_rate": str(chosen["learning_rate"])}
+    options = card["learner_options"]
+    assert (options["learning_rate"], options["weight_decay"]) == (chosen["learning_rate"], 0.001)
+    assert f"`learning_rate` {chosen['learning_rate']}" in (folder / "README.md").read_text()
+    noted = json.loads((run.root / "run.json").read_text())["steps"]["train"]
+    assert noted["train"]["sweep"] == 3
+    assert train(run, ENCODER, config, settings, how=how).is_kept
+    by_hand = settings | {"learning_rate": "0.0123"}
+    assert not train(run, ENCODER, config, by_hand).is_kept
+    assert "sweep" not in json.loads((folder / "card.json").read_text())["training_options"]
+
+
+def upper_half(grid, name: str) -> tuple[dict, float]:
+    """A region of a class, as QuPath writes it, over the tiles above a line, and the line's y."""
+    (x0, y0), (x1, y1) = grid.coords.min(0), grid.coords.max(0) + 100
+    middle = float(y0 + y1) / 2
+    ring = [[x0, y0], [x1, y0], [x1, middle], [x0, middle], [x0, y0]]
+    shape = {"type": "Polygon", "coordinates": [np.array(ring, float).tolist()]}
+    told = {"classification": {"name": name}}
+    return {"type": "Feature", "geometry": shape, "properties": told}, middle
+
+
+def test_run_takes_annotations_and_tells_before_any_work_that_there_are_none(run, phantom_cohort, tmp_path):
+    cohort = Cohort.from_folder(phantom_cohort / "slides", phantom_cohort / "slides.csv")
+    plan = Plan(
+        grid=GridConfig(tile_px=112),
+        train=TrainConfig(folds=3),
+        settings={"members": "1", "epochs": "2", "witness_epochs": "2", "steps_per_epoch": "5"},
+        overlay=OverlayConfig(longest_px=300),
+    )
+    fresh, folder = Run.create(tmp_path / "fresh"), tmp_path / "drawn"
+    with pytest.raises(ConfigError, match="no such folder"):
+        run_all(cohort, fresh, plan, annotations=folder)
+    folder.mkdir()
+    with pytest.raises(ConfigError, match="annotations for none of the 8 slides"):
+        run_all(cohort, fresh, plan, annotations=folder)
+    assert not list(fresh.root.iterdir())
+    one = next(s for s in run.cohort().slides if s.label == "tumour")
+    region, _ = upper_half(load_grid(run.grid_path(one.slide_id)), "normal")
+    (folder / f"{one.slide_id}.geojson").write_text(json.dumps(region))
+    run_all(cohort, run, plan, annotations=folder)
+    card = json.loads((run.model_folder("slidebag") / "card.json").read_text())
+    assert card["annotated_bags"] == 1
+
+
 def test_annotations_reach_the_model_and_are_part_of_what_it_was_made_from(run, tmp_path):
     one = next(s for s in run.cohort().slides if s.label == "tumour")
     grid = load_grid(run.grid_path(one.slide_id))
-    (x0, y0), (x1, y1) = grid.coords.min(0), grid.coords.max(0) + 100
-    ring = [[x0, y0], [x1, y0], [x1, (y0 + y1) / 2], [x0, (y0 + y1) / 2], [x0, y0]]
-    shape = {"type": "Polygon", "coordinates": [np.array(ring, float).tolist()]}
-    told = {"classification": {"name": "normal"}}
-    region = {"type": "Feature", "geometry": shape, "properties": told}
+    region, middle = upper_half(grid, "normal")
     folder = tmp_path / "drawn"
     (folder / one.slide_id).parent.mkdir(parents=True)
     config = TrainConfig(folds=3)
@@ -197,7 +287,7 @@ def test_annotations_reach_the_model_and_are_part_of_what_it_was_made_from(run, 
     taught = load_learner(run.model_folder("slidebag"))
     assert train(run, ENCODER, config, quick, annotations=folder).is_kept
     bag = Bag("one", load_features(run.features_path(ENCODER, one.slide_id)).features)
-    inside = grid.coords[:, 1] < (y0 + y1) / 2 - 112
+    inside = grid.coords[:, 1] < middle - 112
     assert inside.sum() > 5
     before, after = (m.predict(bag).tile_probability[inside, 1].mean() for m in (plain, taught))
     assert after < before

@@ -34,20 +34,20 @@ class _LogSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(context: Any, queries: Tensor, others: Tensor, temperature: float) -> Tensor:
+    def forward(ctx: Any, queries: Tensor, others: Tensor, temperature: float) -> Tensor:
         similar = (queries / temperature) @ torch.cat([queries, others]).T
         similar.fill_diagonal_(-torch.inf)  # the anchor itself
         highest = similar.amax(1, keepdim=True)
         odds = similar.sub_(highest).exp_()
         total = odds.sum(1, keepdim=True)
-        context.save_for_backward(queries, others, odds.div_(total))
-        context.temperature = temperature
+        ctx.save_for_backward(queries, others, odds.div_(total))
+        ctx.temperature = temperature
         return (highest + total.log())[:, 0]
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        queries, others, share = context.saved_tensors
-        weight = (gradients[0] / context.temperature)[:, None]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        queries, others, share = ctx.saved_tensors
+        weight = (gradients[0] / ctx.temperature)[:, None]
         as_anchor = weight * (share @ torch.cat([queries, others]))
         return as_anchor + share[:, : len(queries)].T @ (weight * queries), None, None
 

@@ -87,7 +87,7 @@ class Member(nn.Module):
         """Set `centre` and `spread` of the net's margins, if there are witnesses to be brought to them."""
         if self.witnesses is None:
             return
-        margins = torch.cat([self.net(features) for features in material.all_rows()])
+        margins = material.read_all(self.net)
         self.centre[0], self.spread[0] = margins.mean(0), margins.std(0).clamp(min=1e-6)
 
 

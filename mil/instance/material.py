@@ -1,6 +1,6 @@
 """What a fit learns from: the packed bags, read a few rows at a time, and one generator for all chance."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -41,20 +41,26 @@ class Material:
     @cached_property
     def summaries(self) -> Tensor:
         """Return the summary of each bag, (B, 2 D)."""
-        of_bags = []
-        for start, count in zip(self.packed.starts.tolist(), self.packed.counts.tolist(), strict=True):
-            parts = torch.arange(start, start + count).split(CHUNK)
-            of_bags.append(sum(summary(self.rows(part)) * len(part) for part in parts) / count)
-        return torch.stack(of_bags)
+        # in one place from the start: small results between large ones would keep those from being given back
+        of_bags = torch.empty(len(self.packed.counts), 2 * self.packed.features.dim)
+        for bag, (start, count) in enumerate(zip(self.packed.starts, self.packed.counts, strict=True)):
+            parts = torch.arange(int(start), int(start + count)).split(CHUNK)
+            of_bags[bag] = sum(summary(self.rows(part)) * len(part) for part in parts) / int(count)
+        return of_bags
 
     def rows(self, rows: Tensor) -> Tensor:
         """Return the features of some rows (B,): float32 (B, D)."""
         return self.standardise(self.packed.take(rows))
 
-    def all_rows(self) -> Iterator[Tensor]:
-        """Yield the features of all rows in order, some at a time."""
+    def read_all(self, net: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what `net` makes of the features of all rows, some at a time: (..., N, K)."""
+        found = torch.empty(0)
         for part in torch.arange(len(self.packed.features)).split(CHUNK):
-            yield self.rows(part)
+            told = net(self.rows(part))
+            if not found.numel():
+                found = told.new_empty(*told.shape[:-2], len(self.packed.features), told.shape[-1])
+            found[..., part[0] : part[-1] + 1, :] = told
+        return found
 
     def some_bags(self, n: int, most_tiles: int, among: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return `n` bags `among` some: rows, counts, and which bags; of a huge one `most_tiles`."""

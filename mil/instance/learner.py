@@ -157,8 +157,7 @@ class SlidebagLearner(Learner):
             if member.witnesses is not None:
                 everyone = torch.arange(len(material.packed.counts))
                 hear(member.witnesses, material, config, course.stage(first, **told), everyone)
-                teaching.begin(member.witnesses)
-            teaching.find_neighbours()
+            teaching.begin(member.witnesses)
 
         course.once(f"member {number} began", begin)
         teaching.teach(course.stage(first + config.heard_epochs, **told))

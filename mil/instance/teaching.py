@@ -53,17 +53,15 @@ class Teaching:
             "neighbours": self.neighbours,
         }
 
-    def find_neighbours(self) -> None:
-        """Look for the near neighbours that views are drawn towards."""
+    @torch.no_grad()
+    def begin(self, witnesses: Witnesses | None) -> None:
+        """Begin the pseudo labels where the witnesses agree; find what views are drawn towards."""
+        if witnesses is not None:
+            evidence = torch.cat([witnesses.evidence(witnesses(part)) for part in self.material.all_rows()])
+            counts = self.material.packed.counts
+            self.pseudo_labels.begin(evidence, counts, self.keeper, self.config.false_share)
         sets = self.material.candidates.long() @ 2 ** torch.arange(self.material.candidates.shape[1])
         self.neighbours.copy_(near_neighbours(self.material, sets, _NEIGHBOURS))
-
-    @torch.no_grad()
-    def begin(self, witnesses: Witnesses) -> None:
-        """Begin the pseudo labels where the witnesses agree."""
-        evidence = torch.cat([witnesses.evidence(witnesses(part)) for part in self.material.all_rows()])
-        counts = self.material.packed.counts
-        self.pseudo_labels.begin(evidence, counts, self.keeper, self.config.false_share)
 
     def teach(self, stage: Stage) -> None:
         """Let the net learn the instances from their pseudo labels."""

@@ -6,6 +6,7 @@ import torch
 
 from mil.bag_term import POOLINGS, Balance
 from mil.classes import Classes
+from mil.course import Course, Stage
 from mil.instance import InstanceConfig
 from mil.instance.hearing import choose_kind, hear, squared_errors
 from mil.instance.material import Material
@@ -71,7 +72,7 @@ def fitted(kind, material, config=BRIEF):
     witnesses = Witnesses(
         material.packed.features.shape[1], 1, kind, 16, config.tiles_per_bag, material.generator
     )
-    hear(witnesses, material, config, lambda figures: None, torch.arange(len(material.packed.counts)))
+    hear(witnesses, material, config, Stage(Course()), torch.arange(len(material.packed.counts)))
     return witnesses
 
 

@@ -183,11 +183,12 @@ class SlidebagLearner(Learner):
         first = number * of_each
 
         def begin() -> None:
+            evidence = None
             if member.witnesses is not None:
                 everyone = torch.arange(len(material.packed.counts))
                 hear(member.witnesses, material, config, course.stage(first, **told), everyone)
-                teaching.begin(member.settle_witnesses(material))
-            teaching.draw_neighbours()
+                evidence = member.settle_witnesses(material)
+            teaching.begin(evidence)
 
         course.once(f"member {number} began", begin)
         teaching.teach(course.stage(first + config.heard_epochs, **told))

@@ -51,15 +51,16 @@ class Teaching:
             "neighbours": self.neighbours,
         }
 
-    def draw_neighbours(self) -> None:
-        """Draw those among whom the near neighbours are that views are drawn towards."""
+    def begin(self, evidence: Tensor | None) -> None:
+        """Begin the pseudo labels where the witnesses agree, by their evidence (N, K), if there is any.
+
+        Those are drawn among whom the near neighbours are that views are drawn towards.
+        """
+        if evidence is not None:
+            counts = self.material.packed.counts
+            self.pseudo_labels.begin(evidence, counts, self.keeper, self.config.false_share)
         sets = self.material.candidates.long() @ 2 ** torch.arange(self.material.candidates.shape[1])
         self.neighbours.begin(sets, self.generator)
-
-    def begin(self, evidence: Tensor) -> None:
-        """Begin the pseudo labels where the witnesses agree, by their evidence (N, K)."""
-        counts = self.material.packed.counts
-        self.pseudo_labels.begin(evidence, counts, self.keeper, self.config.false_share)
 
     def teach(self, stage: Stage) -> None:
         """Let the net learn the instances from their pseudo labels."""

@@ -72,7 +72,6 @@ def test_pseudo_labels_of_annotated_tiles_are_exact_from_the_start_and_stay():
     hear(witnesses, material, config, Stage(Course()), torch.arange(len(bags)))
     teaching.begin(witnesses.settle(material))
     assert torch.equal(teaching.pseudo_labels.soft[rows], wanted)
-    teaching.draw_neighbours()
     teaching.teach(Stage(Course()))
     assert torch.equal(teaching.pseudo_labels.soft[rows], wanted)
     assert not torch.equal(teaching.pseudo_labels.soft[180:240, 1], torch.zeros(60))

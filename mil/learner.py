@@ -14,44 +14,13 @@ from safetensors.numpy import save as save_tensors
 
 from tiling import ConfigError, FormatError, Registry, SlidebagError, replacing
 
+from .bag import Bag, check_features
 from .classes import Classes, Labels, check_candidates, check_labels, multi_hot
 from .course import Course, Report, Validation
 from .model_files import MODEL_FORMAT_VERSION, read_config
 from .threads import one_thread
 
-_CHUNK = 4096  # instances looked at at once
 NO_TISSUE = "no tissue"  # the flag of a bag without instances
-
-
-@dataclass(frozen=True)
-class Bag:
-    """All instances of one slide or patient: `features` (N, D) float16 or float32, one row a tile.
-
-    `candidates` bool (N, T), if any, says which tile classes each instance may have: annotations that a
-    user gave for training, beyond the label. They are not the truth that figures are measured by, and no
-    prediction reads them.
-    """
-
-    id: str
-    features: np.ndarray
-    candidates: np.ndarray | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        told = self.candidates
-        if told is not None and (
-            told.ndim != 2 or told.dtype != bool or len(told) != len(self) or not told.any(axis=1).all()
-        ):
-            raise SlidebagError(
-                f"{self.id}: candidates are {told.dtype} of shape {told.shape}",
-                hint="give bool (N, T), a class or more for each instance",
-            )
-        if self.features.ndim != 2:
-            raise SlidebagError(
-                f"{self.id}: features have shape {self.features.shape}", hint="give one row a tile: (N, D)"
-            )
-
-    def __len__(self) -> int:
-        return len(self.features)
 
 
 @dataclass(frozen=True)
@@ -127,7 +96,7 @@ class Learner(ABC):
         check_labels(truth[filled], classes)
         chosen = [bags[i] for i in filled]
         for bag in chosen:
-            _check_features(bag, chosen[0].features.shape[1], f"like {chosen[0].id}")
+            check_features(bag, chosen[0].features.shape[1], f"like {chosen[0].id}")
         for bag, is_of in zip(chosen, truth[filled], strict=True):
             if bag.candidates is not None:
                 check_candidates(bag.id, bag.candidates, is_of, classes)
@@ -175,7 +144,7 @@ class Learner(ABC):
             raise SlidebagError(f"the learner {self.name!r} has not been fitted", hint="fit or load it first")
         if not len(bag):
             return self._predict_nothing(bag)
-        _check_features(bag, self.dim, "which the model was fitted on")
+        check_features(bag, self.dim, "which the model was fitted on")
         return self._predict(replace(bag, candidates=None))
 
     def instance_head(self) -> Any:
@@ -277,21 +246,6 @@ def load_learner(folder: Path) -> Learner:
         FormatError: no model, a damaged one, or one of a newer version.
     """
     return LEARNERS[read_config(folder)["learner"]].load(folder)
-
-
-def _check_features(bag: Bag, dim: int, why: str) -> None:
-    if bag.features.shape[1] != dim:
-        raise SlidebagError(
-            f"{bag.id}: features have dim {bag.features.shape[1]}, wanted {dim}, {why}",
-            hint="extract them with the same encoder",
-        )
-    parts = (bag.features[start : start + _CHUNK] for start in range(0, len(bag), _CHUNK))
-    n_finite = sum(int(np.isfinite(part).all(axis=1).sum()) for part in parts)
-    if n_finite < len(bag):
-        raise SlidebagError(
-            f"{bag.id}: features are not finite in {len(bag) - n_finite} of {len(bag)} instances",
-            hint="extract them again",
-        )
 
 
 def _known(

@@ -130,10 +130,7 @@ class Committee(nn.Module):
         """Number prototypes in all members as in the first, by the instances that they are nearest to."""
         if per_class == 1:
             return
-        nearest = [
-            torch.cat([member.look_at(part)[2].argmax(1) for part in material.all_rows()])
-            for member in self.members
-        ]
+        nearest = [material.read_all(lambda x, m=m: m.look_at(x)[2]).argmax(1) for m in self.members]
         for member, others in zip(self.members[1:], nearest[1:], strict=True):
             n_classes = len(member.prototypes) // per_class
             member.prototypes = member.prototypes[matching(nearest[0], others, n_classes, per_class)]

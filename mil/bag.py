@@ -1,0 +1,56 @@
+"""What a learner is fitted on: the instances of one slide or patient."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tiling import SlidebagError
+
+_CHUNK = 4096  # instances looked at at once
+
+
+@dataclass(frozen=True)
+class Bag:
+    """All instances of one slide or patient: `features` (N, D) float16 or float32, one row a tile.
+
+    `candidates` bool (N, T), if any, says which tile classes each instance may have: annotations that a
+    user gave for training, beyond the label. They are not the truth that figures are measured by, and no
+    prediction reads them.
+    """
+
+    id: str
+    features: np.ndarray
+    candidates: np.ndarray | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        told = self.candidates
+        if told is not None and (
+            told.ndim != 2 or told.dtype != bool or len(told) != len(self) or not told.any(axis=1).all()
+        ):
+            raise SlidebagError(
+                f"{self.id}: candidates are {told.dtype} of shape {told.shape}",
+                hint="give bool (N, T), a class or more for each instance",
+            )
+        if self.features.ndim != 2:
+            raise SlidebagError(
+                f"{self.id}: features have shape {self.features.shape}", hint="give one row a tile: (N, D)"
+            )
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+def check_features(bag: Bag, dim: int, why: str) -> None:
+    """Raise SlidebagError if the features are not of `dim`, or not finite."""
+    if bag.features.shape[1] != dim:
+        raise SlidebagError(
+            f"{bag.id}: features have dim {bag.features.shape[1]}, wanted {dim}, {why}",
+            hint="extract them with the same encoder",
+        )
+    parts = (bag.features[start : start + _CHUNK] for start in range(0, len(bag), _CHUNK))
+    n_finite = sum(int(np.isfinite(part).all(axis=1).sum()) for part in parts)
+    if n_finite < len(bag):
+        raise SlidebagError(
+            f"{bag.id}: features are not finite in {len(bag) - n_finite} of {len(bag)} instances",
+            hint="extract them again",
+        )

@@ -131,7 +131,7 @@ class Learner(ABC):
                 hint="give some, or patience=0",
             )
         for i in filled:
-            _check_features(bags[i], self.dim, "like the training's")
+            check_features(bags[i], self.dim, "like the training's")
         return [bags[i] for i in filled], np.asarray(labels)[filled].tolist()
 
     def predict(self, bag: Bag) -> Prediction:

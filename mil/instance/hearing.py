@@ -18,7 +18,6 @@ from .witness import WITNESSES, Witnesses
 _RATE_AND_DECAY = {"linear": (0.02, 0.1), "hidden": (0.007, 0.5), "context": (0.007, 0.5)}  # of AdamW
 _FOLDS = 3
 _FEWEST_BAGS = 30  # of fewer nothing can be told
-_FEWEST_FOR_RICHER = 60  # a few dozen slides never carried a richer kind
 _LEAST_GAIN = 0.005  # of an error that is 0.25 where nothing is known
 _STANDARD_ERRORS = 1.5  # by which a richer kind must be better
 
@@ -77,7 +76,7 @@ def choose_kind(reading: Reading, dim: int, material: Material, config: Instance
     held_out = HeldOut(dim, material, config, _folds(material))
     told = held_out.margins(kind)
     least = held_out.errors(told)
-    if config.witnesses == "auto" and n_bags >= _FEWEST_FOR_RICHER:
+    if config.witnesses == "auto":
         for other in KINDS[1:]:
             others = held_out.margins(other)
             gain = least - held_out.errors(others)

@@ -23,6 +23,7 @@ from .learner import Bag, Learner
 from .novelty import Centres, Novelty, profile
 from .predictions import Fitted
 from .prepare import Preparation
+from .model_files import MODEL_FORMAT_VERSION
 from .recipe import Recipe, stored_recipe_fingerprint
 from .side_by_side import side_by_side
 from .threads import one_thread
@@ -55,6 +56,7 @@ class FoldModels:
         parts = [fold] if fold else self.folds
         learners = [self._new(each) for each in ([fold] if fold else [None, *self.folds])]
         return fingerprint(
+            MODEL_FORMAT_VERSION,  # what an earlier slidebag fitted is fitted anew
             self.config,
             [asdict(learner.config) for learner in learners],
             asdict(self.classes),

@@ -20,10 +20,10 @@ from .cohort import Fold
 from .event_files import add_held_out, write_events
 from .fit_progress import fit_progress
 from .learner import Bag, Learner
+from .model_files import MODEL_FORMAT_VERSION
 from .novelty import Centres, Novelty, profile
 from .predictions import Fitted
 from .prepare import Preparation
-from .model_files import MODEL_FORMAT_VERSION
 from .recipe import Recipe, stored_recipe_fingerprint
 from .side_by_side import side_by_side
 from .threads import one_thread

@@ -107,7 +107,15 @@ class Learner(ABC):
         aside = self._validation(validation)
         course = Course(report, aside)
         if checkpoint is not None:
-            what = [self.name, asdict(self.config), asdict(classes), seed, known, aside and aside[1]]
+            what = [
+                MODEL_FORMAT_VERSION,
+                self.name,
+                asdict(self.config),
+                asdict(classes),
+                seed,
+                known,
+                aside and aside[1],
+            ]
             self.warnings += course.resume(checkpoint, what, chosen + (aside[0] if aside else []))
         with one_thread():
             self._fit(chosen, known, seed, course)

@@ -12,7 +12,7 @@ from features import Instances
 from .classes import Labels
 from .learner import Bag
 
-_FARTHEST = 4.0  # standard deviations: a pixel that is nearly always dark must not outshout all others
+_FARTHEST = 4.0  # in units of the scale: a heavy tail must not outshout all others
 _FEW = 512  # instances whose float64 stays in the processor's caches
 CHUNK = 4096  # instances looked at at once: a slide of 100,000 tiles never needs more memory
 
@@ -21,8 +21,8 @@ CHUNK = 4096  # instances looked at at once: a slide of 100,000 tiles never need
 class Standardiser:
     """Brings features to zero mean and unit variance: `mean` and `scale` float32 (D,).
 
-    A feature that is mostly zero, such as a pixel of a dark border, is scaled by its size where it is not,
-    or it would outshout all others when it is there; a feature that never is zero by its deviation.
+    A feature that is zero more often than most, such as a pixel of a dark border, is made smaller by as
+    much, or it would outshout all others where it is not zero.
     """
 
     mean: Tensor
@@ -41,7 +41,7 @@ class Standardiser:
         varies = scale > 1e-6 * np.abs(mean) + 1e-12
         there = np.maximum(n_there, 1) / count
         usual = there[varies].mean() if varies.any() else 1.0
-        scale = np.where(varies, scale * np.sqrt(usual / there), 1.0)
+        scale = np.where(varies, scale * np.sqrt(np.maximum(1.0, usual / there)), 1.0)
         return cls(torch.tensor(mean, dtype=torch.float32), torch.tensor(scale, dtype=torch.float32))
 
     def __call__(self, features: Tensor) -> Tensor:

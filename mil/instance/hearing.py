@@ -72,52 +72,27 @@ def choose_kind(reading: Reading, dim: int, material: Material, config: Instance
     n_bags = len(material.packed.counts)
     if config.witnesses == "none" or n_bags < _FEWEST_BAGS:
         return kind
-    config = replace(config, tiles_per_bag=max(1, config.tiles_per_bag // 4))  # enough to compare by
-    held_out = HeldOut(dim, material, config, _folds(material))
-    told = held_out.margins(kind)
-    least = held_out.errors(told)
+    held_out, margins = HeldOut(dim, material, config, _folds(material)), None
     if config.witnesses == "auto":
-        for other in KINDS[1:]:
-            others = held_out.margins(other)
-            gain = least - held_out.errors(others)
-            if gain.mean() > max(_LEAST_GAIN, _STANDARD_ERRORS * gain.std() / len(gain) ** 0.5):
-                kind, told, least = other, others, least - gain
-    reading.learn(told, held_out.truth)
+        few = max(1, config.tiles_per_bag // 4)  # tiles of a bag are enough to compare kinds by
+        kind, margins = _simplest_unbeaten(replace(held_out, config=replace(config, tiles_per_bag=few)))
+        if material.packed.counts.max() > few:
+            margins = None  # they are not enough to weigh poolings by
+    reading.learn(held_out.margins(kind) if margins is None else margins, held_out.truth)
     return kind
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """What witnesses tell of bags that are left out of their training, each in one `fold` (B,)."""
-
-    dim: int
-    material: Material
-    config: InstanceConfig
-    fold: Tensor
-
-    @property
-    def truth(self) -> np.ndarray:
-        """Of which classes the bags are, bool (B, C)."""
-        return is_of(self.material.packed.labels, len(self.material.classes.names)).numpy()
-
-    def margins(self, kind: str) -> Tensor:
-        """Return the margins of each bag, (W, B, K), by witnesses of a kind that have not seen it."""
-        material, n_margins = self.material, self.material.classes.n_positive
-        margins = torch.empty(len(WITNESSES), len(self.fold), n_margins)
-        new = (self.dim, n_margins, kind, self.config.witness_hidden, self.config.tiles_per_bag)
-        for k in range(_FOLDS):
-            witnesses = Witnesses(*new, material.generator)
-            seen, unseen = torch.nonzero(self.fold != k)[:, 0], torch.nonzero(self.fold == k)[:, 0]
-            hear(witnesses, material, self.config, Stage(Course()), seen)
-            for bag in unseen.tolist():
-                margins[:, bag] = _told(witnesses, material, bag)
-        return margins
-
-    def errors(self, margins: Tensor) -> np.ndarray:
-        """Return the squared error for each bag, (B,), of margins (W, B, K) that weigh the witnesses."""
-        reading = Reading(len(WITNESSES), margins.shape[2])
-        reading.learn(margins, self.truth)
-        return squared_errors(reading(margins).numpy(), self.truth)
+def _simplest_unbeaten(held_out: "HeldOut") -> tuple[str, Tensor]:
+    """Return the kind and the margins that it gives held-out bags."""
+    kind, margins = KINDS[0], held_out.margins(KINDS[0])
+    least = held_out.errors(margins)
+    for other in KINDS[1:]:
+        others = held_out.margins(other)
+        errors = held_out.errors(others)
+        gain = least - errors
+        if gain.mean() > max(_LEAST_GAIN, _STANDARD_ERRORS * gain.std() / len(gain) ** 0.5):
+            kind, margins, least = other, others, errors
+    return kind, margins
 
 
 def _folds(material: Material) -> Tensor:

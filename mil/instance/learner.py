@@ -71,8 +71,9 @@ class Member(nn.Module):
         if self.witnesses is None:
             return read
         heard = reading(self.witnesses.read_each(witnessed, count, summaries))
-        # the net reads the strongest tiles: it has no say where their mean is what tells the label
-        return heard.lerp(read, (1 - self.witness_weight) * (1 - reading.by_mean))
+        # the net reads the strongest tiles: beside witnesses it has no say where the mean tells the label
+        beside = min(1.0, 2 * self.witness_weight)
+        return heard.lerp(read, (1 - self.witness_weight) * (1 - beside * reading.by_mean))
 
     @torch.no_grad()
     def settle_witnesses(self, material: Material) -> Tensor:

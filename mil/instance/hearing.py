@@ -95,6 +95,40 @@ def _simplest_unbeaten(held_out: "HeldOut") -> tuple[str, Tensor]:
     return kind, margins
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """What witnesses tell of bags that are left out of their training, each in one `fold` (B,)."""
+
+    dim: int
+    material: Material
+    config: InstanceConfig
+    fold: Tensor
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Of which classes the bags are, bool (B, C)."""
+        return is_of(self.material.packed.labels, len(self.material.classes.names)).numpy()
+
+    def margins(self, kind: str) -> Tensor:
+        """Return the margins of each bag, (W, B, K), by witnesses of a kind that have not seen it."""
+        material, n_margins = self.material, self.material.classes.n_positive
+        margins = torch.empty(len(WITNESSES), len(self.fold), n_margins)
+        new = (self.dim, n_margins, kind, self.config.witness_hidden, self.config.tiles_per_bag)
+        for k in range(_FOLDS):
+            witnesses = Witnesses(*new, material.generator)
+            seen, unseen = torch.nonzero(self.fold != k)[:, 0], torch.nonzero(self.fold == k)[:, 0]
+            hear(witnesses, material, self.config, Stage(Course()), seen)
+            for bag in unseen.tolist():
+                margins[:, bag] = _told(witnesses, material, bag)
+        return margins
+
+    def errors(self, margins: Tensor) -> np.ndarray:
+        """Return the squared error for each bag, (B,), of margins (W, B, K) that weigh the witnesses."""
+        reading = Reading(len(WITNESSES), margins.shape[2])
+        reading.learn(margins, self.truth)
+        return squared_errors(reading(margins).numpy(), self.truth)
+
+
 def _folds(material: Material) -> Tensor:
     """Return the fold of each bag, (B,), each label spread evenly."""
     _, label = material.packed.labels.unique(return_inverse=True, dim=0)

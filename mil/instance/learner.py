@@ -144,7 +144,7 @@ class SlidebagLearner(Learner):
     The witnesses learn from the bag term alone. A small net learns the instances from what they agree
     on, by pseudo labels, contrast and prototypes, and how its strongest instances tell the slide.
     Several such members are fitted apart; a tile's margin is the mean of what their nets and witnesses
-    make of it, a slide's likewise.
+    make of it, a slide's is weighed by a `Reading`.
     """
 
     name = "slidebag"

@@ -9,7 +9,7 @@ import torch
 
 from mil.classes import Classes
 from mil.learner import Bag
-from mil.packed import PackedBags
+from mil.packed import PackedBags, Standardiser
 from mil.train_config import new_learner
 
 STATUS = Path("/proc/self/status")
@@ -131,3 +131,20 @@ class AnonymousPeak:
     @staticmethod
     def _now():
         return int(STATUS.read_text().partition("RssAnon:")[2].split()[0]) / 1024
+
+
+def test_a_feature_that_is_mostly_zero_is_not_the_loudest_and_dense_ones_keep_their_deviation():
+    draw = np.random.default_rng(0)
+    dense = 3 + 2 * draw.standard_normal((2000, 3))
+    rare = np.where(draw.random((2000, 3)) < 0.02, 1.0, 0.0)
+    bag = Bag("a", np.concatenate([dense, rare], axis=1).astype(np.float32))
+    scaled = Standardiser.of([bag])(torch.from_numpy(bag.features))
+    assert scaled[:, :3].std(0).tolist() == pytest.approx([1.0] * 3, abs=0.02)
+    there = scaled[:, 3:][torch.from_numpy(rare > 0)]
+    assert 0.5 < float(there.min()) < float(there.max()) < 2  # by their deviation they would be at 7
+
+
+def test_where_no_feature_is_zero_each_is_scaled_by_its_deviation():
+    features = np.random.default_rng(0).normal(5, [1, 10, 100], (500, 3)).astype(np.float32)
+    scale = Standardiser.of([Bag("a", features)]).scale
+    np.testing.assert_allclose(scale.numpy(), features.std(0), rtol=1e-4)

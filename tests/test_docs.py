@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from features import ENCODERS
 from mil import LEARNERS
 from mil.cli import app
+from mil.instance import InstanceConfig
 from tiling import write_phantom_cohort
 
 ROOT = Path(__file__).parents[1]
@@ -72,8 +73,15 @@ def one_thread():
     torch.set_num_threads(n_threads)
 
 
+@pytest.fixture
+def brief_fits(monkeypatch):
+    """That the code runs is shown by short fits too."""
+    for option, value in {"members": 1, "epochs": 5, "witness_epochs": 5}.items():
+        monkeypatch.setitem(InstanceConfig.__init__.__kwdefaults__, option, value)
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("beside_slides", "one_thread")
+@pytest.mark.usefixtures("beside_slides", "one_thread", "brief_fits")
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_python_blocks_run_in_order(page):
     namespace = {"__name__": "documentation"}

@@ -258,7 +258,8 @@ def test_gradient_reaches_every_parameter(name, tmp_path):
         told = {"epochs": n_epochs, "witness_epochs": n_epochs, "weight_decay": 0.0}
         fitted(name, THREE, **told).save(tmp_path / str(n_epochs))
     first, second = (load_file(tmp_path / n / "weights.safetensors") for n in ("1", "2"))
-    learned = [key for key in first if key.startswith("net.")]
+    # how witnesses are read is weighed by held-out bags, not taught
+    learned = [key for key in first if key.startswith("net.") and ".reading." not in key]
     assert len(learned) >= 4
     assert [key for key in learned if np.array_equal(first[key], second[key])] == []
 

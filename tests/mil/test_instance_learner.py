@@ -30,7 +30,7 @@ def gaussian_bags(share, seed, n_bags=40, n_tiles=100, dim=16, shift=4.0):
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
 def test_it_does_not_collapse_however_rare_the_positives(share):
     bags, labels, _ = gaussian_bags(share, seed=0)
-    learner, told = SlidebagLearner(), []
+    learner, told = SlidebagLearner(InstanceConfig(members=1, witnesses="linear")), []
     learner.fit(bags, labels, CLASSES, seed=0, report=lambda figures: told.append(dict(figures)))
     assert learner.warnings == []
     assert 0.01 < told[-1]["share_positive"] < 0.9

@@ -62,7 +62,7 @@ def train(
     """
     started = time.monotonic()
     how, settings = how or FitConfig(), settings or {}
-    _check_extras(config, how, settings)
+    check_extras(config, how, settings)
     source = find_bags(run, encoder, store)
     found = with_features(run, source, "train")
     found.tell(run)
@@ -97,8 +97,8 @@ def train(
     return Training(folder, is_kept, seconds, warnings)
 
 
-def _check_extras(config: TrainConfig, how: FitConfig, settings: dict[str, str]) -> None:
-    """Tell before anything is read what a sweep and event files lack."""
+def check_extras(config: TrainConfig, how: FitConfig, settings: dict[str, str]) -> None:
+    """Raise ConfigError, before anything is read, for what a sweep or event files lack."""
     if how.sweep:
         search_space(config.learner, settings)
     if how.tensorboard:

@@ -124,7 +124,7 @@ class Unreadable:
 
 @pytest.mark.slow
 def test_what_a_worker_cannot_read_is_not_told_as_memory():
-    with pytest.raises(SlidebagError, match="could not read what it was sent: .*/nowhere/at all"):
+    with pytest.raises(SlidebagError, match=r"could not read what it was sent: .*/nowhere/at all"):
         side_by_side(id, [Unreadable(), Unreadable()], 2)
 
 

@@ -18,7 +18,7 @@ from .encoder import (
 from .exchange import FEATURES_FORMATS, OtherBag, imported_from, read_other_bag, save_other_bag
 from .export import export_bag
 from .extraction import extract_cohort, extract_features
-from .instances import Instances
+from .instances import Instances, Place, map_rows, place_of
 from .pack import pack_features
 from .search import IndexConfig, Neighbours, TileIndex
 from .slide_in_work import Extracted, ExtractJob
@@ -44,6 +44,7 @@ __all__ = [
     "Instances",
     "Neighbours",
     "OtherBag",
+    "Place",
     "TileIndex",
     "bag_fingerprint",
     "export_bag",
@@ -57,7 +58,9 @@ __all__ = [
     "load_encoder",
     "load_features",
     "load_patches",
+    "map_rows",
     "pack_features",
+    "place_of",
     "read_other_bag",
     "save_other_bag",
     "store_fingerprint",

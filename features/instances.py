@@ -2,8 +2,9 @@
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -106,8 +107,30 @@ def _one_memory(pieces: Sequence[np.ndarray], row_bytes: int) -> tuple[np.ndarra
     return memory, addresses - first
 
 
-def map_rows(path: Path, offset: int, shape: tuple[int, int], dtype: Any) -> np.ndarray:
-    """Map (n, D) numbers that lie in a file from byte `offset` on; no file handle stays open.
+class Place(NamedTuple):
+    """Where numbers lie in a file, in the order of `map_rows`: what another process maps them again by."""
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class _MappedFile:
+    """The first bytes of a file, as numpy takes them; each view of them knows it by its `base`."""
+
+    path: Path
+    content: Any
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        read_only = (self.content.data_ptr(), True)
+        return {"version": 3, "shape": tuple(self.content.shape), "typestr": "|u1", "data": read_only}
+
+
+def map_rows(path: Path, offset: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Map numbers that lie in a file from byte `offset` on, read-only; no file handle stays open.
 
     Raises:
         FormatError: the file is too short for them.
@@ -122,10 +145,18 @@ def map_rows(path: Path, offset: int, shape: tuple[int, int], dtype: Any) -> np.
             f"{path}: holds {path.stat().st_size} bytes, wanted {offset + n_bytes}",
             hint="copy or make the file again; it is cut short",
         )
-    mapped = torch.from_file(str(path), shared=False, size=offset + n_bytes, dtype=torch.uint8).numpy()
-    rows = np.ndarray(shape, dtype, mapped[offset:].data)
-    rows.flags.writeable = False
-    return rows
+    content = torch.from_file(str(path), shared=False, size=offset + n_bytes, dtype=torch.uint8)
+    return np.asarray(_MappedFile(path.absolute(), content))[offset:].view(dtype).reshape(shape)
+
+
+def place_of(rows: np.ndarray) -> Place | None:
+    """Return where rows from `map_rows` lie, or a slice of whole ones; None of others, copies among them."""
+    base: Any = rows
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if not isinstance(base, _MappedFile) or not rows.flags.c_contiguous:
+        return None
+    return Place(base.path, rows.ctypes.data - base.content.data_ptr(), rows.shape, rows.dtype.str)
 
 
 def map_dataset(file: h5py.File, name: str) -> np.ndarray | None:

@@ -1,9 +1,12 @@
 """What a learner is fitted on: the instances of one slide or patient."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from features import Place, map_rows, place_of
 from tiling import SlidebagError
 
 _CHUNK = 4096  # instances looked at at once
@@ -38,6 +41,16 @@ class Bag:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs of the bag: of mapped features only where they lie."""
+        place = place_of(self.features)
+        return vars(self) | ({} if place is None else {"features": place})
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Take it over there, and map such features again."""
+        told = state["features"]
+        vars(self).update(state, features=map_rows(*told) if isinstance(told, Place) else told)
 
 
 def check_features(bag: Bag, dim: int, why: str) -> None:

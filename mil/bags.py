@@ -1,6 +1,6 @@
 """The bags of a run as learners take them: a slide each or a patient, readable tiles only, one encoder."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +22,6 @@ from .batch import status_of
 from .classes import SEPARATOR, Classes, names_in
 from .cohort import CohortSlide
 from .learner import Bag
-from .overflow import in_one_file
 from .run_folder import Run
 from .slide_table import CohortError
 
@@ -252,14 +251,15 @@ def load_bags(
     groups: Sequence[SlideGroup],
     annotations: Mapping[str, np.ndarray] | None = None,
     *,
-    scratch: Path | None = None,
+    to_file: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]] | None = None,
     most_bytes: int = MOST_BYTES,
+    share: bool = False,
 ) -> list[LoadedBag]:
     """Read some bags; `annotations` are the candidates of the tiles of some slides.
 
-    Features that are a view of a file stay there. Others are in memory, of all bags together at most
-    `most_bytes` and one bag: what is more goes into files without a name in the folder `scratch`, the
-    system's own if none.
+    Features that are a view of a file stay there. Others are in memory, or where `to_file` is given, of
+    all bags together at most `most_bytes` and one bag: what is more goes through it, into a file. To
+    `share` them with other processes, all go.
 
     Raises:
         SlidebagError: features are missing, or those of the slides are of different encoders or weights.
@@ -276,9 +276,9 @@ def load_bags(
         if features.flags.writeable:  # views of files are not
             held.append(number)
             n_bytes += features.nbytes
-        if n_bytes > most_bytes:
-            mapped = in_one_file([bags[i].bag.features for i in held], scratch)
-            for i, each in zip(held, mapped, strict=True):
+        is_last = number == len(groups) - 1
+        if to_file and (n_bytes > most_bytes or (share and is_last and n_bytes)):
+            for i, each in zip(held, to_file([bags[i].bag.features for i in held]), strict=True):
                 bags[i] = replace(bags[i], bag=replace(bags[i].bag, features=each))
             held, n_bytes = [], 0
     return bags

@@ -86,7 +86,9 @@ class Checkpoint:
                 told = json.loads(header["told"])
                 if header["format_version"] != _VERSION or told["identity"] != self.identity:
                     return None
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+                # copies: views would hold the file for as long as the fit, and change with it
+                names = file.keys()
+                tensors = {name: file.get_tensor(name).clone() for name in names}
             state = {name: _decode(value, tensors) for name, value in told["state"].items()}
             return Saved(told["epoch"], told["history"], told["results"], state)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
@@ -111,16 +112,15 @@ class FoldModels:
                 learner = self._fit(self._new(fold), fold.train, folder, title, fold.validation)
                 self._save(learner, self._held_out(learner, fold), fold.train, fold)
                 return
-            warnings: list[str] = []
             if HeldOut.is_there(folder, self.fingerprint(fold)):  # stopped after the first of two fits
                 held_out = HeldOut.load(folder)
             else:
                 first = self._fit(self._new(fold), fold.train, folder / "validation", title, fold.validation)
-                held_out, warnings = self._held_out(first, fold), first.warnings
+                held_out = self._held_out(first, fold)
             # what was chosen on these bags is frozen now: they may be learned from
             seen = sorted(fold.train + fold.validation)
             learner = self._fit(self._new(fold, held_out.n_epochs), seen, folder, f"{title}, all but test")
-            learner.warnings += [warning for warning in warnings if warning not in learner.warnings]
+            learner.warnings += [warning for warning in held_out.warnings if warning not in learner.warnings]
             self._save(learner, held_out, seen, fold)
 
     def _silence(self, folder: Path) -> None:
@@ -144,7 +144,7 @@ class FoldModels:
         """Fit on the bags `chosen`; those of `validation` may end it."""
         started = time.monotonic()
         # bars of several processes would overwrite each other
-        with fit_progress(title) if self.how.jobs == 1 else nullcontext() as report:
+        with fit_progress(title) if parent_process() is None else nullcontext() as report:
             learner.fit(
                 self.bags_of(chosen),
                 self.labels(chosen),
@@ -180,7 +180,8 @@ class FoldModels:
         centres = self._centres(fold.train)
         profiles = np.stack([profile(centres.log_distance(bag.features)) for bag in bags])
         predictions = [learner.predict(bag) for bag in bags]
-        held_out = HeldOut.of(predictions, self.labels(fold.validation), profiles, learner.n_epochs)
+        labels = self.labels(fold.validation)
+        held_out = HeldOut.of(predictions, labels, profiles, learner.n_epochs, learner.warnings)
         held_out.save(self.folder(fold), self.fingerprint(fold))
         if self.how.tensorboard:
             figures = slide_figures(held_out.margins, held_out.labels, self.classes)

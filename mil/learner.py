@@ -42,6 +42,10 @@ class Prediction:
     prototype_distance: np.ndarray | None = field(default=None, kw_only=True)
 
 
+class DivergedError(SlidebagError):
+    """A fit whose numbers are none any more."""
+
+
 LabelledBags = tuple[Sequence[Bag], Labels | np.ndarray]
 
 

@@ -62,7 +62,7 @@ def read_versioned(path: Path, version: int) -> dict[str, Any]:
     return told
 
 
-def write_tensors(path: Path, told: Mapping[str, np.ndarray], **words: str | int) -> None:
+def write_tensors(path: Path, told: Mapping[str, np.ndarray], **words: str | int | tuple[str, ...]) -> None:
     """Write arrays, and `words` about them, as a safetensors file, whole or not at all."""
     arrays = {key: np.ascontiguousarray(value) for key, value in told.items()}
     with replacing(path) as temporary:

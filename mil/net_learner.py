@@ -14,7 +14,7 @@ from .bag_term import Balance, bag_loss, slide_log_probability
 from .classes import Classes, Labels
 from .course import Course
 from .early_stopping import BestEpoch
-from .learner import Bag, Learner, Prediction
+from .learner import Bag, DivergedError, Learner, Prediction
 from .packed import PackedBags, Standardiser
 from .small_net import Trunk
 
@@ -120,6 +120,11 @@ class NetLearner(Learner):
             stage.report(told)
             if course.validation is not None and epoch - best.epoch >= self.config.patience:
                 break
+        if course.validation is not None and best.epoch < 0:
+            raise DivergedError(
+                f"the validation loss was not a number in any of {len(course.history)} epochs",
+                hint=f"give a learning_rate lower than {self.config.learning_rate:g}",
+            )
         best.restore(self._net)
         self.n_epochs = best.epoch + 1
 

@@ -1,33 +1,49 @@
-"""Features that do not fit into memory and lie in no file that can be mapped: put into one that can."""
+"""Features that do not fit into memory, or that several processes read, put into files that can be mapped."""
 
 import os
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
+from features import map_rows
 from tiling import check_room
 
+_NEEDED_S = 24 * 3600  # that a training may take before `tiling.sweep` takes its files for left over
 
-def in_one_file(arrays: Sequence[np.ndarray], folder: Path | None) -> list[np.ndarray]:
-    """Return the arrays as read-only views of one mapped file in `folder`, the system's own if None.
 
-    The file has no name any more, so it goes with the last view, however the process ends.
+@contextmanager
+def overflow(folder: Path) -> Iterator[Callable[[Sequence[np.ndarray]], list[np.ndarray]]]:
+    """Yield what returns arrays as read-only views of one mapped file in `folder`, gone at the end.
 
-    Raises:
-        WriteError: there is no room for them.
+    It raises WriteError where there is no room for them.
     """
-    place = Path(tempfile.gettempdir()) if folder is None else folder
-    check_room(place, sum(array.nbytes for array in arrays), "what of the features does not fit into memory")
-    handle, name = tempfile.mkstemp(dir=place, prefix=".features.", suffix=".partial")
-    try:
+    paths: list[Path] = []
+
+    def to_file(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        check_room(folder, sum(array.nbytes for array in arrays), "what of the features cannot be mapped")
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".features.", suffix=".partial")
+        paths.append(Path(name))
         with os.fdopen(handle, "wb") as file:
             for array in arrays:
                 array.tofile(file)
-        whole = np.asarray(np.memmap(name, np.uint8, "r"))
+        # workers open it by name whenever a fit begins, and another verb may sweep the folder meanwhile
+        os.utime(name, (time.time() + _NEEDED_S,) * 2)
+        return _parts(paths[-1], arrays)
+
+    try:
+        yield to_file
     finally:
-        Path(name).unlink()
+        for path in paths:
+            with suppress(PermissionError):  # Windows removes no file that is mapped still; `sweep` will
+                path.unlink(missing_ok=True)
+
+
+def _parts(path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Arrays that lie in a file one after the other."""
     ends = np.cumsum([array.nbytes for array in arrays])
-    parts = np.split(whole, ends[:-1])
+    parts = np.split(map_rows(path, 0, (int(ends[-1]),), np.uint8), ends[:-1])
     return [part.view(array.dtype).reshape(array.shape) for part, array in zip(parts, arrays, strict=True)]

@@ -15,7 +15,7 @@ from .extract import ExtractConfig, extract
 from .heatmaps import HeatmapConfig, heatmap
 from .prepare import tile
 from .run_folder import Run
-from .train import Training, train
+from .train import Training, check_extras, train
 from .train_config import FitConfig, TrainConfig
 
 
@@ -58,7 +58,9 @@ def run_all(
     Raises:
         SlidebagError: nothing could be learned, as the message says; a bad slide alone does not raise.
     """
-    labelled = cohort.labelled()  # what cannot be learned from is told before hours of extraction
+    # what cannot be learned from, or with, is told before hours of extraction
+    check_extras(plan.train, plan.fit, plan.settings)
+    labelled = cohort.labelled()
     group_slides(labelled.slides, plan.train.bag, labelled.classes(plan.train.negative))
     labelled.folds(plan.train.folds, plan.train.seed)
     if annotations is not None:

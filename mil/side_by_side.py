@@ -16,25 +16,32 @@ def side_by_side(work: Callable[[Piece], Done], pieces: Sequence[Piece], jobs: i
     """Return what `work` makes of each piece, `jobs` of them at a time; 0 is one a core.
 
     One at a time is worked on in this process. Else what `work` holds goes to the workers, which are new
-    processes that import mil alone; they map large arrays from one file, so that those are there once.
-    Pieces end alike either way. An error, or an interrupt, ends all workers.
+    processes that import mil alone; features that lie in a file are mapped there again, so that those are
+    in memory once. Pieces end alike either way. An error, or an interrupt, ends all workers.
 
     Raises:
-        SlidebagError: a worker was killed.
+        SlidebagError: a worker was killed, or could not read what it was sent.
     """
     import joblib  # comes with scikit-learn, which is slow to import
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     jobs = min(jobs or joblib.cpu_count(), len(pieces))
     if jobs < 2:
         return [_on_one_thread(work, piece) for piece in pieces]
-    # copied on write: torch warns of arrays that nobody may write to
-    workers: Any = joblib.Parallel(jobs, backend="loky", mmap_mode="c")
+    # bags tell where their features lie; joblib's own files would keep them in memory, and open, once more
+    workers: Any = joblib.Parallel(jobs, backend="loky", max_nbytes=None)
     try:
         return list(workers(joblib.delayed(_on_one_thread)(work, piece) for piece in pieces))
-    except BrokenProcessPool as error:
+    except TerminatedWorkerError as error:
         raise SlidebagError(
             f"one of {jobs} processes was killed, most likely as memory ran out",
             hint="the same command with fewer --jobs goes on where it was",
+        ) from error
+    except BrokenProcessPool as error:
+        *_, why = str(error.__cause__ or error).rstrip('\n"').splitlines()  # the last line of a traceback
+        raise SlidebagError(
+            f"one of {jobs} processes could not read what it was sent: {why}",
+            hint="the same command with --jobs 1 needs no other process",
         ) from error
 
 

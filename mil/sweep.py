@@ -16,8 +16,8 @@ from tiling import ConfigError, FormatError, SlidebagError, fingerprint, replaci
 from .calibration import margins_of, slide_figures
 from .cohort import Fold
 from .fold_models import FoldModels, identity, named
-from .learner import LEARNERS
-from .model_files import read_versioned
+from .learner import LEARNERS, DivergedError
+from .model_files import MODEL_FORMAT_VERSION, read_versioned
 from .side_by_side import side_by_side
 from .train_config import new_learner
 
@@ -159,20 +159,24 @@ class Sweep:
         """Return the log loss of a fold's validation bags by a learner of its training part, None if NaN."""
         (fold, options), models = asked, self.models
         learner = new_learner(models.config.learner, models.settings | _texts(options))
-        learner.fit(
-            models.bags_of(fold.train),
-            models.labels(fold.train),
-            models.classes,
-            seed=models.config.seed,
-            validation=(models.bags_of(fold.validation), models.labels(fold.validation)),
-        )
+        try:
+            learner.fit(
+                models.bags_of(fold.train),
+                models.labels(fold.train),
+                models.classes,
+                seed=models.config.seed,
+                validation=(models.bags_of(fold.validation), models.labels(fold.validation)),
+            )
+        except DivergedError:
+            return None
         judged = [i for i in fold.validation if len(models.bags[i].bag)]
         if not judged:
             return None
         probability = np.stack([learner.predict(models.bags[i].bag).probability for i in judged])
         margins = margins_of(probability, is_exclusive=models.classes.is_exclusive)
-        loss = slide_figures(margins, models.labels(judged), models.classes)["log_loss"]
-        return loss if np.isfinite(loss) else None
+        if not np.isfinite(margins).all():
+            return None
+        return slide_figures(margins, models.labels(judged), models.classes)["log_loss"]
 
     def _of_all(self, found: Sequence[Sequence[Trial]]) -> list[Trial]:
         """Judge the best options of each fold by the validation parts of all: their mean log loss."""
@@ -193,7 +197,8 @@ class Sweep:
         models = self.models
         bags = [[identity(models.bags[i]) for i in part] for part in (fold.train, fold.validation)]
         config, space = models.config, {name: asdict(each) for name, each in self.space.items()}
-        return fingerprint(config.learner, config.seed, models.settings, space, asdict(models.classes), bags)
+        told = (config.learner, config.seed, models.settings, space, asdict(models.classes))
+        return fingerprint(MODEL_FORMAT_VERSION, *told, bags)
 
 
 def best(trials: Sequence[Trial]) -> Trial:

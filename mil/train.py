@@ -17,6 +17,7 @@ from .evaluate import bag_figures
 from .event_files import check_tensorboard
 from .fold_models import FoldModels
 from .model_card import TrainedOn, write_card
+from .overflow import overflow
 from .predictions import Fitted, prediction_row, write_predictions, write_scores
 from .prepare import Preparation
 from .run_folder import Run
@@ -61,7 +62,7 @@ def train(
     """
     started = time.monotonic()
     how, settings = how or FitConfig(), settings or {}
-    _check_extras(config, how, settings)
+    check_extras(config, how, settings)
     source = find_bags(run, encoder, store)
     found = with_features(run, source, "train")
     found.tell(run)
@@ -72,15 +73,18 @@ def train(
     folds = [_of_bags(fold, labelled, known) for fold in labelled.folds(config.folds, config.seed)]
     drawn = load_annotations(annotations, labelled.slides, source, classes) if annotations else {}
     unlabelled = [group for group in groups if not group.label]
-    everyone = load_bags(source, [*known, *unlabelled], drawn, scratch=run.root)  # all of one encoder
-    bags, rest = everyone[: len(known)], everyone[len(known) :]
     folder = run.model_folder(config.learner)
     preparation = preparation_of(source, labelled.slides[0])
-    models = with_sweep(FoldModels(folder, config, settings, preparation, classes, bags, folds, how))
-    is_kept = models.are_there()
-    fitted, final = models.fitted()
-    tested = [(bags[i], model) for fold, model in zip(folds, fitted, strict=True) for i in fold.test]
-    rows = _write(run, source, [*tested, *((bag, final) for bag in rest)])
+    with overflow(run.root) as to_file:
+        everyone = load_bags(  # all of one encoder
+            source, [*known, *unlabelled], drawn, to_file=to_file, share=how.jobs != 1
+        )
+        bags, rest = everyone[: len(known)], everyone[len(known) :]
+        models = with_sweep(FoldModels(folder, config, settings, preparation, classes, bags, folds, how))
+        is_kept = models.are_there()
+        fitted, final = models.fitted()
+        tested = [(bags[i], model) for fold, model in zip(folds, fitted, strict=True) for i in fold.test]
+        rows = _write(run, source, [*tested, *((bag, final) for bag in rest)])
     _write_splits(folder, folds, bags)
     told = asdict(config) | ({"sweep": how.sweep, "swept": models.swept[""]} if how.sweep else {})
     trained_on = TrainedOn(run, source, known, bags, told)
@@ -93,8 +97,8 @@ def train(
     return Training(folder, is_kept, seconds, warnings)
 
 
-def _check_extras(config: TrainConfig, how: FitConfig, settings: dict[str, str]) -> None:
-    """Tell before anything is read what a sweep and event files lack."""
+def check_extras(config: TrainConfig, how: FitConfig, settings: dict[str, str]) -> None:
+    """Raise ConfigError, before anything is read, for what a sweep or event files lack."""
     if how.sweep:
         search_space(config.learner, settings)
     if how.tensorboard:

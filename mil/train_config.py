@@ -40,7 +40,7 @@ class FitConfig:
 
     jobs: int = field(
         default=1,
-        metadata={"help": "folds fitted at a time, each in a process that holds its bags; 0 is one a core"},
+        metadata={"help": "folds fitted at a time, each in a process on one core; 0 is one a core"},
     )
     sweep: int = field(
         default=0,

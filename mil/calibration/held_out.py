@@ -23,7 +23,7 @@ class HeldOut:
     `labels` int64 (B,) and `margins` float64 (B, C - 1) of the bags, or where classes do not exclude each
     other bool (B, C) and (B, C); `tile_margins` float32 (n, K) a bag; `profiles` float32
     (B, 200), how far their tiles lie from the training (`mil.novelty`). `n_epochs` is how many they chose
-    for the fit, 0 if it does not stop early.
+    for the fit, 0 if it does not stop early; `warnings` are those of the fit that they were held out from.
     """
 
     labels: np.ndarray
@@ -31,6 +31,7 @@ class HeldOut:
     tile_margins: tuple[np.ndarray, ...]
     profiles: np.ndarray
     n_epochs: int = 0
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -39,6 +40,7 @@ class HeldOut:
         labels: Labels | np.ndarray,
         profiles: np.ndarray,
         n_epochs: int = 0,
+        warnings: Sequence[str] = (),
     ) -> "HeldOut":
         """Keep what `predictions` say of bags with these labels; bags without tiles say nothing."""
         truth = np.asarray(labels)
@@ -55,6 +57,7 @@ class HeldOut:
             ),
             profiles[is_filled],
             n_epochs,
+            tuple(warnings),
         )
 
     @classmethod
@@ -78,7 +81,8 @@ class HeldOut:
             "counts": np.array([len(tiles) for tiles in self.tile_margins], np.int64),
             "tile_margins": np.concatenate([np.zeros((0, n_margins), np.float32), *self.tile_margins]),
         }
-        write_tensors(folder / _FILE, told, fingerprint=fingerprint, n_epochs=self.n_epochs)
+        words = {"fingerprint": fingerprint, "n_epochs": self.n_epochs, "warnings": self.warnings}
+        write_tensors(folder / _FILE, told, **words)
 
     @staticmethod
     def is_there(folder: Path, fingerprint: str) -> bool:
@@ -93,10 +97,11 @@ class HeldOut:
             FormatError: it is not there, or damaged.
         """
         told = read_tensors(folder / _FILE)
-        n_epochs = read_words(folder / _FILE).get("n_epochs", 0)
+        words = read_words(folder / _FILE)
+        also = (words.get("n_epochs", 0), tuple(words.get("warnings", ())))
         ends = told["counts"].cumsum()
         tiles = np.split(told["tile_margins"], ends[:-1]) if len(ends) else []
-        return cls(told["labels"], told["margins"], tuple(tiles), told["profiles"], n_epochs)
+        return cls(told["labels"], told["margins"], tuple(tiles), told["profiles"], *also)
 
 
 def _some(margins: np.ndarray) -> np.ndarray:

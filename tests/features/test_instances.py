@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from features import FeatureStore, Instances, load_features, pack_features
+from features import FeatureStore, Instances, load_features, map_rows, pack_features, place_of
 from features import pack as packing
 from tiling import FormatError, SlidebagError
 
@@ -110,3 +110,16 @@ def test_no_bags_are_no_rows(make_bags):
     empty = Instances.from_bags([make_bags(0)["slide-0"][1]])
     assert empty.bag(0).shape == (0, 5)
     assert empty.rows(np.zeros(0, int)).shape == (0, 5)
+
+
+def test_mapped_rows_and_slices_of_them_tell_where_they_lie_and_no_copy_does(tmp_path):
+    told = np.arange(60, dtype=np.float32).reshape(20, 3)
+    (tmp_path / "rows").write_bytes(b"7 bytes" + told.tobytes())
+    rows = map_rows(tmp_path / "rows", 7, told.shape, told.dtype)
+    for view in (rows, rows[4:], rows[4:][2:9], rows.reshape(-1, 6)[3:]):
+        place = place_of(view)
+        assert place is not None
+        assert not view.flags.writeable
+        np.testing.assert_array_equal(map_rows(*place), view)
+    for other in (rows[::2], rows[:, :2], rows[rows[:, 0] > 9], rows + 0, rows.copy(), rows[3:3].copy()):
+        assert place_of(other) is None

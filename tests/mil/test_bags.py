@@ -1,5 +1,6 @@
 """Bags of one slide or several: whose row is whose, and why a bag has none."""
 
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 from features import FeatureBag
-from mil import CohortSlide
+from mil import Bag, CohortSlide
 from mil.bags import SlideGroup, load_bag, load_bags
+from mil.overflow import overflow
+from tiling import sweep
 
 
 @dataclass
@@ -77,20 +80,43 @@ def test_an_empty_bag_says_why_and_a_patients_only_if_all_slides_are(readable, f
     assert loaded.flags == flags
 
 
-def test_what_does_not_fit_into_memory_is_read_from_a_file_that_has_no_name(tmp_path):
+@pytest.mark.parametrize(("most_bytes", "share", "is_mapped"), [
+    (0, False, (True, True, True)),  # one by one
+    (620, False, (True, True, False)),  # what is more than the first alone
+    (1 << 30, True, (True, True, True)),
+    (1 << 30, False, (False, False, False)),
+])  # fmt: skip
+def test_what_does_not_fit_into_memory_or_is_shared_is_read_from_files(
+    tmp_path, most_bytes, share, is_mapped
+):
     shelf = Shelf({"a": [True] * 50, "bb": [False, True], "none": [], "cccc": [True] * 9})
-    groups = [group("a", "bb"), group("cccc"), group("none"), group("bb")]
+    groups = [group("a", "bb"), group("cccc"), group("bb"), group("none")]
     plain = load_bags(shelf, groups)
     assert all(loaded.bag.features.flags.writeable for loaded in plain)
-    for most_bytes in (0, 620):  # one by one, and what is more than the first alone
-        mapped = load_bags(shelf, groups, scratch=tmp_path, most_bytes=most_bytes)
-        assert list(tmp_path.iterdir()) == []
-        assert not mapped[0].bag.features.flags.writeable
-        assert mapped[3].bag.features.flags.writeable == (most_bytes > 0)
-        for one, two in zip(plain, mapped, strict=True):
+    with overflow(tmp_path) as to_file:
+        mapped = load_bags(shelf, groups, to_file=to_file, most_bytes=most_bytes, share=share)
+        assert bool(list(tmp_path.iterdir())) == any(is_mapped)
+        assert tuple(not loaded.bag.features.flags.writeable for loaded in mapped[:3]) == is_mapped
+        sent = [pickle.loads(pickle.dumps(loaded.bag)) for loaded in mapped]
+        for one, two, there in zip(plain, mapped, sent, strict=True):
             np.testing.assert_array_equal(one.bag.features, two.bag.features)
+            np.testing.assert_array_equal(one.bag.features, there.features)
             assert (one.label, one.fingerprint, len(one.slides)) == (
                 two.label,
                 two.fingerprint,
                 len(two.slides),
             )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mapped_bag_is_sent_as_the_place_where_it_lies(tmp_path):
+    with overflow(tmp_path) as to_file:
+        whole, empty = (Bag("b", each) for each in to_file([np.ones((90, 70), np.float16), np.ones((0, 70))]))
+        sent = pickle.dumps(whole)
+        assert len(sent) < 1000
+        sweep(tmp_path)  # as another verb may, in a training that takes long
+        there = pickle.loads(sent)
+        assert not there.features.flags.writeable
+        np.testing.assert_array_equal(there.features, whole.features)
+        assert pickle.loads(pickle.dumps(empty)).features.shape == (0, 70)
+    np.testing.assert_array_equal(there.features, 1)  # the map outlives the name

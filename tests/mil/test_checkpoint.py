@@ -186,3 +186,13 @@ def test_work_that_was_done_is_not_done_again(tmp_path, bags):
     assert list(again.stage(3).epochs(2)) == [0, 1]
     again.finish()
     assert not (tmp_path / "c").exists()
+
+
+def test_what_was_read_does_not_change_with_the_file(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "c", "a fit")
+    checkpoint.write(1, [], {}, {"tensor": torch.arange(3000)})
+    found = checkpoint.read()
+    assert found is not None
+    with checkpoint.path.open("r+b") as file:
+        file.write(b"\0" * checkpoint.path.stat().st_size)
+    assert torch.equal(found.state["tensor"], torch.arange(3000))

@@ -8,6 +8,7 @@ import torch
 
 from mil import LEARNERS, Bag, Classes, course
 from mil.early_stopping import BestEpoch
+from mil.net_learner import NetLearner
 from tiling import ConfigError, SlidebagError
 
 BINARY = Classes(("normal", "tumour"), has_negative=True)
@@ -106,3 +107,9 @@ def test_the_weights_of_the_best_epoch_come_back():
     best.restore(net)
     assert torch.equal(net.weight, first)
     assert best.epoch == 0
+
+
+def test_a_loss_that_is_never_a_number_is_told(monkeypatch):
+    monkeypatch.setattr(NetLearner, "_loss_on", lambda *_: float("nan"))
+    with pytest.raises(SlidebagError, match=r"not a number in any of 3 epochs; .*lower than 0\.5"):
+        fit(epochs=40, patience=3, learning_rate=0.5)

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from bags_with_tumour import fold_models
 
-from mil import FitConfig
+from mil import Cohort, FitConfig, Plan, Run, run_all
 from mil.calibration import HeldOut, slide_figures
 from mil.event_files import check_tensorboard, write_events
 from tiling import ConfigError
@@ -55,3 +55,9 @@ def test_without_tensorboard_the_way_out_is_told(monkeypatch):
     with pytest.raises(ConfigError, match="tensorboard, which is not installed") as told:
         check_tensorboard()
     assert 'pip install "slidebag[tensorboard]"' in told.value.hint
+
+
+def test_run_tells_it_before_anything_is_tiled(tmp_path, monkeypatch):
+    monkeypatch.setattr("mil.event_files.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="tensorboard, which is not installed"):
+        run_all(Cohort(()), Run.create(tmp_path), Plan(fit=FitConfig(tensorboard=True)))

@@ -1,6 +1,7 @@
 """Fold models: what validation chose is used, and a stopped training goes on fit by fit, epoch by epoch."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ import pandas as pd
 import pytest
 
 from features import EncoderConfig
-from mil import Bag, Classes, Fold, Preparation, TrainConfig, course, fold_models
+from mil import Bag, Classes, FitConfig, Fold, Preparation, TrainConfig, course, fold_models
 from mil.bags import LoadedBag, SlideRows
 from mil.calibration import HeldOut
 from mil.fold_models import FoldModels
+from mil.side_by_side import side_by_side
 from tiling import GridConfig, TissueConfig
 
 CLASSES = Classes(("normal", "tumour"), has_negative=True)
@@ -77,6 +79,10 @@ def test_a_stopped_fold_goes_on_in_the_fit_and_epoch_where_it_was(tmp_path, monk
     left = ["fold 0", "fold 0, all but test"][stopped_fit - 1 :]
     monkeypatch.setattr(course, "EVERY_S", 0)
     whole, again = models(tmp_path / "whole", epochs=6), models(tmp_path / "again", epochs=6)
+    for each in (whole, again):  # both fits warn, each in its own words
+        for part, n in (("train", 1), ("validation", 1)):
+            for i in getattr(each.folds[0], part)[:n]:
+                each.bags[i] = replace(each.bags[i], bag=Bag(f"s{i}", np.zeros((0, 12), np.float32)))
     whole.of_fold(whole.folds[0])
     begun, done = [], []
 
@@ -101,10 +107,30 @@ def test_a_stopped_fold_goes_on_in_the_fit_and_epoch_where_it_was(tmp_path, monk
     again.of_fold(again.folds[0])
     assert fits(capsys.readouterr().err) == [f"train: {title}" for title in left]
     assert done == [4, 5, *range(6)][: 2 + 6 * (len(left) - 1)]
-    for name in ("weights.safetensors", "metrics.csv", "held_out.safetensors", "validation/metrics.csv"):
+    names = ("config.json", "weights.safetensors", "metrics.csv", "held_out.safetensors")
+    for name in (*names, "validation/metrics.csv"):
         files = [each.folder(each.folds[0]) / name for each in (whole, again)]
         assert files[0].read_bytes() == files[1].read_bytes(), name
     assert not list(tmp_path.rglob("checkpoint*"))
+
+
+def test_a_fit_in_this_process_shows_its_progress_however_many_go_side_by_side(tmp_path, monkeypatch):
+    shown = []
+
+    @contextmanager
+    def told(title):
+        shown.append(title)
+        yield lambda figures: None
+
+    monkeypatch.setattr(fold_models, "fit_progress", told)
+    train(replace(models(tmp_path, epochs=1), how=FitConfig(jobs=2)))
+    assert shown[-1] == "final model"
+
+
+@pytest.mark.slow
+def test_a_worker_has_a_parent_and_shows_no_progress():
+    inside = "__import__('multiprocessing').parent_process() is None"
+    assert side_by_side(eval, [inside, inside], 2) == [False, False]
 
 
 def test_what_was_held_out_from_another_training_is_not_taken_over(tmp_path, monkeypatch, capsys):

@@ -13,6 +13,7 @@ import pytest
 from bags_with_tumour import fold_models, loaded_bags
 
 from mil import Bag, FitConfig
+from mil.overflow import overflow
 from mil.side_by_side import side_by_side
 from tiling import ConfigError, SlidebagError
 
@@ -112,6 +113,44 @@ def test_a_worker_that_is_killed_is_told_with_the_way_out():
         side_by_side(os._exit, [3, 3], 2)
     assert "--jobs" in told.value.hint
     assert side_by_side(abs, [-1, -2, -3], 2) == [1, 2, 3]  # the next ones are new
+
+
+class Unreadable:
+    """What no worker can read."""
+
+    def __reduce__(self):
+        return open, ("/nowhere/at all",)
+
+
+@pytest.mark.slow
+def test_what_a_worker_cannot_read_is_not_told_as_memory():
+    with pytest.raises(SlidebagError, match=r"could not read what it was sent: .*/nowhere/at all"):
+        side_by_side(id, [Unreadable(), Unreadable()], 2)
+
+
+@pytest.mark.slow
+def test_many_large_bags_that_are_mapped_need_no_open_file_each(tmp_path):
+    resource = pytest.importorskip("resource")
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with overflow(tmp_path) as to_file:
+        bags = [Bag("b", each) for each in to_file([np.zeros((2, 1 << 17))] * 100)]  # 2 MiB each
+        resource.setrlimit(resource.RLIMIT_NOFILE, (80, most[1]))
+        try:
+            assert side_by_side(len, [bags, bags], 2) == [100, 100]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, most)
+
+
+@pytest.mark.slow
+def test_models_of_bags_in_a_file_are_those_of_bags_in_memory(tmp_path):
+    bags = loaded_bags()
+    (tmp_path / "run").mkdir()
+    with overflow(tmp_path / "run") as to_file:
+        parts = zip(bags, to_file([each.bag.features for each in bags]), strict=True)
+        mapped = [replace(each, bag=Bag(each.bag.id, part)) for each, part in parts]
+        fold_models(tmp_path / "mapped", bags=mapped, how=TWO).fitted()
+    fold_models(tmp_path / "memory", bags=bags).fitted()
+    assert contents(tmp_path / "mapped") == contents(tmp_path / "memory")
 
 
 def test_jobs_below_none_are_refused():

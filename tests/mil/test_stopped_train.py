@@ -23,7 +23,7 @@ QUICK = (
     "instances_per_step=64",
     "queue=64",
 )
-KEPT = ("weights.safetensors", "metrics.csv", "held_out.safetensors", "calibration.json")
+KEPT = ("config.json", "weights.safetensors", "metrics.csv", "held_out.safetensors", "calibration.json")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from bags_with_tumour import fold_models, folds_of, loaded_bags
 
 from mil import LEARNERS, Bag, FitConfig, Fold, Learner, Prediction
+from mil.learner import DivergedError
 from mil.sweep import Range, Sweep, Trial, best, propose, search_space, with_sweep
 from mil.train_config import new_learner
 from tiling import ConfigError, SlidebagError
@@ -243,3 +244,34 @@ def test_without_optuna_the_way_out_is_told(monkeypatch):
     with pytest.raises(ConfigError, match="optuna, which is not installed") as told:
         search_space("mean", {})
     assert 'pip install "slidebag[sweep]"' in told.value.hint
+
+
+@pytest.mark.usefixtures("planted")
+@pytest.mark.parametrize("fails_in", ["predict", "fit"])
+def test_options_that_lead_to_no_number_are_a_trial_without_one(tmp_path, monkeypatch, fails_in):
+    method = f"_{fails_in}"
+    plain = getattr(Planted, method)
+
+    def failing(self, given, *more):
+        if self.config.angle > 0:  # not the defaults
+            return plain(self, given, *more)
+        if fails_in == "fit":
+            raise DivergedError("no number")
+        told = plain(self, given)
+        return replace(told, probability=told.probability * np.float32(np.nan))
+
+    monkeypatch.setattr(Planted, method, failing)
+    models = models_of(tmp_path, 3)
+    trials = Sweep(models, search_space("planted", {}), 3).of_fold(models.folds[0])
+    assert [trial.log_loss is None for trial in trials] == [True, False, False]
+
+
+@pytest.mark.usefixtures("planted")
+def test_trials_of_another_model_format_are_not_kept(tmp_path, monkeypatch):
+    models = models_of(tmp_path, 2)
+    sweep = Sweep(models, search_space("planted", {}), 2)
+    sweep.of_fold(models.folds[0])
+    n = len(Planted.asked)
+    monkeypatch.setattr("mil.sweep.MODEL_FORMAT_VERSION", 0)
+    sweep.of_fold(models.folds[0])
+    assert len(Planted.asked) > n

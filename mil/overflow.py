@@ -31,7 +31,8 @@ def overflow(folder: Path) -> Iterator[Callable[[Sequence[np.ndarray]], list[np.
             for array in arrays:
                 array.tofile(file)
         # workers open it by name whenever a fit begins, and another verb may sweep the folder meanwhile
-        os.utime(name, (time.time() + _NEEDED_S,) * 2)
+        needed_until = time.time() + _NEEDED_S
+        os.utime(name, (needed_until, needed_until))
         return _parts(paths[-1], arrays)
 
     try:

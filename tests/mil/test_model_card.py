@@ -14,13 +14,18 @@ from mil.novelty import max_logit
 from tiling import GridConfig, TissueConfig, load_grid
 
 
-@pytest.fixture(scope="module")
-def trained(phantom_cohort, tmp_path_factory):
-    """A run whose model was trained with the slides there."""
-    run = Run.create(tmp_path_factory.mktemp("card"))
+def extracted(phantom_cohort, folder):
+    run = Run.create(folder)
     cohort = Cohort.from_folder(phantom_cohort / "slides", phantom_cohort / "slides.csv")
     tile(cohort, run, GridConfig(tile_px=112, max_tiles=50), TissueConfig())
     extract(run, EncoderConfig(), ExtractConfig())
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(phantom_cohort, tmp_path_factory):
+    """A run whose model was trained with the slides there."""
+    run = extracted(phantom_cohort, tmp_path_factory.mktemp("card"))
     train(run, "stain-stats", TrainConfig(learner="mix", folds=3), {"epochs": "15"})
     return run
 
@@ -97,10 +102,7 @@ QUICK = {
 @pytest.fixture(scope="module")
 def with_prototypes(phantom_cohort, tmp_path_factory):
     """A run with a model that has two prototypes a class."""
-    run = Run.create(tmp_path_factory.mktemp("prototypes"))
-    cohort = Cohort.from_folder(phantom_cohort / "slides", phantom_cohort / "slides.csv")
-    tile(cohort, run, GridConfig(tile_px=112, max_tiles=50), TissueConfig())
-    extract(run, EncoderConfig(), ExtractConfig())
+    run = extracted(phantom_cohort, tmp_path_factory.mktemp("prototypes"))
     train(run, "stain-stats", TrainConfig(folds=3), QUICK)
     return run
 

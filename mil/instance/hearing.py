@@ -72,23 +72,23 @@ def choose_kind(reading: Reading, dim: int, material: Material, config: Instance
     n_bags = len(material.packed.counts)
     if config.witnesses == "none" or n_bags < _FEWEST_BAGS:
         return kind
-    held_out, margins = HeldOut(dim, material, config, _folds(material)), None
+    rehearsal, margins = Rehearsal(dim, material, config, _folds(material)), None
     if config.witnesses == "auto":
         few = max(1, config.tiles_per_bag // 4)  # tiles of a bag are enough to compare kinds by
-        kind, margins = _simplest_unbeaten(replace(held_out, config=replace(config, tiles_per_bag=few)))
+        kind, margins = _simplest_unbeaten(replace(rehearsal, config=replace(config, tiles_per_bag=few)))
         if material.packed.counts.max() > few:
             margins = None  # they are not enough to weigh poolings by
-    reading.learn(held_out.margins(kind) if margins is None else margins, held_out.truth)
+    reading.learn(rehearsal.margins(kind) if margins is None else margins, rehearsal.truth)
     return kind
 
 
-def _simplest_unbeaten(held_out: "HeldOut") -> tuple[str, Tensor]:
+def _simplest_unbeaten(rehearsal: "Rehearsal") -> tuple[str, Tensor]:
     """Return the kind and the margins that it gives held-out bags."""
-    kind, margins = KINDS[0], held_out.margins(KINDS[0])
-    least = held_out.errors(margins)
+    kind, margins = KINDS[0], rehearsal.margins(KINDS[0])
+    least = rehearsal.errors(margins)
     for other in KINDS[1:]:
-        others = held_out.margins(other)
-        errors = held_out.errors(others)
+        others = rehearsal.margins(other)
+        errors = rehearsal.errors(others)
         gain = least - errors
         if gain.mean() > max(_LEAST_GAIN, _STANDARD_ERRORS * gain.std() / len(gain) ** 0.5):
             kind, margins, least = other, others, errors
@@ -96,7 +96,7 @@ def _simplest_unbeaten(held_out: "HeldOut") -> tuple[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class Rehearsal:
     """What witnesses tell of bags that are left out of their training, each in one `fold` (B,)."""
 
     dim: int

@@ -84,7 +84,9 @@ class Reading:
             "memcpy": lambda: [self.ram[span].copy() for span in spans],
             "bag file (load_features)": lambda: [load_features(self.paths[k]) for k in numbers],
             "bag file, features alone": lambda: [self._features(self.paths[k]) for k in numbers],
-            "store (FeatureStore.bag)": lambda: [self.store.bag(self.ids[k]) for k in numbers],
+            "store (FeatureStore.bag)": lambda: [
+                np.array(self.store.bag(self.ids[k]).features) for k in numbers
+            ],
             "store, features alone": lambda: [np.array(self.packed.bag(k)) for k in numbers],
             "store by zarr alone": lambda: [self.array[span] for span in spans],
         }

@@ -13,7 +13,7 @@ from .classes import Labels
 from .learner import Bag
 
 _FARTHEST = 4.0  # in units of the scale: a heavy tail must not outshout all others
-_FEW = 512  # instances whose float64 stays in the processor's caches
+_FEW = 512  # instances whose numbers stay in the processor's caches
 CHUNK = 4096  # instances looked at at once: a slide of 100,000 tiles never needs more memory
 
 
@@ -46,8 +46,10 @@ class Standardiser:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return standardised float32 features, same shape."""
-        own = features.to(torch.float32, copy=True)  # changed in place: large new tensors cost more than sums
-        return own.sub_(self.mean).div_(self.scale).clamp_(-_FARTHEST, _FARTHEST)
+        own = torch.empty(features.shape)
+        for standard, raw in zip(own.split(_FEW), features.split(_FEW), strict=True):
+            standard.copy_(raw).sub_(self.mean).div_(self.scale).clamp_(-_FARTHEST, _FARTHEST)
+        return own
 
     def parts(self, features: np.ndarray) -> Iterator[Tensor]:
         """Yield standardised float32 features, at most so many rows at a time as any machine holds."""

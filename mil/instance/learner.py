@@ -22,7 +22,10 @@ from .network import EMBEDDING, InstanceNet
 from .prototypes import Prototypes, matching
 from .reading import Reading
 from .teaching import Teaching
+from .views import NearNeighbours
 from .witness import WITNESSES, Witnesses
+
+_NEIGHBOURS = 4  # of an instance, that views of it are drawn towards
 
 
 class Member(nn.Module):
@@ -162,19 +165,25 @@ class SlidebagLearner(Learner):
         self._balance = Balance.of(labels, len(self.classes.names))
         packed = PackedBags.of(bags, labels)
         material = Material(packed, self._standardise, self.classes, self._balance, generator)
+        neighbours = NearNeighbours(_NEIGHBOURS)
+        course.once("neighbours", partial(neighbours.begin, material.sets, generator))
         reading = Reading(len(WITNESSES), self.classes.n_positive)
         self._kind = course.once("kind", partial(choose_kind, reading, self.dim, material, self.config))
         self._committee = self._new_committee(generator, reading)
-        course.carry(committee=self._committee, generator=generator)
+        course.carry(committee=self._committee, generator=generator, neighbours=neighbours)
         for number in range(self.config.members):
-            told = course.once(f"member {number}", partial(self._fit_member, number, material, course))
+            told = course.once(
+                f"member {number}", partial(self._fit_member, number, material, neighbours, course)
+            )
             self.warnings += [warning for warning in told if warning not in self.warnings]
         self._committee.align_prototypes(material, self.config.prototypes)
 
-    def _fit_member(self, number: int, material: Material, course: Course) -> list[str]:
+    def _fit_member(
+        self, number: int, material: Material, neighbours: NearNeighbours, course: Course
+    ) -> list[str]:
         """Fit one member and return its warnings."""
         config, member = self.config, self._committee.members[number]
-        teaching = Teaching(member.net, material, config)
+        teaching = Teaching(member.net, material, neighbours, config)
         course.carry(**teaching.carried)
         of_each = config.heard_epochs + config.epochs
         told = {"epochs": config.members * of_each, "member": number}

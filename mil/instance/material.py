@@ -32,6 +32,11 @@ class Material:
         candidates = of_bags.repeat_interleave(self.packed.counts, dim=0)
         return candidates if self.packed.candidates is None else candidates & self.packed.candidates
 
+    @property
+    def sets(self) -> Tensor:
+        """Return a number for the candidates of each instance, int64 (N,): the same of equal ones alone."""
+        return self.candidates.long() @ 2 ** torch.arange(self.candidates.shape[1])
+
     @cached_property
     def annotated(self) -> Tensor:
         """Return the rows that a user has annotated, int64."""

@@ -20,19 +20,18 @@ from .queue import KeyQueue
 from .sampler import InstanceSampler
 from .views import NearNeighbours, view
 
-_NEIGHBOURS = 4
-
 
 class Teaching:
     """What exists only while the net is taught: pseudo labels, queue, momentum copy, prototypes."""
 
-    def __init__(self, net: InstanceNet, material: Material, config: InstanceConfig) -> None:
-        self.net, self.material, self.config = net, material, config
+    def __init__(
+        self, net: InstanceNet, material: Material, neighbours: NearNeighbours, config: InstanceConfig
+    ) -> None:
+        self.net, self.material, self.neighbours, self.config = net, material, neighbours, config
         self.generator, packed = material.generator, material.packed
         self.pseudo_labels = PseudoLabels(material.candidates)
         self.keeper = ShareKeeper(config.least_positive, config.most_positive)
         self.sampler = InstanceSampler(packed, self.generator)
-        self.neighbours = NearNeighbours(_NEIGHBOURS)
         self.copy = MomentumCopy(net, config.key_momentum)
         self.queue = KeyQueue(config.queue, EMBEDDING, self.generator)
         n_prototypes = material.candidates.shape[1] * config.prototypes
@@ -48,19 +47,13 @@ class Teaching:
             "queue": self.queue,
             "prototypes": self.prototypes,
             "copy": self.copy.net,
-            "neighbours": self.neighbours,
         }
 
     def begin(self, evidence: Tensor | None) -> None:
-        """Begin the pseudo labels where the witnesses agree, by their evidence (N, K), if there is any.
-
-        Those are drawn among whom the near neighbours are that views are drawn towards.
-        """
+        """Begin the pseudo labels where the witnesses agree, by their evidence (N, K), if there is any."""
         if evidence is not None:
             counts = self.material.packed.counts
             self.pseudo_labels.begin(evidence, counts, self.keeper, self.config.false_share)
-        sets = self.material.candidates.long() @ 2 ** torch.arange(self.material.candidates.shape[1])
-        self.neighbours.begin(sets, self.generator)
 
     def teach(self, stage: Stage) -> None:
         """Let the net learn the instances from their pseudo labels."""
@@ -129,7 +122,7 @@ class Teaching:
 
     def _view(self, features: Tensor, near: Tensor) -> Tensor:
         """Return one view of features (B, D), whose near neighbours are the rows `near` (B, k)."""
-        picked = torch.randint(_NEIGHBOURS, (len(near), 1), generator=self.generator)
+        picked = torch.randint(near.shape[1], (len(near), 1), generator=self.generator)
         other, config = self.material.rows(near.gather(1, picked)[:, 0]), self.config
         return view(features, other, config.view_strength, config.view_dropout, self.generator)
 

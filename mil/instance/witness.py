@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from mil.bag_term import POOLINGS, bag_loss, noisy_or_pooling
-from mil.small_net import SmallNet, linear
 
 from .context import Context
+from .maps import Maps
 from .material import Material
-from .views import thinned
 
 WITNESSES = ("noisy_or", "log_mean_exp", "soft_mean", "mean")  # they err on different bags
 
@@ -39,19 +38,14 @@ class Witnesses(nn.Module):
     ) -> None:
         super().__init__()
         self.kind, self.most_tiles = kind, most_tiles
-        self.maps = nn.ModuleList(
-            linear(dim, n_margins, generator)
-            if kind == "linear"
-            else SmallNet(dim, hidden, n_margins, generator)
-            for _ in WITNESSES
-        )
+        self.maps = Maps(dim, len(WITNESSES), 0 if kind == "linear" else hidden, n_margins, generator)
         self.context = Context(dim, n_margins, len(WITNESSES)) if kind == "context" else None
         self.register_buffer("centre", torch.zeros(len(WITNESSES), n_margins))
         self.register_buffer("spread", torch.ones(len(WITNESSES), n_margins))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the margins of each witness: (N, D) -> (W, N, K)."""
-        return torch.stack([each(features) for each in self.maps])
+        return self.maps(features)
 
     def evidence(self, margins: Tensor) -> Tensor:
         """Return what the witnesses say together, (W, N, K) -> (N, K); of mean zero where it is false."""
@@ -70,7 +64,7 @@ class Witnesses(nn.Module):
 
     def loss(self, material: Material, rows: Tensor, counts: Tensor, bags: Tensor) -> Tensor:
         """Return the bag term of bags (B,), summed over the witnesses, who learn apart."""
-        margins = self._unsure(material.rows(rows), material.generator)
+        margins = self.maps.unsure(material.rows(rows), material.generator)
         pooled = self.read_each(margins, counts, self.heeded(material, bags))
         labels = material.packed.labels[bags]
         return torch.stack([bag_loss(p, labels, material.classes, material.balance) for p in pooled]).sum()
@@ -81,10 +75,8 @@ class Witnesses(nn.Module):
 
     def begin(self, material: Material, among: Tensor) -> None:
         """Let the noisy-or begin at rest, or every bag of many tiles begins as surely positive."""
-        last = self.maps[WITNESSES.index("noisy_or")]
-        last = last.classifier if isinstance(last, SmallNet) else last
-        assert isinstance(last, nn.Linear)
-        last.bias.data -= material.packed.counts.clamp(max=self.most_tiles).float().mean().log()
+        usual = material.packed.counts.clamp(max=self.most_tiles).float().mean()
+        self.maps.lower(WITNESSES.index("noisy_or"), usual.log())
         if self.context is not None:
             self.context.standardise_on(material.summaries[among])
 
@@ -101,11 +93,3 @@ class Witnesses(nn.Module):
             spread = known.std(1, correction=0)
             self.spread[:, k] = torch.where(spread > 1e-6, spread, 1.0)
         return self.evidence(margins)
-
-    def _unsure(self, features: Tensor, generator: torch.Generator) -> Tensor:
-        """Return margins in training: hidden layers learn with a part of the numbers left out."""
-        if not isinstance(self.maps[0], SmallNet):
-            return self(features)
-        seen = thinned(features, 0.1, generator)
-        hidden = [thinned(each.embed(seen), 0.3, generator) for each in self.maps]  # pyright: ignore[reportCallIssue]
-        return torch.stack([each.classifier(h) for each, h in zip(self.maps, hidden, strict=True)])  # pyright: ignore[reportCallIssue]

@@ -15,6 +15,7 @@ from mil.instance.material import Material
 from mil.instance.network import InstanceNet
 from mil.instance.pseudo_labels import PseudoLabels, ShareKeeper, candidates_of
 from mil.instance.teaching import Teaching
+from mil.instance.views import NearNeighbours
 from mil.instance.witness import Witnesses
 from mil.metrics import instance_auc
 from mil.packed import PackedBags, Standardiser
@@ -64,7 +65,9 @@ def test_pseudo_labels_of_annotated_tiles_are_exact_from_the_start_and_stay():
     material = Material(
         PackedBags.of(bags, labels), Standardiser.of(bags), BINARY, Balance.of(labels, 2), generator
     )
-    teaching = Teaching(InstanceNet(8, 16, 1, generator), material, config)
+    neighbours = NearNeighbours(4)
+    neighbours.begin(material.sets, generator)
+    teaching = Teaching(InstanceNet(8, 16, 1, generator), material, neighbours, config)
     rows = slice(60, 120)
     wanted = torch.from_numpy(bags[1].candidates).float()
     assert torch.equal(teaching.pseudo_labels.soft[rows], wanted)

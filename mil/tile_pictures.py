@@ -20,19 +20,24 @@ def tile_pictures(
 ) -> list[Image.Image] | list[str]:
     """Return the patches at some rows of a slide's grid, ascending, or for each why it cannot be read."""
     try:
-        patches: Sequence[np.ndarray] = list(load_patches(run.features_path(encoder, slide.slide_id), rows))
+        patches = load_patches(run.features_path(encoder, slide.slide_id), rows)
     except FormatError:  # it keeps none
         try:
-            patches = _read(slide, grid, rows)
+            return slide_pictures(slide, grid, rows)
         except SlideError as error:
             return [error.message] * len(rows)
     return [as_picture(patch) for patch in patches]
 
 
-def _read(slide: CohortSlide, grid: TileGrid, rows: Sequence[int]) -> list[np.ndarray]:
+def slide_pictures(slide: CohortSlide, grid: TileGrid, rows: Sequence[int]) -> list[Image.Image]:
+    """Return the patches at some rows of a slide's grid, ascending, read from the slide.
+
+    Raises:
+        SlideError: the slide cannot be read.
+    """
     some = replace(grid, coords=grid.coords[rows], tissue_fraction=grid.tissue_fraction[rows])
     with open_slide(slide.path, id=slide.slide_id, mpp=grid.mpp) as opened:
-        return [patch for patches in read_patches(opened, some) for patch in patches.pixels]
+        return [as_picture(patch) for patches in read_patches(opened, some) for patch in patches.pixels]
 
 
 def as_picture(patch: np.ndarray) -> Image.Image:

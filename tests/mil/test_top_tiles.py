@@ -1,0 +1,62 @@
+"""Top tiles: the right ones at each end, no tile at both, pictures that are the slide's."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mil.cohort import CohortSlide
+from mil.scores import Scores
+from mil.top_tiles import SHOWN, top_tiles, write_top_tiles
+from tiling import GridConfig, TissueConfig, open_slide, segment_tissue, tile_slide
+
+
+def scored(grid, probability, classes=("normal", "tumour")):
+    probability = np.asarray(probability, np.float32)
+    return Scores(grid.slide_id, classes, probability, np.zeros(len(probability), np.int16), "mix", "f")
+
+
+@pytest.fixture(scope="module")
+def grid(phantom):
+    with open_slide(phantom.path) as slide:
+        return tile_slide(slide, segment_tissue(slide, TissueConfig()), GridConfig(tile_px=112))
+
+
+def two(suspicion):
+    return np.stack([1 - suspicion, suspicion], axis=1)
+
+
+def test_the_highest_and_the_lowest_are_found_and_unread_tiles_are_not(grid):
+    suspicion = np.random.default_rng(0).permutation(len(grid)) / len(grid)
+    suspicion[suspicion == suspicion.max()] = np.nan
+    table = top_tiles(scored(grid, two(suspicion)), grid)
+    rank = np.argsort(suspicion)[: len(grid) - 1]  # NaN sorts last
+    assert table["row"][table["end"] == "most"].tolist() == rank[::-1][:SHOWN].tolist()
+    assert table["row"][table["end"] == "least"].tolist() == rank[:SHOWN].tolist()
+    assert np.array_equal(table[["x", "y"]], grid.coords[table["row"]])
+
+
+@pytest.mark.parametrize("n_read", [0, 1, 2, 7, 2 * SHOWN])
+def test_no_tile_is_at_both_ends_however_few_there_are(grid, n_read):
+    suspicion = np.full(len(grid), np.nan)
+    suspicion[:n_read] = np.linspace(0, 1, n_read)
+    table = top_tiles(scored(grid, two(suspicion)), grid)
+    assert sorted(table["row"]) == list(range(n_read))
+
+
+def test_a_sheet_a_class_and_one_table_written_once(grid, phantom, tmp_path):
+    slide = CohortSlide(grid.slide_id, phantom.path, "tumour", "patient", None, "")
+    probability = np.random.default_rng(0).dirichlet(np.ones(3), len(grid))
+    scores = scored(grid, probability, ("normal", "tumour", "other"))
+    assert write_top_tiles(tmp_path, slide, grid, scores, 0.5, fingerprint="one")
+    assert not write_top_tiles(tmp_path, slide, grid, scores, 0.5, fingerprint="one")
+    assert write_top_tiles(tmp_path, slide, grid, scores, 0.5, fingerprint="other")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "top_tiles-1.png",
+        "top_tiles-2.png",
+        "top_tiles.csv",
+    ]
+    table = pd.read_csv(tmp_path / "top_tiles.csv")
+    assert table.groupby("class").size().to_dict() == {"tumour": 2 * SHOWN, "other": 2 * SHOWN}
+    with Image.open(tmp_path / "top_tiles-1.png") as sheet:
+        assert sheet.width > 1000

@@ -3,6 +3,8 @@
 import hashlib
 import zipfile
 from collections import defaultdict
+from collections.abc import Callable, Mapping
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -22,25 +24,40 @@ LUNG_KINDS, LUNG_TILES, LUNG_BAG_SIZE = ("lung_n", "lung_aca", "lung_scc"), 80, 
 ENCODER, SIDE_PX = "dinov2-vits14", 224
 
 
-def mnist(data: Path, n_train: tuple[int, ...], seed: int) -> list[Task]:
-    """Return one task a number of training bags: is a nine in the bag?
+def mnist_features(data: Path, cache: Path) -> dict[str, np.ndarray]:
+    """Return features of MNIST's 10,000 test images by name, (10000, D) each.
+
+    `mnist` are the pixels / 255; `mnist encoded` are by DINOv2 ViT-S/14 of the digits resized to 224 px, as
+    slidebag sees tiles.
+    """
+    archive = data / "mil" / "mnist.npz"
+    with np.load(archive) as file:
+        images = file["x_test"]
+    names = [str(i) for i in range(len(images))]
+    encoded = _encoded(archive, names, lambda name: _digit(images[int(name)]), _weights(data), cache)
+    return {"mnist": images.reshape(len(images), -1).astype(np.float32) / 255, "mnist encoded": encoded}
+
+
+def mnist(data: Path, features: Mapping[str, np.ndarray], n_train: tuple[int, ...], seed: int) -> list[Task]:
+    """Return a task for each of `features` and number of training bags: is a nine in the bag?
 
     Of MNIST's 10,000 test images 7,000 fill the training bags and 3,000 the 1,000 test bags; which, is
-    drawn by `seed`. Features are the pixels / 255.
+    drawn by `seed`, the same for all features.
     """
     with np.load(data / "mil" / "mnist.npz") as file:
-        images, digits = file["x_test"].reshape(10_000, -1), file["y_test"]
+        digits = file["y_test"]
     draw = np.random.default_rng(seed)
-    order = draw.permutation(len(images))
+    order = draw.permutation(len(digits))
     test = _bags(order[TRAIN_POOL:], digits, TEST_BAGS, draw)
     tasks = []
     for n in n_train:
         picked = _bags(order[:TRAIN_POOL], digits, n, np.random.default_rng([seed, n])) + test
-        bags = [Bag(str(i), images[rows].astype(np.float32) / 255) for i, rows in enumerate(picked)]
         truth = [(digits[rows] == DIGIT).astype(np.int8) for rows in picked]
         labels = np.array([each.any() for each in truth])
-        is_test = np.arange(len(bags)) >= n
-        tasks.append(Task(f"mnist-{n}", bags, labels, np.arange(len(bags)), truth, test=is_test))
+        numbers = np.arange(len(picked))
+        for name, all_features in features.items():
+            bags = [Bag(str(i), all_features[rows]) for i, rows in enumerate(picked)]
+            tasks.append(Task(f"{name} {n}", bags, labels, numbers, truth, test=numbers >= n))
     return tasks
 
 
@@ -64,7 +81,7 @@ def idc(data: Path, cache: Path) -> list[Task]:
     archive = data / "tiles" / "idc.zip"
     with zipfile.ZipFile(archive) as file:
         names = sorted(name for name in file.namelist() if name.endswith(".png"))
-    features = _encoded(archive, names, data / "weights" / "dinov2_vits14.safetensors", cache)
+        features = _encoded(archive, names, partial(_patch, file), _weights(data), cache)
     rows: dict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(names):
         rows[name.split("/")[1]].append(row)
@@ -84,30 +101,45 @@ def lung(data: Path, cache: Path) -> list[Bag]:
     archive = data / "tiles" / "lung.zip"
     with zipfile.ZipFile(archive) as file:
         names = sorted(name for name in file.namelist() if name.endswith(".jpeg"))
-    kinds = {kind: [name for name in names if name.split("/")[1] == kind] for kind in LUNG_KINDS}
-    picked = [name for of_kind in kinds.values() for name in of_kind[:LUNG_TILES]]
-    features = _encoded(archive, picked, data / "weights" / "dinov2_vits14.safetensors", cache)
+        kinds = {kind: [name for name in names if name.split("/")[1] == kind] for kind in LUNG_KINDS}
+        picked = [name for of_kind in kinds.values() for name in of_kind[:LUNG_TILES]]
+        features = _encoded(archive, picked, partial(_patch, file), _weights(data), cache)
     parts = np.split(features, len(features) // LUNG_BAG_SIZE)
     return [Bag(f"lung {i}", part) for i, part in enumerate(parts)]
 
 
-def _encoded(archive: Path, names: list[str], weights: Path, cache: Path) -> np.ndarray:
-    """Return the features of the pictures of an archive, float16 (N, D), from `cache` if they are there."""
+def _encoded(
+    archive: Path, names: list[str], picture: Callable[[str], np.ndarray], weights: Path, cache: Path
+) -> np.ndarray:
+    """Return the features of the pictures of an archive, float16 (N, D), from `cache` if they are there.
+
+    `picture` returns that of a name, uint8 (224, 224, 3).
+    """
     digest = hashlib.sha256(weights.read_bytes() + "\n".join(names).encode()).hexdigest()[:12]
     path = cache / f"{archive.stem}-{ENCODER}-{digest}.safetensors"
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         encoder = load_encoder(EncoderConfig(encoder=ENCODER, weights=str(weights)))
         parts = []
-        with zipfile.ZipFile(archive) as file:
-            for start in range(0, len(names), encoder.batch):
-                pictures = [_patch(file.read(name)) for name in names[start : start + encoder.batch]]
-                parts.append(encoder.encode(np.stack(pictures)).astype(np.float16))
+        for start in range(0, len(names), encoder.batch):
+            pictures = [picture(name) for name in names[start : start + encoder.batch]]
+            parts.append(encoder.encode(np.stack(pictures)).astype(np.float16))
         with replacing(path) as new:
             save_file({"features": np.concatenate(parts)}, new)
     return load_file(path)["features"]
 
 
-def _patch(content: bytes) -> np.ndarray:
-    picture = Image.open(BytesIO(content)).convert("RGB")
-    return np.asarray(picture.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC))
+def _weights(data: Path) -> Path:
+    return data / "weights" / "dinov2_vits14.safetensors"
+
+
+def _patch(file: zipfile.ZipFile, name: str) -> np.ndarray:
+    return _resized(Image.open(BytesIO(file.read(name))))
+
+
+def _digit(pixels: np.ndarray) -> np.ndarray:
+    return _resized(Image.fromarray(pixels))
+
+
+def _resized(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture.convert("RGB").resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC))

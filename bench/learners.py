@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from cohorts import BIRD_SPECIES, HELD_OUT_SPECIES, Task, birds, flipped, ucsb
 from cohorts_drawn import RATES, synthetic
-from cohorts_images import idc, mnist
+from cohorts_images import idc, mnist, mnist_features
 from cohorts_slides import crc, thinned
 from judging import FIGURES, Judged, Variant, judge, start_process
 from variants import ablation, parse_variant, with_settings
@@ -105,7 +105,8 @@ def find_tasks(told: argparse.Namespace) -> TasksOf:
     """Return what gives the tasks of a seed, most cohorts' being the same whatever it is."""
     match told.cohort:
         case "mnist":
-            return lambda seed: mnist(told.data, tuple(told.bags), seed)
+            features = mnist_features(told.data, told.cache)
+            return lambda seed: mnist(told.data, features, tuple(told.bags), seed)
         case "synthetic":
             return lambda seed: synthetic(RATES, seed)
         case "birds":

@@ -11,6 +11,7 @@ from .annotations import annotated_tiles, covered_share
 from .array_reader import ArraySlide, OmeTiffSlide, OmeZarrSlide, PictureSlide
 from .background import glass_colour
 from .contact_sheet import CARD_PICTURE_PX, CARDS_A_SHEET, Card, contact_sheet
+from .deep_zoom import DeepZoom
 from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, SlideError, WriteError
 from .exchange import COORDS_FORMATS, CoordsFormat, Hdf5Format, Layout, export_grid, import_grid
 from .exchange_slideflow import extractor_name, write_bags_config
@@ -40,8 +41,8 @@ from .grid_file import (
     write_coords,
 )
 from .grid_summary import GridSummary, load_summary, load_thumbnail
-from .heatmap import Heatmap, paint
-from .legend import Legend
+from .heatmap import Heatmap, exact_corners, paint, side_level0_px
+from .legend import Legend, heat_colours
 from .new_hdf5 import NewHdf5, replacing_hdf5
 from .openslide_reader import OpenSlideSlide
 from .overlay import OverlayConfig, overlay, overlay_fingerprint, slide_picture, write_overlay
@@ -69,6 +70,7 @@ __all__ = [
     "Card",
     "ConfigError",
     "CoordsFormat",
+    "DeepZoom",
     "FormatError",
     "GridConfig",
     "GridSummary",
@@ -105,6 +107,7 @@ __all__ = [
     "check_room",
     "contact_sheet",
     "covered_share",
+    "exact_corners",
     "export_grid",
     "extractor_name",
     "find_regions",
@@ -115,6 +118,7 @@ __all__ = [
     "grid_attributes",
     "grid_fingerprint",
     "grid_from",
+    "heat_colours",
     "import_grid",
     "keep_regions",
     "load_grid",
@@ -140,6 +144,7 @@ __all__ = [
     "replacing_hdf5",
     "save_grid",
     "segment_tissue",
+    "side_level0_px",
     "slide_picture",
     "small_picture",
     "stored_fingerprint",

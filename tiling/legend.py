@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -123,6 +124,16 @@ class Panel:
         height = size_em * self._em
         line = fit(text, height, self.image.width - x)[0]
         draw_line(self._draw, (x, y), line, height, _INK)
+
+
+def heat_colours() -> np.ndarray:
+    """Return the colours of the probabilities 0 to 1, uint8 (256, 3) RGB.
+
+    They run from dark violet over green to yellow, ever brighter, which readers with any kind of colour
+    vision can order.
+    """
+    levels = np.arange(256, dtype=np.uint8)
+    return cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS).reshape(-1, 3)[:, ::-1]
 
 
 def round_length_um(longest_um: float) -> float:

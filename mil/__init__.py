@@ -22,6 +22,7 @@ from .search_query import ImageQuery, RegionQuery, TileQuery
 from .slide_table import CohortError
 from .train import Training, train
 from .train_config import FitConfig, TrainConfig
+from .view import ViewConfig, view
 
 __all__ = [
     "LEARNERS",
@@ -52,6 +53,7 @@ __all__ = [
     "TileQuery",
     "TrainConfig",
     "Training",
+    "ViewConfig",
     "demo",
     "evaluate",
     "export_model",
@@ -72,6 +74,7 @@ __all__ = [
     "search",
     "tile",
     "train",
+    "view",
 ]
 
 # what needs torch is imported with the first learner that is asked for

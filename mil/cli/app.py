@@ -39,12 +39,12 @@ Settings = Annotated[
 ]
 
 
-class _Interrupted(BaseException):
+class Interrupted(BaseException):
     """Ctrl-C; of KeyboardInterrupt the command line's library says nothing but that it was aborted."""
 
 
 def _interrupt(*_: object) -> None:
-    raise _Interrupted
+    raise Interrupted
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
     except SlidebagError as error:
         show.error(str(error))
         sys.exit(2)
-    except _Interrupted:
+    except Interrupted:
         show.error("stopped; the same command again goes on where it was")
         sys.exit(130)
     except BrokenPipeError:

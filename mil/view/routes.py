@@ -1,0 +1,165 @@
+"""What the viewer answers: a closed list of addresses, and slides by nothing but their keys."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mil.run_folder import Run
+from tiling import FormatError, ResolutionError, Slide, SlidebagError, heat_colours
+
+from .cohort_table import cohort_rows, key_of
+from .open_slides import OpenSlides
+from .slide_data import SlideData
+
+_STATIC = Path(__file__).parent / "static"
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_JSON, _BYTES, _JPEG = "application/json", "application/octet-stream", "image/jpeg"
+_FAINTEST = 0.15  # opacity at probability 0, as in the overlays: scored differs from not scored
+_SLIDE = "/api/slides/([0-9a-f]{16})"
+_NUMBER = "([0-9]{1,7})"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The body of an answer, what kind of content it is, and its HTTP status."""
+
+    body: bytes
+    kind: str
+    status: int = 200
+
+    @classmethod
+    def json(cls, told: Any, status: int = 200) -> "Answer":
+        """Return an answer in JSON."""
+        return cls(json.dumps(told, allow_nan=False).encode("ascii"), _JSON, status)
+
+    @classmethod
+    def problem(cls, status: int, error: str, hint: str = "") -> "Answer":
+        """Return what went wrong, and the way out."""
+        return cls.json({"error": error, "hint": hint}, status)
+
+
+class Routes:
+    """The viewer's answers about one run, read anew from its files, so that a run may go on meanwhile."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._open = run, OpenSlides()
+        self._files = {path.name: path for path in _STATIC.iterdir() if path.suffix in _KINDS}
+        self._paths: dict[str, Path] = {}
+        self._look_up()
+
+    def answer(self, path: str) -> Answer:
+        """Answer a request for a path as it came, without decoding any of it."""
+        for pattern, answer in _ROUTES:
+            if found := re.fullmatch(pattern, path):
+                try:
+                    return answer(self, *found.groups())
+                except LookupError:
+                    break
+                except SlidebagError as problem:
+                    return Answer.problem(422, problem.message, problem.hint)
+        return Answer.problem(404, "there is no such page")
+
+    def close(self) -> None:
+        """Let go of all slides."""
+        self._open.close()
+
+    def _file(self, name: str) -> Answer:
+        path = self._files[name]
+        return Answer(path.read_bytes(), _KINDS[path.suffix])
+
+    def _cohort_page(self) -> Answer:
+        return self._file("cohort.html")
+
+    def _slide_page(self, key: str) -> Answer:
+        self._path(key)
+        return self._file("slide.html")
+
+    def _cohort(self) -> Answer:
+        self._look_up()
+        return Answer.json({"run": self._run.root.resolve().name, "slides": cohort_rows(self._run)})
+
+    def _slide(self, key: str) -> Answer:
+        path, rows = self._path(key), cohort_rows(self._run)
+        row = next(row for row in rows if row["key"] == key)
+        neighbours = [r["key"] for r in rows if r["key"]]
+        problems, scored = list(row["problems"]), None
+        try:
+            scored = SlideData.load(self._run, row["slide_id"]).told()
+        except FormatError as problem:
+            problems.append({"step": "heatmap", "error": problem.message, "hint": problem.hint})
+        picture = None
+        try:
+            with self._open.opened(path) as zoom:
+                squares = {"most_halvings": zoom.most_halvings, "square_px": zoom.SQUARE_PX}
+                picture = _facts(zoom.slide) | squares
+        except SlidebagError as problem:
+            problems.append({"step": "slide", "error": problem.message, "hint": problem.hint})
+        if picture and scored and tuple(picture["size_px"]) != tuple(scored["size_px"]):
+            problems.append(_of_another_size(picture["size_px"], scored["size_px"]))
+            scored = None
+        scale = {"colours": heat_colours().tolist(), "faintest": _FAINTEST}
+        told = {"run": self._run.root.resolve().name, "slides": neighbours, "scale": scale}
+        return Answer.json(row | told | {"picture": picture, "scored": scored, "problems": problems})
+
+    def _square(self, key: str, halvings: str, column: str, row: str) -> Answer:
+        try:
+            body = self._open.jpeg(self._path(key), int(halvings), int(column), int(row))
+        except ValueError as error:
+            raise LookupError from error
+        return Answer(body, _JPEG)
+
+    def _raster(self, key: str, number: str) -> Answer:
+        return Answer(self._data(key).raster(int(number)).astype("<f4").tobytes(), _BYTES)
+
+    def _tiles(self, key: str) -> Answer:
+        return Answer(self._data(key).tiles(), _BYTES)
+
+    def _data(self, key: str) -> SlideData:
+        self._path(key)
+        return SlideData.load(self._run, self._ids[key])
+
+    def _path(self, key: str) -> Path:
+        """The slide of a key; raises LookupError."""
+        if key not in self._paths:
+            self._look_up()
+        return self._paths[key]
+
+    def _look_up(self) -> None:
+        slides = self._run.slides()
+        self._ids = {key_of(slide_id): slide_id for slide_id in slides["slide_id"]}
+        self._paths = {
+            key_of(i): Path(path) for i, path in zip(slides["slide_id"], slides["path"], strict=True)
+        }
+
+
+def _facts(slide: Slide) -> dict[str, Any]:
+    try:
+        mpp = slide.mpp
+    except ResolutionError:
+        mpp = None
+    return {"size_px": slide.size_px, "mpp": mpp, "reader": slide.reader}
+
+
+def _of_another_size(found: tuple[int, int], wanted: tuple[int, int]) -> dict[str, str]:
+    error = f"the slide is {found[0]} × {found[1]} px, its tiles are of one of {wanted[0]} × {wanted[1]} px"
+    return {"step": "heatmap", "error": error, "hint": "another file lies in its place: tile it again"}
+
+
+_ROUTES: tuple[tuple[str, Callable[..., Answer]], ...] = (
+    ("/", Routes._cohort_page),
+    ("/slides/([0-9a-f]{16})", Routes._slide_page),
+    (r"/static/([a-z_]+\.[a-z]+)", Routes._file),
+    ("/api/cohort", Routes._cohort),
+    (_SLIDE, Routes._slide),
+    (f"{_SLIDE}/squares/{_NUMBER}/{_NUMBER}/{_NUMBER}", Routes._square),
+    (f"{_SLIDE}/rasters/{_NUMBER}", Routes._raster),
+    (f"{_SLIDE}/tiles", Routes._tiles),
+)

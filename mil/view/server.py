@@ -1,0 +1,140 @@
+"""The viewer's HTTP server: who is let in, and what a browser is told not to do."""
+
+import hmac
+import secrets
+import socket
+import sys
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from mil.run_folder import Run
+from tiling import ConfigError
+
+from .config import ViewConfig
+from .routes import Answer, Routes
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",  # nothing of a patient stays in the browser
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_IDLE_S = 60
+
+
+class ViewServer(ThreadingHTTPServer):
+    """Serves the pages of one run until it is closed; a context manager."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, run: Run, config: ViewConfig | None = None) -> None:
+        """Listen on the config's host and port.
+
+        Raises:
+            ConfigError: nothing can listen there.
+            FormatError: this is no run folder.
+        """
+        config = config or ViewConfig()
+        self.routes = Routes(run)
+        self._host, self._token = config.host, secrets.token_urlsafe(24) if config.needs_token else ""
+        if ":" in config.host:
+            self.address_family = socket.AF_INET6
+        try:
+            super().__init__((config.host, config.port), _Handler)
+        except OSError as error:
+            where = f"{config.host}, port {config.port}"
+            raise ConfigError(
+                f"cannot listen on {where} ({error.strerror})", hint="choose another --port or --host"
+            ) from error
+
+    @property
+    def url(self) -> str:
+        """The address of the cohort's page."""
+        return f"http://{self._authority(self._host)}/{self._token and f'{self._token}/'}"
+
+    def _authority(self, host: str) -> str:
+        return f"[{host}]:{self.server_port}" if ":" in host else f"{host}:{self.server_port}"
+
+    def path_in(self, path: str, host: str) -> str | None:
+        """Return the path below the token, or None where the request is not let in.
+
+        Without a token the `Host` header has to name this server: a page elsewhere, whose name was made
+        to lead here, does not know that.
+        """
+        if not self._token:
+            own = {self._authority(name) for name in (self._host, "127.0.0.1", "localhost", "::1")}
+            return path if host.lower() in own else None
+        _, _, below = path.partition("/")
+        token, _, rest = below.partition("/")
+        is_right = hmac.compare_digest(token.encode("latin-1", "replace"), self._token.encode())
+        return f"/{rest}" if is_right else None
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say what went wrong, but not that a browser went away."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+    def server_close(self) -> None:
+        """Stop listening and let go of all slides."""
+        super().server_close()
+        self.routes.close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ViewServer  # pyright: ignore[reportIncompatibleVariableOverride]
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "slidebag", ""
+    disable_nagle_algorithm = True  # head and body are two packets, and the second would wait
+    timeout = _IDLE_S
+
+    def do_GET(self) -> None:
+        self._answer(has_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(has_body=False)
+
+    def _answer(self, *, has_body: bool) -> None:
+        self.close_connection |= "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
+        path = self.server.path_in(self.path, self.headers.get("Host", ""))
+        if path is None:
+            answer = Answer.problem(404, "there is no such page", "open the address that slidebag printed")
+        else:
+            try:
+                answer = self.server.routes.answer(path)
+            except Exception:
+                self._send(
+                    Answer.problem(500, "this is a bug of slidebag: its terminal tells more"),
+                    has_body=has_body,
+                )
+                raise
+        self._send(answer, has_body=has_body)
+
+    def _send(self, answer: Answer, *, has_body: bool) -> None:
+        self.send_response(answer.status)
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", answer.kind)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        if has_body:
+            self.wfile.write(answer.body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def view(run: Run, config: ViewConfig | None = None, *, report: Callable[[str], None] = print) -> None:
+    """Serve the viewer until interrupted; `report` is told where it is.
+
+    Raises:
+        ConfigError: nothing can listen on the config's host and port.
+        FormatError: this is no run folder.
+    """
+    with ViewServer(run, config) as server:
+        report(server.url)
+        server.serve_forever()

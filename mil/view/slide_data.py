@@ -1,0 +1,80 @@
+"""What a slide's page shows over its pixels: scores painted on a raster, tiles, tissue, facts."""
+
+import math
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from mil.run_folder import Run
+from mil.scores import Scores, load_scores
+from tiling import FormatError, TileGrid, exact_corners, load_grid, paint, side_level0_px
+
+_LONGEST_CELLS = 4096  # of a raster along the slide's longer side
+_WHOLE = 1e-6
+
+
+@dataclass(frozen=True)
+class SlideData:
+    """The grid of a slide, and its scores where a model has seen it."""
+
+    grid: TileGrid
+    scores: Scores | None
+
+    @classmethod
+    def load(cls, run: Run, slide_id: str) -> "SlideData":
+        """Read what the run has of a slide.
+
+        Raises:
+            FormatError: it has no grid, the scores are of other tiles, or the id leads out of the run.
+        """
+        if PurePath(slide_id).is_absolute() or ".." in PurePath(slide_id).parts:
+            raise FormatError(
+                f"{slide_id}: its files would lie outside the run", hint="correct the column slide_id"
+            )
+        grid = load_grid(run.grid_path(slide_id))
+        path = run.scores_path(slide_id)
+        return cls(grid, load_scores(path, grid=grid) if path.is_file() else None)
+
+    @property
+    def cell_px(self) -> float:
+        """Level-0 pixels along a raster cell: the most of which tiles are whole numbers, if they are."""
+        config, side = self.grid.config, side_level0_px(self.grid)
+        longest = max(self.grid.size_level0_px)
+        cell = side * math.gcd(config.tile_px, config.tile_px - config.overlap_px) / config.tile_px
+        places = exact_corners(self.grid) / cell
+        is_exact = bool((np.abs(places - np.rint(places)) < _WHOLE).all())
+        if is_exact and longest / cell <= _LONGEST_CELLS:
+            return cell
+        return max(side / 32, longest / _LONGEST_CELLS)
+
+    def raster(self, number: int) -> np.ndarray:
+        """Return the scores of a class as they lie on the slide, float32 (H, W), NaN where none is.
+
+        Raises:
+            LookupError: there are no scores, or no such class.
+        """
+        if self.scores is None or number >= len(self.scores.classes):
+            raise LookupError(f"{self.grid.slide_id}: no scores of class {number}")
+        return paint(self.grid, self.scores.probability[:, number], px_level0=self.cell_px).values
+
+    def tiles(self) -> bytes:
+        """Return little-endian (x, y) float64 of every tile, then its probabilities float32 (N, C)."""
+        corners = exact_corners(self.grid).astype("<f8").tobytes()
+        return corners if self.scores is None else corners + self.scores.probability.astype("<f4").tobytes()
+
+    def told(self) -> dict[str, Any]:
+        """Return the facts that the page needs to make sense of tiles and rasters."""
+        cell = self.cell_px
+        width, height = (math.ceil(side / cell - _WHOLE) for side in self.grid.size_level0_px)
+        return {
+            "size_px": self.grid.size_level0_px,
+            "mpp": self.grid.mpp,
+            "n_tiles": len(self.grid),
+            "tile_px": side_level0_px(self.grid),
+            "tissue": self.grid.tissue_polygons.get("coordinates", ()),
+            "classes": list(self.scores.classes) if self.scores else [],
+            "learner": self.scores.learner if self.scores else "",
+            "raster": {"width": width, "height": height, "cell_px": cell},
+        }

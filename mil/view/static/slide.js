@@ -1,0 +1,296 @@
+/* The page of one slide. */
+
+import { byId, keep, kept, make } from "./dom.js";
+import { HeatLayer } from "./heat_layer.js";
+import { bindKeys } from "./keys.js";
+import { drawBar, tissueColour } from "./legend.js";
+import { LineLayer } from "./line_layer.js";
+import { Overview } from "./overview.js";
+import { Choices, listRegions, markRegion, tellFacts } from "./panel.js";
+import { bindPlace } from "./place.js";
+import { bindPointers } from "./pointer.js";
+import { findRegions, regionLines } from "./regions.js";
+import { address, askBytes, askJson } from "./server.js";
+import { SlideLayer } from "./slide_layer.js";
+import { Stage } from "./stage.js";
+import { TileTable } from "./tile_table.js";
+import { length, probability, roundLength } from "./wording.js";
+
+const KEY = location.pathname.split("/").pop();
+const PATH = `api/slides/${KEY}`;
+const PAN_PX = 120;
+const SCALE_PX = 180;
+
+/** The slide with its layers; heatmap and lines are there once scores are. */
+class SlidePage {
+  constructor(slide) {
+    this.slide = slide;
+    this.sizePx = slide.picture?.size_px ?? slide.scored.size_px;
+    this.mpp = slide.scored?.mpp ?? slide.picture?.mpp ?? null;
+    this.stage = new Stage(byId("stage"), this.sizePx);
+    this.view = this.stage.view;
+    this.pixels = null;
+    if (slide.picture) {
+      this.pixels = new SlideLayer(PATH, slide.picture, () => this.#pixelsCame());
+      this.stage.layers.push(this.pixels);
+    }
+    this.regions = [];
+    this.region = -1;
+    this.overview = new Overview(byId("overview"), this.sizePx, [], (x, y) => this.#move({ x, y }));
+    this.stage.whenDrawn = () => this.#drawn();
+    bindPointers(this.stage, (x, y) => this.pointAt(x, y));
+    bindPlace(this.stage);
+  }
+
+  async showScores() {
+    const { scored, scale } = this.slide;
+    this.tiles = new TileTable(await askBytes(`${PATH}/tiles`), scored);
+    this.lines = new LineLayer(scored, this.tiles);
+    if (!scored.classes.length) {
+      this.stage.layers.push(this.lines);
+      this.stage.redraw();
+      return;
+    }
+    this.heat = new HeatLayer(PATH, scored, scale);
+    this.stage.layers.push(this.heat, this.lines);
+    this.overview.layers.push(this.heat);
+    this.choices = new Choices(this.slide, (name) => this.choose(name));
+    this.#tellUnread();
+    await this.choose("class");
+  }
+
+  /** Show what was chosen by the control `name`. */
+  async choose(name) {
+    const { choices, heat, lines } = this;
+    if (name === "class") await heat.choose(choices.number);
+    heat.isShown = choices.is("heat-shown");
+    lines.areRegionsShown = choices.is("regions-shown") && heat.isShown;
+    lines.isTissueShown = choices.is("tissue-shown");
+    if (["class", "opacity", "threshold", "above-only"].includes(name)) heat.colour(choices.opacity, choices.least);
+    if (["class", "threshold"].includes(name)) this.#findRegions();
+    choices.tell();
+    this.#drawBar();
+    this.stage.redraw();
+  }
+
+  #findRegions() {
+    const { width, height, cell_px: cell } = this.heat.raster;
+    this.regions = findRegions(this.heat.values, width, this.choices.threshold);
+    this.lines.regions = regionLines(this.heat.values, width, height, this.choices.threshold);
+    this.lines.chosen = null;
+    this.region = -1;
+    listRegions(this.regions, cell, this.mpp, (number) => this.goToRegion(number));
+  }
+
+  goToRegion(number) {
+    if (!this.regions.length) return;
+    this.region = (number + this.regions.length) % this.regions.length;
+    const region = this.regions[this.region];
+    const cell = this.heat.raster.cell_px;
+    this.lines.chosen = region;
+    markRegion(this.region);
+    const box = Object.fromEntries(["left", "top", "right", "bottom"].map((edge) => [edge, region[edge] * cell]));
+    this.view.show(box);
+    this.stage.redraw();
+  }
+
+  /** Tell the probabilities at a place in level-0 pixels, of none where it is null. */
+  pointAt(x, y) {
+    if (!this.tiles) return;
+    const found = x === null ? [] : this.tiles.at(x, y);
+    const tile = found.at(-1) ?? null;
+    byId("reading").hidden = tile === null;
+    if (tile !== this.lines.tile) {
+      this.lines.tile = tile;
+      this.stage.redraw();
+      if (tile !== null) this.#tell(found, tile);
+    }
+  }
+
+  #tell(found, tile) {
+    const [left, top] = this.tiles.corner(tile).map(Math.round);
+    const parts = this.tiles.mean(found).map((value, number) =>
+      make("span", { class: this.choices?.number === number ? "value main" : "value" },
+        `p(${this.slide.scored.classes[number]}) `, make("b", {}, Number.isNaN(value) ? "not read" : value.toFixed(3))));
+    const several = found.length > 1 ? `mean of ${found.length} tiles, ` : "";
+    parts.push(make("span", { class: "where" }, `${several}tile ${tile + 1} at ${left}, ${top}`));
+    byId("reading").replaceChildren(...parts);
+  }
+
+  #tellUnread() {
+    const { length: n } = this.tiles.unread;
+    byId("unread").hidden = !n;
+    byId("unread").textContent = `${n} tile${n === 1 ? "" : "s"} could not be read: crossed out in red, no score.`;
+  }
+
+  #pixelsCame() {
+    if (this.pixels.problem) tellProblems([...this.slide.problems, asRow(this.pixels.problem)]);
+    if (this.pixels.overview && !this.beneath && this.heat?.values.length) this.#drawBar();
+    this.stage.redraw();
+  }
+
+  #drawBar() {
+    if (!this.heat) return;
+    const picture = this.pixels?.overview;
+    if (picture) this.beneath ??= tissueColour(picture, this.heat.values, this.#spread());
+    drawBar(byId("bar"), this.slide.scale, this.beneath ?? [255, 255, 255], this.choices);
+  }
+
+  /** The part of the raster that lies on the slide, in cells. */
+  #spread() {
+    const { width, height } = this.heat.raster;
+    return { width, height };
+  }
+
+  #drawn() {
+    this.overview.draw(this.pixels?.overview, this.view);
+    const unit = this.mpp ?? 1;
+    const longest = roundLength((SCALE_PX * unit) / this.view.now.scale);
+    byId("scale-bar").style.width = `${(longest / unit) * this.view.now.scale}px`;
+    const zoom = this.mpp ? `${+(this.mpp / this.view.now.scale).toPrecision(2)} µm/px` : "resolution not stated";
+    byId("scale-text").textContent = `${this.mpp ? length(longest) : `${longest} px`} · ${zoom}`;
+  }
+
+  #move({ x, y }) {
+    this.view.go({ x, y, scale: this.view.now.scale }, true);
+    this.stage.redraw();
+  }
+
+  act(change) {
+    change(this.view);
+    this.stage.redraw();
+  }
+
+  /** Move by keys, and tell what is in the middle then. */
+  pan(dx, dy) {
+    this.act((view) => view.pan(dx, dy));
+    this.pointAt(this.view.aim.x, this.view.aim.y);
+  }
+}
+
+function asRow(problem) {
+  return { step: "slide", error: problem.message, hint: problem.hint };
+}
+
+function tellProblems(problems) {
+  byId("problems").replaceChildren(...problems.map(({ step, error, hint }) =>
+    make("p", {}, make("b", {}, step && `${step}: `), error, hint ? make("span", { class: "hint" }, hint) : null)));
+}
+
+function tellCalled(slide) {
+  const known = slide.prediction ? slide.probability[slide.prediction] : null;
+  const parts = [];
+  if (slide.prediction)
+    parts.push(make("span", { class: "chip" }, `${slide.prediction} `, make("b", {}, known === undefined ? "" : probability(known))));
+  if (slide.is_wrong !== null)
+    parts.push(make("span", { class: slide.is_wrong ? "chip wrong" : "chip right" },
+      slide.is_wrong ? `✗ label: ${slide.label}` : `✓ label: ${slide.label}`));
+  byId("called").replaceChildren(...parts);
+}
+
+/** The slides before and after, in the order in which the cohort's table was seen. */
+function neighbours(slide) {
+  let order = slide.slides;
+  try {
+    const seen = JSON.parse(sessionStorage.getItem("slidebag-order") ?? "[]");
+    if (seen.includes(KEY)) order = seen.filter((key) => slide.slides.includes(key));
+  } catch {
+    // storage is switched off: the order of slides.csv
+  }
+  const at = order.indexOf(KEY);
+  return [order[at - 1], order[at + 1]];
+}
+
+function bindNeighbours(slide) {
+  const found = neighbours(slide);
+  ["before", "after"].forEach((id, number) => {
+    if (found[number]) byId(id).href = address(`slides/${found[number]}`);
+    else byId(id).setAttribute("aria-disabled", "true");
+  });
+}
+
+const press = (id) => () => byId(id).click();
+
+function bindPanel() {
+  const button = byId("toggle-panel");
+  const show = (isOpen) => {
+    document.body.classList.toggle("without-panel", !isOpen);
+    button.setAttribute("aria-expanded", String(isOpen));
+  };
+  show(kept("panel") !== "closed");
+  button.addEventListener("click", () => {
+    const isOpen = button.getAttribute("aria-expanded") !== "true";
+    keep("panel", isOpen ? "open" : "closed");
+    show(isOpen);
+  });
+}
+
+/** The keys of the page; without a slide to look at, those that leave it. */
+function keysOf(page) {
+  const leaving = [
+    ["j", "next slide", press("after")],
+    ["k", "slide before", press("before")],
+    ["b Escape", "back to the cohort", press("back")],
+    ["d", "dark or light", press("theme")],
+    ["s", "panel", press("toggle-panel")],
+  ];
+  if (!page) return leaving;
+  const moving = [
+    ["ArrowLeft", "move left", () => page.pan(PAN_PX, 0)],
+    ["ArrowRight", "move right", () => page.pan(-PAN_PX, 0)],
+    ["ArrowUp", "move up", () => page.pan(0, PAN_PX)],
+    ["ArrowDown", "move down", () => page.pan(0, -PAN_PX)],
+    ["+ =", "zoom in", () => page.act((view) => view.zoom(1.5))],
+    ["- _", "zoom out", () => page.act((view) => view.zoom(1 / 1.5))],
+    ["0", "whole slide", () => page.act((view) => view.fit())],
+    ["1", "a pixel of the scan on one of the screen", press("zoom-full")],
+  ];
+  if (!page.choices) return [...moving, ...leaving];
+  return [
+    ["n", "next hot region", () => page.goToRegion(page.region + 1)],
+    ["p", "region before", () => page.goToRegion(Math.max(page.region, 0) - 1)],
+    ["h", "heatmap on or off", () => page.choices.toggle("heat-shown")],
+    ["c", "next class", () => page.choices.nextClass()],
+    [", .", "less or more opacity", (event) => page.choices.add("opacity", event.key === "." ? 5 : -5)],
+    ["[ ]", "lower or higher threshold", (event) => page.choices.add("threshold", event.key === "]" ? 0.01 : -0.01)],
+    ["a", "only from the threshold on", () => page.choices.toggle("above-only")],
+    ["o", "outline of regions", () => page.choices.toggle("regions-shown")],
+    ["t", "outline of tissue", () => page.choices.toggle("tissue-shown")],
+    ...moving,
+    ...leaving,
+  ];
+}
+
+async function start() {
+  bindPanel();
+  let slide;
+  let page = null;
+  try {
+    slide = await askJson(PATH);
+    document.title = `${slide.slide_id} · slidebag`;
+    byId("slide-id").textContent = slide.slide_id;
+    byId("subtitle").textContent = [slide.run, slide.patient_id].filter(Boolean).join(" · ");
+    tellCalled(slide);
+    tellProblems(slide.problems);
+    bindNeighbours(slide);
+    if (slide.picture || slide.scored) page = new SlidePage(slide);
+    tellFacts(slide, page?.mpp ?? null);
+    if (slide.scored) await page.showScores();
+  } catch (problem) {
+    tellProblems([...(slide?.problems ?? []), asRow(problem)]);
+  }
+  bindKeys(keysOf(page));
+  if (!page) {
+    byId("stage").setAttribute("aria-busy", "false");
+    return;
+  }
+  byId("zoom-in").addEventListener("click", () => page.act((view) => view.zoom(1.5)));
+  byId("zoom-out").addEventListener("click", () => page.act((view) => view.zoom(1 / 1.5)));
+  byId("zoom-fit").addEventListener("click", () => page.act((view) => view.fit()));
+  byId("zoom-full").addEventListener("click", () =>
+    page.act((view) => view.zoom(1 / page.stage.ratio / view.aim.scale)));
+  byId("region-after").addEventListener("click", () => page.goToRegion(page.region + 1));
+  byId("region-before").addEventListener("click", () => page.goToRegion(Math.max(page.region, 0) - 1));
+}
+
+await start();

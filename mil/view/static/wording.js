@@ -1,0 +1,34 @@
+/* Numbers as people read them. */
+
+/** A probability; 0.00 and 1.00 would claim certainty. */
+export function probability(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (value < 0.005) return "< 0.01";
+  return value >= 0.995 ? "> 0.99" : value.toFixed(2);
+}
+
+/** The longest of 1, 2 and 5 times a power of ten that is at most `longest`. */
+export function roundLength(longest) {
+  const power = 10 ** Math.floor(Math.log10(longest));
+  return Math.max(...[1, 2, 5].map((step) => step * power).filter((length) => length <= longest));
+}
+
+/** A length as it is read at the microscope: mm from one on, µm below. */
+export function length(um) {
+  return um >= 1000 ? `${+(um / 1000).toPrecision(3)} mm` : `${+um.toPrecision(3)} µm`;
+}
+
+/** An area in mm², or in pixels where the slide's resolution is not known. */
+export function area(px, mpp) {
+  if (mpp === null) return `${count(Math.round(px))} px²`;
+  const mm2 = (px * mpp * mpp) / 1e6;
+  return mm2 >= 0.01 ? `${mm2.toFixed(2)} mm²` : `${count(Math.round(mm2 * 1e6))} µm²`;
+}
+
+export function count(number) {
+  return number.toLocaleString("en");
+}
+
+export function plural(number, noun) {
+  return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+}

@@ -89,25 +89,38 @@ class Routes:
     def _slide(self, key: str) -> Answer:
         path, rows = self._path(key), cohort_rows(self._run)
         row = next(row for row in rows if row["key"] == key)
-        neighbours = [r["key"] for r in rows if r["key"]]
-        problems, scored = list(row["problems"]), None
-        try:
-            scored = SlideData.load(self._run, row["slide_id"]).told()
-        except FormatError as problem:
-            problems.append({"step": "heatmap", "error": problem.message, "hint": problem.hint})
-        picture = None
-        try:
-            with self._open.opened(path) as zoom:
-                squares = {"most_halvings": zoom.most_halvings, "square_px": zoom.SQUARE_PX}
-                picture = _facts(zoom.slide) | squares
-        except SlidebagError as problem:
-            problems.append({"step": "slide", "error": problem.message, "hint": problem.hint})
+        problems = list(row["problems"])
+        picture, scored = self._picture(path, problems), self._scored(row["slide_id"], problems)
         if picture and scored and tuple(picture["size_px"]) != tuple(scored["size_px"]):
             problems.append(_of_another_size(picture["size_px"], scored["size_px"]))
             scored = None
-        scale = {"colours": heat_colours().tolist(), "faintest": _FAINTEST}
-        told = {"run": self._run.root.resolve().name, "slides": neighbours, "scale": scale}
-        return Answer.json(row | told | {"picture": picture, "scored": scored, "problems": problems})
+        told = {
+            "run": self._run.root.resolve().name,
+            "slides": [r["key"] for r in rows if r["key"]],
+            "scale": {"colours": heat_colours().tolist(), "faintest": _FAINTEST},
+            "picture": picture,
+            "scored": scored,
+            "problems": problems,
+        }
+        return Answer.json(row | told)
+
+    def _picture(self, path: Path, problems: list[dict[str, str]]) -> dict[str, Any] | None:
+        """What the page needs to ask for squares of a slide; what is wrong with it goes to `problems`."""
+        try:
+            with self._open.opened(path) as zoom:
+                squares = {"most_halvings": zoom.most_halvings, "square_px": zoom.SQUARE_PX}
+                return _facts(zoom.slide) | squares
+        except SlidebagError as problem:
+            problems.append({"step": "slide", "error": problem.message, "hint": problem.hint})
+            return None
+
+    def _scored(self, slide_id: str, problems: list[dict[str, str]]) -> dict[str, Any] | None:
+        try:
+            return SlideData.load(self._run, slide_id).told()
+        except FormatError as problem:
+            if not problems:  # else the step that failed has said why there are no tiles
+                problems.append({"step": "heatmap", "error": problem.message, "hint": problem.hint})
+            return None
 
     def _square(self, key: str, halvings: str, column: str, row: str) -> Answer:
         try:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
@@ -37,17 +38,28 @@ class SlideData:
         path = run.scores_path(slide_id)
         return cls(grid, load_scores(path, grid=grid) if path.is_file() else None)
 
-    @property
+    @cached_property
     def cell_px(self) -> float:
-        """Level-0 pixels along a raster cell: the most of which tiles are whole numbers, if they are."""
-        config, side = self.grid.config, side_level0_px(self.grid)
+        """Level-0 pixels along a raster cell: the most of which tiles are whole numbers, if `is_exact`."""
         longest = max(self.grid.size_level0_px)
-        cell = side * math.gcd(config.tile_px, config.tile_px - config.overlap_px) / config.tile_px
-        places = exact_corners(self.grid) / cell
-        is_exact = bool((np.abs(places - np.rint(places)) < _WHOLE).all())
-        if is_exact and longest / cell <= _LONGEST_CELLS:
-            return cell
-        return max(side / 32, longest / _LONGEST_CELLS)
+        return self._common_px if self.is_exact else max(self.side_px / 32, longest / _LONGEST_CELLS)
+
+    @cached_property
+    def is_exact(self) -> bool:
+        """Whether tiles begin and end where cells do; not where another tool has placed them anyhow."""
+        places = exact_corners(self.grid) / self._common_px
+        is_whole = bool((np.abs(places - np.rint(places)) < _WHOLE).all())
+        return is_whole and max(self.grid.size_level0_px) / self._common_px <= _LONGEST_CELLS
+
+    @property
+    def side_px(self) -> float:
+        """The exact side of a tile in level-0 pixels."""
+        return side_level0_px(self.grid)
+
+    @property
+    def _common_px(self) -> float:
+        config = self.grid.config
+        return self.side_px * math.gcd(config.tile_px, config.overlap_px) / config.tile_px
 
     def raster(self, number: int) -> np.ndarray:
         """Return the scores of a class as they lie on the slide, float32 (H, W), NaN where none is.
@@ -72,9 +84,14 @@ class SlideData:
             "size_px": self.grid.size_level0_px,
             "mpp": self.grid.mpp,
             "n_tiles": len(self.grid),
-            "tile_px": side_level0_px(self.grid),
+            "tile_px": self.side_px,
             "tissue": self.grid.tissue_polygons.get("coordinates", ()),
             "classes": list(self.scores.classes) if self.scores else [],
             "learner": self.scores.learner if self.scores else "",
-            "raster": {"width": width, "height": height, "cell_px": cell},
+            "raster": {
+                "width": width,
+                "height": height,
+                "cell_px": cell,
+                "is_exact": self.is_exact or self.grid.config.overlap_px > 0,
+            },
         }

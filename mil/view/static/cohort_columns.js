@@ -14,9 +14,9 @@ export const KINDS = [
 
 export function kindOf(slide, kind) {
   switch (kind) {
-    case "failed": return slide.problems.length > 0;
+    case "failed": return slide.status === "failed";
     case "wrong": return slide.is_wrong === true;
-    case "flagged": return Boolean(slide.flags?.length);
+    case "flagged": return Boolean(slide.flags?.length || slide.problems.length);
     case "right": return slide.is_wrong === false;
     default: return Boolean(slide.key) && !slide.label;
   }

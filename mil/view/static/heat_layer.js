@@ -10,8 +10,8 @@ export function shareOf(value, opacity, faintest) {
 }
 
 export class HeatLayer {
-  /** `scored` has `raster` (width, height, cell_px), `scale` has colours and the faintest opacity. */
-  constructor(path, scored, scale) {
+  /** `scored` has `raster` (width, height, cell_px, is_exact), `scale` has colours and the faintest opacity. */
+  constructor(path, scored, scale, tiles) {
     this.path = path;
     this.raster = scored.raster;
     this.scale = scale;
@@ -20,6 +20,8 @@ export class HeatLayer {
     this.isShown = true;
     const { width, height } = this.raster;
     this.canvas = new OffscreenCanvas(width, height);
+    this.tiles = tiles;
+    this.near = new OffscreenCanvas(1, 1);
   }
 
   /** Take the values of a class, loaded if need be. */
@@ -28,6 +30,7 @@ export class HeatLayer {
       const bytes = await askBytes(`${this.path}/rasters/${number}`);
       this.rasters.set(number, new Float32Array(bytes));
     }
+    this.number = number;
     this.values = this.rasters.get(number);
   }
 
@@ -36,22 +39,49 @@ export class HeatLayer {
     const { width, height } = this.raster;
     const table = new Uint32Array(LEVELS + 1);
     const bytes = new Uint8Array(table.buffer);
+    this.least = least;
+    this.styles = [];
     for (let level = 0; level <= LEVELS; level++) {
       const share = shareOf(level / LEVELS, opacity, this.scale.faintest);
       bytes.set([...this.scale.colours[level], Math.round(share * 255)], 4 * level);
+      this.styles.push(`rgb(${this.scale.colours[level].join(" ")} / ${share})`);
     }
     const picture = new ImageData(width, height);
     const pixels = new Uint32Array(picture.data.buffer);
     this.values.forEach((value, cell) => {
-      if (value >= least) pixels[cell] = table[Math.round(Math.min(Math.max(value, 0), 1) * LEVELS)];
+      if (value >= least) pixels[cell] = table[levelOf(value)];
     });
     this.canvas.getContext("2d").putImageData(picture, 0, 0);
   }
 
-  draw(context, { x, y, scale }) {
+  draw(context, place) {
     if (!this.isShown || !this.values.length) return;
-    const { width, height, cell_px: cell } = this.raster;
+    const { x, y, scale } = place;
+    const { width, height, cell_px: cell, is_exact: isExact } = this.raster;
+    if (!isExact && cell * scale > 1) {
+      this.#drawTiles(context, place);
+      return;
+    }
     context.imageSmoothingEnabled = cell * scale < 1; // where several cells share a pixel, it is their mean
     context.drawImage(this.canvas, x, y, width * cell * scale, height * cell * scale);
   }
+
+  /** Draw tiles one by one: the raster's cells are seen, and tiles do not end where they do. */
+  #drawTiles(context, { x, y, scale, width, height }) {
+    Object.assign(this.near, { width, height }); // which empties it
+    const near = this.near.getContext("2d");
+    const { corners, side, probability, classes } = this.tiles;
+    for (let tile = 0; 2 * tile < corners.length; tile++) {
+      const value = probability[tile * classes.length + this.number];
+      const [left, right] = [0, side].map((more) => Math.round(x + (corners[2 * tile] + more) * scale));
+      const [top, bottom] = [0, side].map((more) => Math.round(y + (corners[2 * tile + 1] + more) * scale));
+      if (!(value >= this.least) || right < 0 || bottom < 0 || left > width || top > height) continue;
+      near.clearRect(left, top, right - left, bottom - top); // where two lie, the later one is seen
+      near.fillStyle = this.styles[levelOf(value)];
+      near.fillRect(left, top, right - left, bottom - top);
+    }
+    context.drawImage(this.near, 0, 0);
+  }
 }
+
+const levelOf = (value) => Math.round(Math.min(Math.max(value, 0), 1) * LEVELS);

@@ -1,6 +1,6 @@
 /* The page of one slide. */
 
-import { byId, keep, kept, make } from "./dom.js";
+import { byId, make } from "./dom.js";
 import { HeatLayer } from "./heat_layer.js";
 import { bindKeys } from "./keys.js";
 import { drawBar, tissueColour } from "./legend.js";
@@ -10,15 +10,16 @@ import { Choices, listRegions, markRegion, tellFacts } from "./panel.js";
 import { bindPlace } from "./place.js";
 import { bindPointers } from "./pointer.js";
 import { findRegions, regionLines } from "./regions.js";
-import { address, askBytes, askJson } from "./server.js";
+import { askBytes, askJson } from "./server.js";
+import { asRow, bindNeighbours, bindPanel, tellCalled, tellProblems } from "./slide_frame.js";
+import { keysOf } from "./slide_keys.js";
 import { SlideLayer } from "./slide_layer.js";
 import { Stage } from "./stage.js";
 import { TileTable } from "./tile_table.js";
-import { length, probability, roundLength } from "./wording.js";
+import { length, roundLength } from "./wording.js";
 
 const KEY = location.pathname.split("/").pop();
 const PATH = `api/slides/${KEY}`;
-const PAN_PX = 120;
 const SCALE_PX = 180;
 
 /** The slide with its layers; heatmap and lines are there once scores are. */
@@ -36,6 +37,7 @@ class SlidePage {
     }
     this.regions = [];
     this.region = -1;
+    byId("overview").hidden = !slide.picture;
     this.overview = new Overview(byId("overview"), this.sizePx, [], (x, y) => this.#move({ x, y }));
     this.stage.whenDrawn = () => this.#drawn();
     bindPointers(this.stage, (x, y) => this.pointAt(x, y));
@@ -51,7 +53,7 @@ class SlidePage {
       this.stage.redraw();
       return;
     }
-    this.heat = new HeatLayer(PATH, scored, scale);
+    this.heat = new HeatLayer(PATH, scored, scale, this.tiles);
     this.stage.layers.push(this.heat, this.lines);
     this.overview.layers.push(this.heat);
     this.choices = new Choices(this.slide, (name) => this.choose(name));
@@ -168,99 +170,6 @@ class SlidePage {
   }
 }
 
-function asRow(problem) {
-  return { step: "slide", error: problem.message, hint: problem.hint };
-}
-
-function tellProblems(problems) {
-  byId("problems").replaceChildren(...problems.map(({ step, error, hint }) =>
-    make("p", {}, make("b", {}, step && `${step}: `), error, hint ? make("span", { class: "hint" }, hint) : null)));
-}
-
-function tellCalled(slide) {
-  const known = slide.prediction ? slide.probability[slide.prediction] : null;
-  const parts = [];
-  if (slide.prediction)
-    parts.push(make("span", { class: "chip" }, `${slide.prediction} `, make("b", {}, known === undefined ? "" : probability(known))));
-  if (slide.is_wrong !== null)
-    parts.push(make("span", { class: slide.is_wrong ? "chip wrong" : "chip right" },
-      slide.is_wrong ? `✗ label: ${slide.label}` : `✓ label: ${slide.label}`));
-  byId("called").replaceChildren(...parts);
-}
-
-/** The slides before and after, in the order in which the cohort's table was seen. */
-function neighbours(slide) {
-  let order = slide.slides;
-  try {
-    const seen = JSON.parse(sessionStorage.getItem("slidebag-order") ?? "[]");
-    if (seen.includes(KEY)) order = seen.filter((key) => slide.slides.includes(key));
-  } catch {
-    // storage is switched off: the order of slides.csv
-  }
-  const at = order.indexOf(KEY);
-  return [order[at - 1], order[at + 1]];
-}
-
-function bindNeighbours(slide) {
-  const found = neighbours(slide);
-  ["before", "after"].forEach((id, number) => {
-    if (found[number]) byId(id).href = address(`slides/${found[number]}`);
-    else byId(id).setAttribute("aria-disabled", "true");
-  });
-}
-
-const press = (id) => () => byId(id).click();
-
-function bindPanel() {
-  const button = byId("toggle-panel");
-  const show = (isOpen) => {
-    document.body.classList.toggle("without-panel", !isOpen);
-    button.setAttribute("aria-expanded", String(isOpen));
-  };
-  show(kept("panel") !== "closed");
-  button.addEventListener("click", () => {
-    const isOpen = button.getAttribute("aria-expanded") !== "true";
-    keep("panel", isOpen ? "open" : "closed");
-    show(isOpen);
-  });
-}
-
-/** The keys of the page; without a slide to look at, those that leave it. */
-function keysOf(page) {
-  const leaving = [
-    ["j", "next slide", press("after")],
-    ["k", "slide before", press("before")],
-    ["b Escape", "back to the cohort", press("back")],
-    ["d", "dark or light", press("theme")],
-    ["s", "panel", press("toggle-panel")],
-  ];
-  if (!page) return leaving;
-  const moving = [
-    ["ArrowLeft", "move left", () => page.pan(PAN_PX, 0)],
-    ["ArrowRight", "move right", () => page.pan(-PAN_PX, 0)],
-    ["ArrowUp", "move up", () => page.pan(0, PAN_PX)],
-    ["ArrowDown", "move down", () => page.pan(0, -PAN_PX)],
-    ["+ =", "zoom in", () => page.act((view) => view.zoom(1.5))],
-    ["- _", "zoom out", () => page.act((view) => view.zoom(1 / 1.5))],
-    ["0", "whole slide", () => page.act((view) => view.fit())],
-    ["1", "a pixel of the scan on one of the screen", press("zoom-full")],
-  ];
-  if (!page.choices) return [...moving, ...leaving];
-  return [
-    ["n", "next hot region", () => page.goToRegion(page.region + 1)],
-    ["p", "region before", () => page.goToRegion(Math.max(page.region, 0) - 1)],
-    ["h", "heatmap on or off", () => page.choices.toggle("heat-shown")],
-    ["c", "next class", () => page.choices.nextClass()],
-    [", .", "less or more opacity", (event) => page.choices.add("opacity", event.key === "." ? 5 : -5)],
-    ["[ ]", "lower or higher threshold", (event) => page.choices.add("threshold", event.key === "]" ? 0.01 : -0.01)],
-    ["a", "only from the threshold on", () => page.choices.toggle("above-only")],
-    ["o", "outline of regions", () => page.choices.toggle("regions-shown")],
-    ["t", "outline of tissue", () => page.choices.toggle("tissue-shown")],
-    ...moving,
-    ...leaving,
-  ];
-}
-
 async function start() {
   bindPanel();
   let slide;
@@ -272,7 +181,7 @@ async function start() {
     byId("subtitle").textContent = [slide.run, slide.patient_id].filter(Boolean).join(" · ");
     tellCalled(slide);
     tellProblems(slide.problems);
-    bindNeighbours(slide);
+    bindNeighbours(slide, KEY);
     if (slide.picture || slide.scored) page = new SlidePage(slide);
     tellFacts(slide, page?.mpp ?? null);
     if (slide.scored) await page.showScores();
@@ -280,10 +189,13 @@ async function start() {
     tellProblems([...(slide?.problems ?? []), asRow(problem)]);
   }
   bindKeys(keysOf(page));
-  if (!page) {
-    byId("stage").setAttribute("aria-busy", "false");
-    return;
-  }
+  if (page) bindButtons(page);
+  else byId("stage").setAttribute("aria-busy", "false");
+}
+
+function bindButtons(page) {
+  page.stage.isWaiting = false;
+  page.stage.redraw();
   byId("zoom-in").addEventListener("click", () => page.act((view) => view.zoom(1.5)));
   byId("zoom-out").addEventListener("click", () => page.act((view) => view.zoom(1 / 1.5)));
   byId("zoom-fit").addEventListener("click", () => page.act((view) => view.fit()));

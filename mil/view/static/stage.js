@@ -8,6 +8,7 @@ export class Stage {
     this.context = canvas.getContext("2d", { alpha: false });
     this.view = new Viewport(sizePx);
     this.layers = []; // each draws itself, and returns false while something of it is still to come
+    this.isWaiting = true; // for layers that are still to come
     this.whenDrawn = () => {};
     this.frame = 0;
     new ResizeObserver(() => this.#resize()).observe(canvas);
@@ -40,7 +41,7 @@ export class Stage {
     context.fillRect(0, 0, place.width, place.height);
     const done = this.layers.map((layer) => layer.draw(context, place, this.ratio) !== false);
     this.whenDrawn(isMoving);
-    this.canvas.setAttribute("aria-busy", String(isMoving || done.includes(false)));
+    this.canvas.setAttribute("aria-busy", String(this.isWaiting || isMoving || done.includes(false)));
     if (isMoving) this.redraw();
   }
 }

@@ -22,7 +22,7 @@ export function length(um) {
 export function area(px, mpp) {
   if (mpp === null) return `${count(Math.round(px))} px²`;
   const mm2 = (px * mpp * mpp) / 1e6;
-  return mm2 >= 0.01 ? `${mm2.toFixed(2)} mm²` : `${count(Math.round(mm2 * 1e6))} µm²`;
+  return mm2 >= 0.01 ? `${+mm2.toPrecision(2)} mm²` : `${count(+(mm2 * 1e6).toPrecision(2))} µm²`;
 }
 
 export function count(number) {

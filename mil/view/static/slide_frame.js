@@ -1,0 +1,65 @@
+/* What stands around a slide: what it was called, what went wrong, where the next one is. */
+
+import { byId, keep, kept, make } from "./dom.js";
+import { address } from "./server.js";
+import { probability } from "./wording.js";
+
+/** A problem of the browser's as one of the run's. */
+export function asRow(problem) {
+  return { step: "slide", error: problem.message, hint: problem.hint };
+}
+
+/** Tell what went wrong, each with its way out. */
+export function tellProblems(problems) {
+  byId("problems").replaceChildren(...problems.map(({ step, error, hint }) =>
+    make("p", {}, make("b", {}, step && `${step}: `), error, hint ? make("span", { class: "hint" }, hint) : null)));
+}
+
+/** Tell what the slide was called, and whether that is right. */
+export function tellCalled(slide) {
+  const known = slide.prediction ? slide.probability[slide.prediction] : null;
+  const parts = [];
+  if (slide.prediction)
+    parts.push(make("span", { class: "chip" }, `${slide.prediction} `, make("b", {}, known === undefined ? "" : probability(known))));
+  if (slide.is_wrong !== null)
+    parts.push(make("span", { class: slide.is_wrong ? "chip wrong" : "chip right" },
+      slide.is_wrong ? `✗ label: ${slide.label}` : `✓ label: ${slide.label}`));
+  byId("called").replaceChildren(...parts);
+}
+
+/** The slides before and after, in the order in which the cohort's table was seen. */
+function neighbours(slide, key) {
+  let order = slide.slides;
+  try {
+    const seen = JSON.parse(sessionStorage.getItem("slidebag-order") ?? "[]");
+    if (seen.includes(key)) order = seen.filter((key) => slide.slides.includes(key));
+  } catch {
+    // storage is switched off: the order of slides.csv
+  }
+  const at = order.indexOf(key);
+  return [order[at - 1], order[at + 1]];
+}
+
+/** Lead to the slides before and after. */
+export function bindNeighbours(slide, key) {
+  const found = neighbours(slide, key);
+  ["before", "after"].forEach((id, number) => {
+    if (found[number]) byId(id).href = address(`slides/${found[number]}`);
+    else byId(id).setAttribute("aria-disabled", "true");
+  });
+}
+
+/** Let the panel be closed, and remember it. */
+export function bindPanel() {
+  const button = byId("toggle-panel");
+  const show = (isOpen) => {
+    document.body.classList.toggle("without-panel", !isOpen);
+    button.setAttribute("aria-expanded", String(isOpen));
+  };
+  show(kept("panel") !== "closed");
+  button.addEventListener("click", () => {
+    const isOpen = button.getAttribute("aria-expanded") !== "true";
+    keep("panel", isOpen ? "open" : "closed");
+    show(isOpen);
+  });
+}

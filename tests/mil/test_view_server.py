@@ -1,0 +1,302 @@
+"""The viewer's server: what it answers, what it refuses, and that what it sends lies in its place."""
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from viewed_run import HOSTILE, HOSTILE_LABEL, LIKELY, TILE_THRESHOLD, UNLIKELY, make_viewed_run
+
+from mil import Run, ViewConfig
+from mil.view import ViewServer
+from mil.view.cohort_table import key_of
+from tiling import ConfigError, FormatError, exact_corners, load_grid, open_slide, paint
+
+KNOWN = f"/api/slides/{key_of('known')}"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    return make_viewed_run(tmp_path_factory.mktemp("viewed"))
+
+
+@contextmanager
+def serving(run, **options):
+    with ViewServer(run, ViewConfig(**options)) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def server(run):
+    with serving(run) as server:
+        yield server
+
+
+def ask(server, path, *, host=None, method="GET"):
+    """(status, headers, body) of a request that no client has tidied up."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection.putrequest(method, path, skip_host=True)
+    connection.putheader("Host", host or f"127.0.0.1:{server.server_port}")
+    connection.endheaders()
+    response = connection.getresponse()
+    told = response.status, dict(response.getheaders()), response.read()
+    connection.close()
+    return told
+
+
+def ask_json(server, path):
+    status, headers, body = ask(server, path)
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    return json.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/", "text/html; charset=utf-8"),
+        (f"/slides/{key_of(HOSTILE)}", "text/html; charset=utf-8"),
+        ("/static/slide.js", "text/javascript; charset=utf-8"),
+        ("/static/style.css", "text/css; charset=utf-8"),
+        ("/static/icon.svg", "image/svg+xml"),
+        ("/api/cohort", "application/json"),
+        (KNOWN, "application/json"),
+        (f"{KNOWN}/tiles", "application/octet-stream"),
+        (f"{KNOWN}/rasters/1", "application/octet-stream"),
+        (f"{KNOWN}/squares/0/0/0", "image/jpeg"),
+    ],
+)
+def test_pages_and_data_are_served_and_nothing_from_elsewhere_may_be_loaded_by_them(server, path, kind):
+    status, headers, body = ask(server, path)
+    assert (status, headers["Content-Type"], int(headers["Content-Length"])) == (200, kind, len(body))
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self';")
+    assert "unsafe" not in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert ask(server, path, method="HEAD")[2] == b""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/slides.csv",
+        "/run.json",
+        "/static/",
+        "/static/../routes.py",
+        "/static/..%2froutes.py",
+        "/static/%2e%2e/routes.py",
+        "/static//etc/passwd",
+        "//etc/passwd",
+        "/../../../../etc/passwd",
+        "/slides/known",
+        "/slides/../slides.csv",
+        f"/slides/{'0' * 16}",
+        f"/api/slides/{'0' * 16}",
+        f"/api/slides/{'0' * 16}/squares/0/0/0",
+        f"{KNOWN}/squares/0/9/0",
+        f"{KNOWN}/squares/9/0/0",
+        f"{KNOWN}/squares/-1/0/0",
+        f"{KNOWN}/squares/0/0/0/",
+        f"{KNOWN}/squares/0/0/0?x=1",
+        f"{KNOWN}/rasters/2",
+        f"{KNOWN}/rasters/1/../../../../slides.csv",
+        f"/api/slides/{key_of('known').upper()}",
+        f"/api/slides/{key_of('../outside')}",
+        f"/api/slides/{key_of('damaged')}/rasters/1",
+        "http://elsewhere/slides.csv",
+        "*",
+    ],
+)
+def test_everything_else_is_not_there(server, path):
+    status, _, body = ask(server, path)
+    assert status in ((422,) if key_of("damaged") in path else (404,))
+    assert set(json.loads(body)) == {"error", "hint"}
+
+
+def test_only_reading_is_answered(server):
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        assert ask(server, "/api/cohort", method=method)[0] == 501
+
+
+@pytest.mark.parametrize(
+    "host", ["elsewhere.example", "127.0.0.1", "127.0.0.1:1", "localhost.elsewhere:{}", "-"]
+)
+def test_a_name_that_was_made_to_lead_here_is_not_answered(server, host):
+    assert ask(server, "/", host=f"localhost:{server.server_port}")[0] == 200
+    assert ask(server, "/", host=host.format(server.server_port))[0] == 404
+
+
+def test_the_cohort_is_told_with_what_went_wrong(server, run):
+    told = ask_json(server, "/api/cohort")
+    assert told["run"] == "run"
+    rows = {row["slide_id"]: row for row in told["slides"]}
+    assert list(rows) == run.slides()["slide_id"].tolist()
+    assert rows["known"]["is_wrong"] is False
+    assert rows["known"]["probability"] == pytest.approx({"normal": 0.02, "tumour": 0.98})
+    assert rows["wrong"]["is_wrong"] is True
+    assert rows["gone"]["is_wrong"] is None  # it has no label
+    assert rows[HOSTILE]["label"] == HOSTILE_LABEL
+    assert "unlike training" in rows[HOSTILE]["flags"]
+    damaged = rows["damaged"]
+    assert (damaged["status"], damaged["prediction"]) == ("failed", "")
+    assert damaged["problems"][0]["step"] == "tile"
+    assert damaged["problems"][0]["hint"]
+
+
+@pytest.mark.parametrize("square", ["0/1/2", "1/1/1", "2/0/0", "0/8/6", "2/2/1", "3/1/0"])
+def test_squares_show_the_slide_at_their_place(server, run, square):
+    """Also those at the border, which are cut there."""
+    halvings, column, row = map(int, square.split("/"))
+    status, _, body = ask(server, f"{KNOWN}/squares/{square}")
+    assert status == 200
+    found = simplejpeg.decode_jpeg(body).astype(float)
+    side, (width, height) = 256 * 2**halvings, (2100, 1603)
+    size = [min(side, full - at * side) for full, at in ((width, column), (height, row))]
+    with open_slide(run.cohort().slides[0].path) as slide:
+        full = slide.read(column * side, row * side, 0, (size[0], size[1])).astype(float)
+    step = 2**halvings
+    assert found.shape[:2] == (-(-size[1] // step), -(-size[0] // step))
+    whole = full[: size[1] // step * step, : size[0] // step * step]
+    means = whole.reshape(size[1] // step, step, size[0] // step, step, 3).mean(axis=(1, 3))
+    found = found[: means.shape[0], : means.shape[1]]
+    assert np.abs(found - means).mean() < 4
+    if means.std() > 10:  # not glass alone
+        assert np.corrcoef(means.ravel(), found.ravel())[0, 1] > 0.98
+
+
+def test_tiles_and_raster_are_those_of_the_run(server, run):
+    told = ask_json(server, KNOWN)
+    grid, scored = load_grid(run.grid_path("known")), told["scored"]
+    assert told["tile_threshold"] == TILE_THRESHOLD
+    assert scored["size_px"] == [2100, 1603]
+    assert scored["classes"] == ["normal", "tumour"]
+    n = scored["n_tiles"]
+    body = ask(server, f"{KNOWN}/tiles")[2]
+    corners = np.frombuffer(body[: 16 * n], "<f8").reshape(n, 2)
+    probability = np.frombuffer(body[16 * n :], "<f4").reshape(n, 2)
+    np.testing.assert_array_equal(corners, exact_corners(grid))
+    assert scored["tile_px"] == pytest.approx(64 * 1.1)
+    assert np.isnan(probability[0]).all()
+    assert set(np.unique(probability[1:, 1])) == {np.float32(LIKELY), np.float32(UNLIKELY)}
+    raster = scored["raster"]
+    cells = np.frombuffer(ask(server, f"{KNOWN}/rasters/1")[2], "<f4").reshape(
+        raster["height"], raster["width"]
+    )
+    assert raster["is_exact"]
+    assert raster["cell_px"] == pytest.approx(scored["tile_px"])
+    expected = paint(grid, probability[:, 1], px_level0=raster["cell_px"]).values
+    assert expected.shape == (raster["height"], raster["width"])
+    np.testing.assert_array_equal(cells, expected.ravel())
+    assert np.isfinite(cells).sum() == n - 1
+
+
+def test_a_slide_that_is_gone_is_told_and_its_scores_are_still_there(server):
+    key = key_of("gone")
+    told = ask_json(server, f"/api/slides/{key}")
+    assert told["picture"] is None
+    assert "no such file" in told["problems"][0]["error"]
+    assert told["scored"]["n_tiles"] > 0
+    status, _, body = ask(server, f"/api/slides/{key}/squares/0/0/0")
+    assert (status, json.loads(body)["hint"]) == (422, "check the path in the slide table")
+
+
+def test_an_id_that_leads_out_of_the_run_opens_nothing(server, run, tmp_path):
+    other = Run.create(tmp_path / "run")
+    rows = run.slides()
+    rows.loc[0, "slide_id"] = "../../viewed/run/tiles/known"
+    other.write_table("slides.csv", rows)
+    with serving(other) as hostile:
+        told = ask_json(hostile, f"/api/slides/{key_of('../../viewed/run/tiles/known')}")
+    assert told["scored"] is None
+    assert "outside the run" in told["problems"][0]["error"]
+
+
+def test_another_file_in_the_slides_place_gets_no_heatmap(server, run, tmp_path):
+    other = Run.create(tmp_path / "run")
+    rows = run.slides()
+    rows.loc[rows.slide_id == "known", "path"] = rows.loc[rows.slide_id == "wrong", "path"].item()
+    other.write_table("slides.csv", rows)
+    for path in (run.grid_path("known"), run.scores_path("known")):
+        target = other.root / path.relative_to(run.root)
+        target.parent.mkdir(parents=True)
+        target.write_bytes(path.read_bytes())
+    with serving(other) as changed:
+        told = ask_json(changed, KNOWN)
+    assert told["scored"] is None
+    assert "800 × 600 px, its tiles are of one of 2100 × 1603 px" in told["problems"][0]["error"]
+
+
+def test_a_run_that_goes_on_is_read_anew(run, tmp_path):
+    other = Run.create(tmp_path / "run")
+    other.write_table("slides.csv", run.slides().head(1))
+    with serving(other) as server:
+        assert len(ask_json(server, "/api/cohort")["slides"]) == 1
+        other.write_table("slides.csv", run.slides())
+        assert ask(server, f"/slides/{key_of('wrong')}")[0] == 200
+        assert len(ask_json(server, "/api/cohort")["slides"]) == 5
+
+
+def test_beyond_this_machine_everything_is_behind_a_token(run):
+    assert ViewConfig(host="0.0.0.0").needs_token
+    assert ViewConfig(host="a.name").needs_token
+    assert not any(ViewConfig(host=h).needs_token for h in ("localhost", "127.0.0.1", "::1"))
+    with serving(run, token=True) as server:
+        prefix = server.url.removeprefix(f"http://127.0.0.1:{server.server_port}")
+        assert len(prefix) > 30
+        assert ask(server, prefix, host="any.name")[0] == 200
+        assert ask(server, f"{prefix}api/cohort")[0] == 200
+        for path in ("/", "/api/cohort", "/static/slide.js", prefix[:-2] + "/", f"{prefix[:-1]}x/"):
+            assert ask(server, path)[0] == 404
+
+
+def test_where_nothing_can_listen_one_is_told(run, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port}"):
+            ViewServer(run, ViewConfig(port=port))
+    with pytest.raises(ConfigError, match="port is 70000"):
+        ViewConfig(port=70000)
+    with pytest.raises(FormatError, match="has no slides"):
+        ViewServer(Run(tmp_path))
+
+
+def test_many_at_once_get_the_same_and_few_slides_stay_open(server):
+    paths = [f"{KNOWN}/squares/0/{c}/{r}" for c in range(4) for r in range(3)] * 3
+    found: dict[int, bytes] = {}
+
+    def fetch(number):
+        found[number] = ask(server, paths[number])[2]
+
+    threads = [threading.Thread(target=fetch, args=(n,)) for n in range(len(paths))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(found[n] == found[n % 12] for n in range(len(paths)))
+    assert len({found[n] for n in range(12)}) > 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it(run):
+    command = [sys.executable, "-m", "mil.cli", "view", str(run.root)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("open http://127.0.0.1:")
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    assert (process.communicate(timeout=20)[0], process.returncode) == ("ended\n", 0)

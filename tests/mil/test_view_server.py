@@ -200,7 +200,7 @@ def test_tiles_and_raster_are_those_of_the_run(server, run):
     assert raster["cell_px"] == pytest.approx(scored["tile_px"])
     expected = paint(grid, probability[:, 1], px_level0=raster["cell_px"]).values
     assert expected.shape == (raster["height"], raster["width"])
-    np.testing.assert_array_equal(cells, expected.ravel())
+    np.testing.assert_array_equal(cells, expected)
     assert np.isfinite(cells).sum() == n - 1
 
 

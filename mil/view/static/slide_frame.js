@@ -44,8 +44,9 @@ function neighbours(slide, key) {
 export function bindNeighbours(slide, key) {
   const found = neighbours(slide, key);
   ["before", "after"].forEach((id, number) => {
-    if (found[number]) byId(id).href = address(`slides/${found[number]}`);
-    else byId(id).setAttribute("aria-disabled", "true");
+    const link = byId(id);
+    if (found[number]) link.href = address(`slides/${found[number]}`);
+    else for (const [name, value] of [["role", "link"], ["aria-disabled", "true"]]) link.setAttribute(name, value);
   });
 }
 

@@ -1,0 +1,369 @@
+"""The viewer as a person has it: in a browser, by mouse and by keys, at a desk and on a tablet."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from viewed_run import HOSTILE, HOSTILE_LABEL, LIKELY, SIZE_PX, make_viewed_run
+
+from mil.view import ViewServer
+from mil.view.cohort_table import key_of
+from tiling import exact_corners, load_grid, open_slide, side_level0_px
+from tiling.overlay import tint
+
+STYLE = Path(__file__).parents[2] / "mil" / "view" / "static" / "style.css"
+DESK, TABLET = (1280, 800), (768, 1024)
+WAIT_S = 10
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("viewed")
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    return make_viewed_run(folder)
+
+
+@pytest.fixture(scope="module")
+def server(run):
+    with ViewServer(run) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """One browser for all tests, which reaches nothing but this machine."""
+    paths = shutil.which("chromium"), shutil.which("chromedriver")
+    if None in paths:
+        pytest.skip("no chromium and chromedriver on this machine")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = paths[0]
+    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "force-device-scale-factor=1"):
+        options.add_argument(f"--{flag}")
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(paths[1]))
+    yield driver
+    driver.quit()
+
+
+class Browser:
+    """A page of the viewer, and a person before it."""
+
+    def __init__(self, driver, server) -> None:
+        self.driver, self.url = driver, server.url
+
+    def size(self, size_px, *, theme="light") -> None:
+        told = {"width": size_px[0], "height": size_px[1], "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", told)
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        features.append({"name": "prefers-reduced-motion", "value": "reduce"})
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def open(self, path="", *, ready="#table") -> None:
+        self.driver.get("about:blank")  # a new page also where only what follows # differs
+        self.driver.get(self.url + path)
+        self.wait(f"document.querySelector('{ready}').getAttribute('aria-busy') === 'false'")
+
+    def open_slide(self, slide_id, place="") -> None:
+        self.open(f"slides/{key_of(slide_id)}{place}", ready="#stage")
+
+    def js(self, script):
+        return self.driver.execute_script(f"return {script}")
+
+    def wait(self, condition) -> None:
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.driver, WAIT_S, 0.02).until(lambda _: self.js(condition), condition)
+
+    def drawn(self) -> None:
+        self.wait("document.querySelector('#stage').getAttribute('aria-busy') === 'false'")
+
+    def press(self, *keys) -> None:
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        ActionChains(self.driver, duration=0).send_keys(*keys).perform()
+
+    def find(self, selector):
+        return self.driver.find_element("css selector", selector)
+
+    def texts(self, selector) -> list[str]:
+        return self.js(f"[...document.querySelectorAll('{selector}')].map((e) => e.textContent)")
+
+    def set(self, name, value) -> None:
+        """Move a control, as a hand would."""
+        self.js(
+            f"(() => {{ const c = document.getElementById('{name}'); c.value = '{value}'; "
+            "c.dispatchEvent(new Event('input')); c.dispatchEvent(new Event('change')); })()"
+        )
+
+    def stage(self) -> np.ndarray:
+        """What is drawn of the slide, uint8 (H, W, 3)."""
+        self.drawn()
+        url = self.js("document.getElementById('stage').toDataURL('image/png')")
+        return np.array(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
+
+    def console(self) -> list[str]:
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def outside(self) -> list[str]:
+        """Requests that went anywhere else."""
+        events = [json.loads(e["message"])["message"] for e in self.driver.get_log("performance")]
+        urls = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        assert urls
+        return [u for u in urls if not u.startswith((self.url, "about:blank"))]
+
+
+@pytest.fixture
+def browser(chromium, server):
+    told = {"origin": server.url.rstrip("/"), "storageTypes": "local_storage"}
+    chromium.execute_cdp_cmd("Storage.clearDataForOrigin", told)
+    chromium.get_log("browser"), chromium.get_log("performance")
+    browser = Browser(chromium, server)
+    browser.size(DESK)
+    return browser
+
+
+def test_the_cohort_shows_errors_first_and_hostile_names_as_text(browser):
+    browser.open()
+    assert browser.texts("tbody th") == ["damaged", "wrong", HOSTILE, "known", "gone"]
+    assert HOSTILE_LABEL in browser.texts("td.label")
+    assert browser.js("document.querySelectorAll('img, tbody script').length") == 0
+    assert browser.texts("tr.failed .problem")[0].startswith("tile: ")
+    assert browser.js("document.title") == "run · slidebag"
+    assert (browser.console(), browser.outside()) == ([], [])
+
+
+def test_sorting_and_filtering(browser):
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open()
+    browser.find("th.probability button").click()
+    assert browser.texts("tbody th") == ["known", "wrong", HOSTILE, "gone", "damaged"]
+    assert browser.find("th.probability").get_attribute("aria-sort") == "descending"
+    browser.press(Keys.ENTER)  # the button has the focus
+    assert browser.texts("tbody th") == ["gone", HOSTILE, "wrong", "known", "damaged"]
+    browser.find(".kind.wrong").click()
+    assert browser.texts("tbody th") == [HOSTILE, "wrong"]
+    assert browser.find("#shown").text == "2 of 5 slides"
+    browser.press(Keys.ESCAPE)
+    browser.press("/")
+    browser.press("of kn")
+    assert browser.texts("tbody th") == ["known"]
+    browser.press(Keys.ESCAPE)
+    assert len(browser.texts("tbody th")) == 5
+    browser.set("of-label", "normal")
+    browser.js("document.getElementById('filters').dispatchEvent(new Event('input'))")
+    assert browser.texts("tbody th") == ["damaged", "wrong"]
+
+
+def test_by_keys_from_the_table_to_a_slide_to_the_next_and_back(browser):
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open()
+    browser.press(Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ARROW_DOWN)
+    assert browser.js("document.activeElement.textContent") == HOSTILE
+    browser.press(Keys.ENTER)
+    browser.wait("document.getElementById('slide-id')?.textContent.includes('script')")
+    browser.drawn()
+    assert browser.find("h1").text == HOSTILE
+    assert HOSTILE_LABEL in browser.find("#called").text
+    browser.press("j")
+    browser.wait("document.getElementById('slide-id')?.textContent === 'known'")
+    browser.drawn()
+    browser.press("b")
+    browser.wait("document.getElementById('table')?.getAttribute('aria-busy') === 'false'")
+    assert (browser.console(), browser.outside()) == ([], [])
+
+
+@pytest.mark.parametrize("zoom", [0.43, 1, 3.7])
+def test_the_heatmap_lies_on_the_slide_in_the_colours_of_the_overlay(browser, run, folder, zoom):
+    x, y = 1180, 830
+    browser.open_slide("known", f"#x={x}&y={y}&zoom={zoom}")
+    browser.press("o", "t")  # without lines
+    painted = browser.stage()
+    browser.press("h")
+    bare = browser.stage()
+    height, width = bare.shape[:2]
+    columns = (np.arange(width) + 0.5 - np.floor(width / 2 - x * zoom + 0.5)) / zoom
+    rows = (np.arange(height) + 0.5 - np.floor(height / 2 - y * zoom + 0.5)) / zoom
+    grid = load_grid(run.grid_path("known"))
+    values, is_edge = _under(grid, columns, rows, zoom)
+    expected = tint(bare, values, 0.65)
+    difference = np.abs(painted.astype(int) - expected).max(axis=2)
+    assert difference[~is_edge].max() <= 3
+    assert (values[~is_edge] > 0.5).mean() > 0.02
+    assert (values[~is_edge] < 0.5).mean() > 0.02
+    with open_slide(run.cohort().slides[0].path) as slide:
+        pixels = slide.read(0, 0, 0, SIZE_PX)
+    _compare_to_the_slide(bare, pixels, columns, rows)
+    tumour = cv2.imread(str(folder / "tumour.png"), cv2.IMREAD_GRAYSCALE) > 0
+    inside = _at(tumour, columns, rows)
+    assert values[inside & ~is_edge & ~np.isnan(values)].mean() > 0.6
+    assert (browser.console(), browser.outside()) == ([], [])
+
+
+def _under(grid, columns, rows, zoom) -> tuple[np.ndarray, np.ndarray]:
+    """p(tumour) under each pixel of the screen as the run's makers meant it, and what lies near an edge."""
+    from mil import load_scores
+
+    scores = load_scores(Path(str(grid.slide_path)).parents[1] / "run" / "scores" / "known.h5")
+    values = np.full((len(rows), len(columns)), np.nan, np.float32)
+    is_edge = np.zeros(values.shape, bool)
+    side, near = side_level0_px(grid), 1.5 / zoom
+    for (left, top), p in zip(exact_corners(grid), scores.probability[:, 1], strict=True):
+        in_x, in_y = (columns >= left) & (columns < left + side), (rows >= top) & (rows < top + side)
+        values[np.ix_(in_y, in_x)] = p
+        for places, start, other, axis in ((columns, left, in_y, 1), (rows, top, in_x, 0)):
+            at = np.minimum(np.abs(places - start), np.abs(places - start - side)) < near
+            is_edge[np.ix_(other, at) if axis else np.ix_(at, other)] = True
+        if np.isnan(p):  # crossed out
+            is_edge[np.ix_(in_y, in_x)] = True
+    return values, is_edge
+
+
+def _at(picture, columns, rows) -> np.ndarray:
+    places = zip((rows, columns), picture.shape[:2], strict=True)
+    return picture[np.ix_(*(np.clip(p.astype(int), 0, n - 1) for p, n in places))]
+
+
+def _compare_to_the_slide(bare, pixels, columns, rows) -> None:
+    """The screen shows the slide's pixels in their place: moved by two pixels of the screen it fits worse."""
+    smooth = cv2.GaussianBlur(pixels, (0, 0), 1.5)
+
+    def misfit(dx, dy):
+        step = columns[1] - columns[0]
+        there = _at(smooth, columns + dx * step, rows + dy * step)
+        inside = np.ix_((rows > 30) & (rows < SIZE_PX[1] - 30), (columns > 30) & (columns < SIZE_PX[0] - 30))
+        return np.abs(there[inside].astype(float) - bare[inside]).mean()
+
+    moved = [misfit(dx, dy) for dx, dy in ((-2, 0), (2, 0), (0, -2), (0, 2))]
+    assert misfit(0, 0) < min(moved)
+
+
+def test_keys_change_the_heatmap_at_once_and_find_the_hot_regions(browser):
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open_slide("known")
+    assert browser.find("#class").get_attribute("value") == "1"
+    before = browser.stage()
+    for key in (",", "a", "o", "h"):
+        browser.press(key)
+        after = browser.stage()
+        assert (after != before).any(), key
+        before = after
+    browser.press("h", "a", "o")
+    assert len(browser.texts("#region-list button")) >= 1
+    browser.press("n")
+    browser.drawn()
+    assert browser.js("document.querySelector('#region-list [aria-current]').textContent").startswith("1")
+    assert "max 0.90" in browser.texts("#region-list button")[0]
+    browser.wait("location.hash.startsWith('#x=')")
+    browser.press("[", "[")
+    assert browser.find("#threshold-value").text == "0.53"
+    n_regions = len(browser.texts("#region-list button"))
+    browser.set("threshold", 0.1)
+    assert browser.find("#region-count").text
+    assert len(browser.texts("#region-list button")) <= n_regions + 1
+    browser.set("threshold", 1)
+    assert browser.texts("#region-list li") == ["No tile is at or above the threshold."]
+    browser.find("#reset").click()
+    assert len(browser.texts("#region-list button")) == n_regions
+    browser.press("?")
+    assert browser.js("document.getElementById('help').open")
+    assert browser.js("document.querySelectorAll('#keys dt').length") > 15
+    browser.press(Keys.ESCAPE)
+    assert not browser.js("document.getElementById('help').open")
+    browser.press("c")
+    browser.drawn()
+    assert browser.find("#class").get_attribute("value") == "0"
+    assert browser.console() == []
+
+
+def test_a_tile_tells_its_probabilities_to_mouse_and_keys(browser):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open_slide("known")
+    browser.press("n")
+    browser.drawn()
+    stage = browser.find("#stage")
+    ActionChains(browser.driver).move_to_element_with_offset(stage, 1, 1).perform()
+    assert browser.find("#reading").is_displayed()
+    assert re.search(r"p\(tumour\) 0\.[92]00", browser.find("#reading").text)
+    stage.click()
+    browser.press(Keys.ARROW_RIGHT, Keys.ARROW_LEFT)
+    assert "tile " in browser.find("#reading").text
+    before = browser.stage()
+    browser.press("+")
+    assert (browser.stage() != before).any()
+    browser.press("0")
+    browser.wait("Math.abs(Number(new URLSearchParams(location.hash.slice(1)).get('x')) - 1050) < 2")
+    assert f"{LIKELY:.2f}" in browser.texts("#region-list button")[0]
+
+
+@pytest.mark.parametrize("page", ["", f"slides/{key_of('known')}"])
+def test_dark_mode_and_a_tablet(browser, page):
+    ready = "#stage" if page else "#table"
+    browser.size(TABLET, theme="dark")
+    browser.open(page, ready=ready)
+    ground = "getComputedStyle(document.body).backgroundColor"
+    dark = browser.js(ground)
+    assert dark == "rgb(23, 24, 27)"
+    browser.press("d")
+    assert browser.js(ground) == "rgb(246, 245, 242)"
+    browser.open(page, ready=ready)  # it was kept
+    assert browser.js(ground) == "rgb(246, 245, 242)"
+    assert browser.js("document.documentElement.scrollWidth <= innerWidth")
+    controls = browser.driver.find_elements("css selector", "button, a, input, select, #stage, #bar")
+    unnamed = [e.get_attribute("outerHTML") for e in controls if e.is_displayed() and not e.accessible_name]
+    assert unnamed == []
+    assert browser.console() == []
+
+
+def test_a_slide_that_is_gone_or_was_never_readable_says_so(browser):
+    browser.open_slide("gone")
+    assert "no such file" in browser.find("#problems").text
+    assert "check the path in the slide table" in browser.find("#problems").text
+    assert browser.texts("#region-list li")  # its scores are there
+    browser.open_slide("damaged")
+    assert browser.find("#problems").text.startswith("tile: ")
+    assert browser.console() == []
+
+
+@pytest.mark.parametrize("theme", [":root {", ':root[data-theme="dark"] {'])
+def test_text_has_the_contrast_that_eyes_need(theme):
+    """4.5 to 1, as WCAG 2.2 asks for (AA)."""
+    block = STYLE.read_text(encoding="utf-8").partition(theme)[2].partition("}")[0]
+    colour = {
+        name: np.array([int(found[i : i + 2], 16) for i in (0, 2, 4)]) / 255
+        for name, found in re.findall(r"--([\w-]+): #(\w{6});", block)
+    }
+
+    def luminance(name):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[name]]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    pairs = [(ink, ground) for ink in ("ink", "faint", "accent") for ground in ("paper", "card")]
+    pairs += [(name, f"{name}-paper") for name in ("wrong", "failed", "right", "accent")]
+    pairs += [("ink", "accent-paper"), ("ink", "failed-paper"), ("faint", "failed-paper"), ("ink", "stage")]
+    for ink, ground in pairs:
+        light, dark = sorted((luminance(ink), luminance(ground)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, ground)

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 from viewed_run import HOSTILE, HOSTILE_LABEL, LIKELY, SIZE_PX, make_viewed_run
 
+from mil import load_scores
 from mil.view import ViewServer
 from mil.view.cohort_table import key_of
 from tiling import exact_corners, load_grid, open_slide, side_level0_px
@@ -55,7 +57,7 @@ def chromium():
 
     options = webdriver.ChromeOptions()
     options.binary_location = paths[0]
-    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "force-device-scale-factor=1"):
+    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "no-first-run"):
         options.add_argument(f"--{flag}")
     options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
@@ -195,67 +197,83 @@ def test_by_keys_from_the_table_to_a_slide_to_the_next_and_back(browser):
 
 @pytest.mark.parametrize("zoom", [0.43, 1, 3.7])
 def test_the_heatmap_lies_on_the_slide_in_the_colours_of_the_overlay(browser, run, folder, zoom):
-    x, y = 1180, 830
-    browser.open_slide("known", f"#x={x}&y={y}&zoom={zoom}")
+    seen = _look(browser, run, "known", (1180, 830), zoom)
+    expected = tint(seen.bare, seen.values, 0.65)
+    assert np.abs(seen.painted.astype(int) - expected)[~seen.is_edge].max() <= 3
+    assert 0.02 < (seen.values[~seen.is_edge] > 0.5).mean() < 0.98
+    with open_slide(run.cohort().slides[0].path) as slide:
+        _compare_to_the_slide(seen, slide.read(0, 0, 0, SIZE_PX))
+    tumour = cv2.imread(str(folder / "tumour.png"), cv2.IMREAD_GRAYSCALE) > 0
+    inside = _at(tumour, seen) & ~seen.is_edge & ~np.isnan(seen.values)
+    assert seen.values[inside].mean() > 0.6
+    assert (browser.console(), browser.outside()) == ([], [])
+
+
+def test_tiles_that_another_tool_has_placed_lie_where_it_says(browser, run):
+    seen = _look(browser, run, "wrong", (400, 300), 1.3)
+    expected = tint(seen.bare, seen.values, 0.65)
+    assert np.abs(seen.painted.astype(int) - expected)[~seen.is_edge].max() <= 3
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The screen with and without heatmap, the level-0 places of its pixels, and p(tumour) there."""
+
+    painted: np.ndarray
+    bare: np.ndarray
+    columns: np.ndarray
+    rows: np.ndarray
+    values: np.ndarray
+    is_edge: np.ndarray
+
+
+def _look(browser, run, slide_id, middle, zoom) -> Seen:
+    browser.open_slide(slide_id, f"#x={middle[0]}&y={middle[1]}&zoom={zoom}")
     browser.press("o", "t")  # without lines
     painted = browser.stage()
     browser.press("h")
     bare = browser.stage()
-    height, width = bare.shape[:2]
-    columns = (np.arange(width) + 0.5 - np.floor(width / 2 - x * zoom + 0.5)) / zoom
-    rows = (np.arange(height) + 0.5 - np.floor(height / 2 - y * zoom + 0.5)) / zoom
-    grid = load_grid(run.grid_path("known"))
-    values, is_edge = _under(grid, columns, rows, zoom)
-    expected = tint(bare, values, 0.65)
-    difference = np.abs(painted.astype(int) - expected).max(axis=2)
-    assert difference[~is_edge].max() <= 3
-    assert (values[~is_edge] > 0.5).mean() > 0.02
-    assert (values[~is_edge] < 0.5).mean() > 0.02
-    with open_slide(run.cohort().slides[0].path) as slide:
-        pixels = slide.read(0, 0, 0, SIZE_PX)
-    _compare_to_the_slide(bare, pixels, columns, rows)
-    tumour = cv2.imread(str(folder / "tumour.png"), cv2.IMREAD_GRAYSCALE) > 0
-    inside = _at(tumour, columns, rows)
-    assert values[inside & ~is_edge & ~np.isnan(values)].mean() > 0.6
-    assert (browser.console(), browser.outside()) == ([], [])
+    places = [
+        (np.arange(n) + 0.5 - np.floor(n / 2 - at * zoom + 0.5)) / zoom
+        for n, at in zip(bare.shape[1::-1], middle, strict=True)
+    ]
+    grid = load_grid(run.grid_path(slide_id))
+    p_tumour = load_scores(run.scores_path(slide_id), grid=grid).probability[:, 1]
+    return Seen(painted, bare, *places, *_under(grid, p_tumour, *places, 1.5 / zoom))
 
 
-def _under(grid, columns, rows, zoom) -> tuple[np.ndarray, np.ndarray]:
-    """p(tumour) under each pixel of the screen as the run's makers meant it, and what lies near an edge."""
-    from mil import load_scores
-
-    scores = load_scores(Path(str(grid.slide_path)).parents[1] / "run" / "scores" / "known.h5")
+def _under(grid, p_tumour, columns, rows, near) -> tuple[np.ndarray, np.ndarray]:
+    """p(tumour) under each pixel of the screen, and what is near an edge or on a tile that is crossed out."""
     values = np.full((len(rows), len(columns)), np.nan, np.float32)
     is_edge = np.zeros(values.shape, bool)
-    side, near = side_level0_px(grid), 1.5 / zoom
-    for (left, top), p in zip(exact_corners(grid), scores.probability[:, 1], strict=True):
-        in_x, in_y = (columns >= left) & (columns < left + side), (rows >= top) & (rows < top + side)
-        values[np.ix_(in_y, in_x)] = p
-        for places, start, other, axis in ((columns, left, in_y, 1), (rows, top, in_x, 0)):
-            at = np.minimum(np.abs(places - start), np.abs(places - start - side)) < near
-            is_edge[np.ix_(other, at) if axis else np.ix_(at, other)] = True
-        if np.isnan(p):  # crossed out
-            is_edge[np.ix_(in_y, in_x)] = True
+    side = side_level0_px(grid)
+    for corner, p in zip(exact_corners(grid), p_tumour, strict=True):
+        apart = [places - start for places, start in zip((rows, columns), corner[::-1], strict=True)]
+        inner, outer = (np.ix_(*((a >= by) & (a < side - by) for a in apart)) for by in (near, -near))
+        is_edge[outer] = True
+        is_edge[inner] = np.isnan(p)
+        values[np.ix_(*((a >= 0) & (a < side) for a in apart))] = p
     return values, is_edge
 
 
-def _at(picture, columns, rows) -> np.ndarray:
-    places = zip((rows, columns), picture.shape[:2], strict=True)
+def _at(picture, seen, dx=0.0, dy=0.0) -> np.ndarray:
+    places = zip((seen.rows + dy, seen.columns + dx), picture.shape[:2], strict=True)
     return picture[np.ix_(*(np.clip(p.astype(int), 0, n - 1) for p, n in places))]
 
 
-def _compare_to_the_slide(bare, pixels, columns, rows) -> None:
+def _compare_to_the_slide(seen, pixels) -> None:
     """The screen shows the slide's pixels in their place: moved by two pixels of the screen it fits worse."""
     smooth = cv2.GaussianBlur(pixels, (0, 0), 1.5)
+    step = seen.columns[1] - seen.columns[0]
+    places = zip((seen.rows, seen.columns), pixels.shape[:2], strict=True)
+    inside = np.ix_(*((p > 30) & (p < n - 30) for p, n in places))
 
     def misfit(dx, dy):
-        step = columns[1] - columns[0]
-        there = _at(smooth, columns + dx * step, rows + dy * step)
-        inside = np.ix_((rows > 30) & (rows < SIZE_PX[1] - 30), (columns > 30) & (columns < SIZE_PX[0] - 30))
-        return np.abs(there[inside].astype(float) - bare[inside]).mean()
+        return np.abs(
+            _at(smooth, seen, dx * step, dy * step)[inside].astype(float) - seen.bare[inside]
+        ).mean()
 
-    moved = [misfit(dx, dy) for dx, dy in ((-2, 0), (2, 0), (0, -2), (0, 2))]
-    assert misfit(0, 0) < min(moved)
+    assert misfit(0, 0) < min(misfit(dx, dy) for dx, dy in ((-2, 0), (2, 0), (0, -2), (0, 2)))
 
 
 def test_keys_change_the_heatmap_at_once_and_find_the_hot_regions(browser):

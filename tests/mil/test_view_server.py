@@ -204,6 +204,16 @@ def test_tiles_and_raster_are_those_of_the_run(server, run):
     assert np.isfinite(cells).sum() == n - 1
 
 
+def test_tiles_that_lie_anyhow_are_told_one_by_one(server, run):
+    key = key_of("wrong")
+    scored = ask_json(server, f"/api/slides/{key}")["scored"]
+    assert not scored["raster"]["is_exact"]
+    assert scored["raster"]["cell_px"] <= scored["tile_px"] / 32 + 1e-9
+    body = ask(server, f"/api/slides/{key}/tiles")[2]
+    corners = np.frombuffer(body[: 16 * scored["n_tiles"]], "<f8").reshape(-1, 2)
+    np.testing.assert_array_equal(corners, load_grid(run.grid_path("wrong")).coords)
+
+
 def test_a_slide_that_is_gone_is_told_and_its_scores_are_still_there(server):
     key = key_of("gone")
     told = ask_json(server, f"/api/slides/{key}")

@@ -1,5 +1,6 @@
 """A run as the viewer meets it: scores that are the truth, hostile names, slides that failed or are gone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mil import Cohort, CohortSlide, Run, Scores, save_scores, tile
-from tiling import GridConfig, PhantomConfig, TissueConfig, load_grid, render_phantom, write_slide
+from tiling import GridConfig, PhantomConfig, TissueConfig, load_grid, render_phantom, save_grid, write_slide
 
 HOSTILE = "<script>alert(1)</script>"  # its slash makes a folder of it
 HOSTILE_LABEL = "\"'><img src=x onerror=alert(2)>"
@@ -21,11 +22,11 @@ def make_viewed_run(folder: Path) -> Run:
     """Return a run of slides "known", `HOSTILE`, "wrong", "gone" (no file any more) and "damaged" (failed).
 
     Tiles of "known" with most of their area in the drawn tumour have p(tumour) 0.9, others 0.2; its
-    first tile could not be read.
+    first tile could not be read. Those of "wrong" lie anyhow, as other tools place them.
     """
     slides = {"known": 11, HOSTILE: 12, "wrong": 13, "gone": 14, "damaged": 15}
     labels = {"known": "tumour", HOSTILE: HOSTILE_LABEL, "wrong": "normal", "gone": "", "damaged": "normal"}
-    run, cohort = Run.create(folder / "run"), []
+    run, cohort, tumour = Run.create(folder / "run"), [], {}
     for slide_id, seed in slides.items():
         size_px = SIZE_PX if slide_id == "known" else (800, 600)
         path = folder / "slides" / f"{slide_id}.svs"
@@ -33,23 +34,26 @@ def make_viewed_run(folder: Path) -> Run:
         drawn = render_phantom(PhantomConfig(size_px=size_px, tumour_share=0.25, has_pen=False, seed=seed))
         write_slide(path, drawn.pixels, mpp=drawn.mpp)
         cohort.append(CohortSlide(slide_id, path, labels[slide_id], f"of {slide_id}"))
-        if slide_id == "known":
-            cv2.imwrite(str(folder / "tumour.png"), drawn.tumour.astype(np.uint8) * 255)
+        tumour[slide_id] = drawn.tumour
     (folder / "slides" / "damaged.svs").write_bytes(b"II*\0 no slide at all")
     tile(Cohort(tuple(cohort)), run, TILE, TissueConfig())
+    grid = load_grid(run.grid_path("wrong"))
+    moved = grid.coords + np.where(grid.coords > 350, 29, [[5, 11]])
+    save_grid(replace(grid, coords=moved, origin="another tool"), run.grid_path("wrong"))
     for slide_id in slides:
         if slide_id != "damaged":
-            _score(run, slide_id, cv2.imread(str(folder / "tumour.png"), cv2.IMREAD_GRAYSCALE) > 0)
+            _score(run, slide_id, tumour[slide_id])
     _predict(run, {"known": 0.98, HOSTILE: 0.6, "wrong": 0.7, "gone": 0.4}, labels)
     (folder / "slides" / "gone.svs").unlink()
+    cv2.imwrite(str(folder / "tumour.png"), tumour["known"].astype(np.uint8) * 255)
     return run
 
 
 def _score(run: Run, slide_id: str, tumour: np.ndarray) -> None:
     grid = load_grid(run.grid_path(slide_id))
     side = grid.tile_px_level0
-    share = np.array([tumour[y : y + side, x : x + side].mean() if y < 1500 else 0 for x, y in grid.coords])
-    p_tumour = np.where(share > 0.5, LIKELY, UNLIKELY).astype(np.float32)
+    is_tumour = [tumour[y : y + side, x : x + side].mean() > 0.5 for x, y in grid.coords]
+    p_tumour = np.where(is_tumour, LIKELY, UNLIKELY).astype(np.float32)
     p_tumour[0] = np.nan
     scores = Scores(
         slide_id,

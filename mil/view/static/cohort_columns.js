@@ -69,7 +69,7 @@ export const COLUMNS = [
     show: (slide) => {
       if (!slide.prediction || slide.is_wrong === null) return [slide.prediction ?? ""];
       return [make("span", { class: slide.is_wrong ? "chip wrong" : "chip right" },
-        `${slide.is_wrong ? "✗" : "✓"} ${slide.prediction}`, make("span", { class: "unseen" }, slide.is_wrong ? ", wrong" : ", right"))];
+        `${slide.is_wrong ? "✗" : "✓"}\u00a0${slide.prediction}`, make("span", { class: "unseen" }, slide.is_wrong ? ", wrong" : ", right"))];
     },
   },
   {

@@ -57,7 +57,7 @@ def chromium():
 
     options = webdriver.ChromeOptions()
     options.binary_location = paths[0]
-    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "no-first-run"):
+    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "no-first-run"):
         options.add_argument(f"--{flag}")
     options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})

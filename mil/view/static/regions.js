@@ -41,29 +41,27 @@ function piece(values, width, threshold, seen, first) {
   return region;
 }
 
-/** Return the edges between cells at or above the threshold and others, as a path in cells. */
-export function regionLines(values, width, height, threshold) {
-  const path = new Path2D();
+/**
+ * Return the edges between cells at or above the threshold and others, runs of them joined: left, top, right
+ * and bottom of each, in cells, one after the other.
+ */
+export function regionEdges(values, width, height, threshold) {
+  const edges = [];
   const isIn = (column, row) =>
     column >= 0 && row >= 0 && column < width && row < height && values[row * width + column] >= threshold;
   for (let row = 0; row <= height; row++)
-    runs(width, (column) => isIn(column, row - 1) !== isIn(column, row), (from, to) => {
-      path.moveTo(from, row);
-      path.lineTo(to, row);
-    });
+    runs(width, (column) => isIn(column, row - 1) !== isIn(column, row), (from, to) => edges.push(from, row, to, row));
   for (let column = 0; column <= width; column++)
-    runs(height, (row) => isIn(column - 1, row) !== isIn(column, row), (from, to) => {
-      path.moveTo(column, from);
-      path.lineTo(column, to);
-    });
-  return path;
+    runs(height, (row) => isIn(column - 1, row) !== isIn(column, row), (from, to) =>
+      edges.push(column, from, column, to));
+  return edges;
 }
 
-function runs(length, isEdge, draw) {
+function runs(length, isEdge, found) {
   for (let at = 0; at < length; at++) {
     if (!isEdge(at)) continue;
     const from = at;
     while (at < length && isEdge(at)) at++;
-    draw(from, at);
+    found(from, at);
   }
 }

@@ -9,7 +9,7 @@ import { Overview } from "./overview.js";
 import { Choices, listRegions, markRegion, tellFacts } from "./panel.js";
 import { bindPlace } from "./place.js";
 import { bindPointers } from "./pointer.js";
-import { findRegions, regionLines } from "./regions.js";
+import { findRegions, regionEdges } from "./regions.js";
 import { askBytes, askJson } from "./server.js";
 import { asRow, bindNeighbours, bindPanel, tellCalled, tellProblems } from "./slide_frame.js";
 import { keysOf } from "./slide_keys.js";
@@ -68,7 +68,8 @@ class SlidePage {
     heat.isShown = choices.is("heat-shown");
     lines.areRegionsShown = choices.is("regions-shown") && heat.isShown;
     lines.isTissueShown = choices.is("tissue-shown");
-    if (["class", "opacity", "threshold", "above-only"].includes(name)) heat.colour(choices.opacity, choices.least);
+    const isColoured = name !== "threshold" || choices.is("above-only");
+    if (isColoured) heat.colour(choices.opacity, choices.least);
     if (["class", "threshold"].includes(name)) this.#findRegions();
     choices.tell();
     this.#drawBar();
@@ -78,7 +79,7 @@ class SlidePage {
   #findRegions() {
     const { width, height, cell_px: cell } = this.heat.raster;
     this.regions = findRegions(this.heat.values, width, this.choices.threshold);
-    this.lines.regions = regionLines(this.heat.values, width, height, this.choices.threshold);
+    this.lines.edges = regionEdges(this.heat.values, width, height, this.choices.threshold);
     this.lines.chosen = null;
     this.region = -1;
     listRegions(this.regions, cell, this.mpp, (number) => this.goToRegion(number));

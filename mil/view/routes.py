@@ -132,6 +132,9 @@ class Routes:
     def _raster(self, key: str, number: str) -> Answer:
         return Answer(self._data(key).raster(int(number)).astype("<f4").tobytes(), _BYTES)
 
+    def _hot(self, key: str, number: str) -> Answer:
+        return Answer(self._data(key).hot(int(number)).astype("<f4").tobytes(), _BYTES)
+
     def _tiles(self, key: str) -> Answer:
         return Answer(self._data(key).tiles(), _BYTES)
 
@@ -174,5 +177,6 @@ _ROUTES: tuple[tuple[str, Callable[..., Answer]], ...] = (
     (_SLIDE, Routes._slide),
     (f"{_SLIDE}/squares/{_NUMBER}/{_NUMBER}/{_NUMBER}", Routes._square),
     (f"{_SLIDE}/rasters/{_NUMBER}", Routes._raster),
+    (f"{_SLIDE}/hot/{_NUMBER}", Routes._hot),
     (f"{_SLIDE}/tiles", Routes._tiles),
 )

@@ -64,12 +64,33 @@ class SlideData:
     def raster(self, number: int) -> np.ndarray:
         """Return the scores of a class as they lie on the slide, float32 (H, W), NaN where none is.
 
+        One class more than there are is all but the first together, for which the threshold is.
+
         Raises:
             LookupError: there are no scores, or no such class.
         """
-        if self.scores is None or number >= len(self.scores.classes):
+        if self.scores is None or number > len(self.scores.classes):
             raise LookupError(f"{self.grid.slide_id}: no scores of class {number}")
-        return paint(self.grid, self.scores.probability[:, number], px_level0=self.cell_px).values
+        probability = self.scores.probability
+        together = number == len(self.scores.classes)
+        painted = probability[:, 1:].sum(axis=1) if together else probability[:, number]
+        return paint(self.grid, painted, px_level0=self.cell_px).values
+
+    def hot(self, number: int) -> np.ndarray:
+        """Return `raster` of all classes but the first together, NaN where `number` is not the likeliest.
+
+        Where it reaches the threshold is a region of the class. Nothing is of the first class.
+
+        Raises:
+            LookupError: as for `raster`.
+        """
+        n_classes = len(self.scores.classes) if self.scores else 0
+        together = self.raster(n_classes)
+        if number >= n_classes:
+            return together
+        values = np.stack([self.raster(n) for n in range(1, n_classes)])
+        likeliest = 1 + np.where(np.isnan(values), -1, values).argmax(axis=0)
+        return np.where(likeliest == number, together, np.float32(np.nan))
 
     def tiles(self) -> bytes:
         """Return little-endian (x, y) float64 of every tile, then its probabilities float32 (N, C)."""

@@ -301,7 +301,7 @@ def test_keys_change_the_heatmap_at_once_and_find_the_hot_regions(browser):
     assert browser.find("#region-count").text
     assert len(browser.texts("#region-list button")) <= n_regions + 1
     browser.set("threshold", 1)
-    assert browser.texts("#region-list li") == ["No tile is at or above the threshold."]
+    assert browser.texts("#region-list li") == ["No tile of this class is at or above the threshold."]
     browser.find("#reset").click()
     assert len(browser.texts("#region-list button")) == n_regions
     browser.press("?")

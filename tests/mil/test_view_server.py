@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from viewed_run import HOSTILE, HOSTILE_LABEL, LIKELY, TILE_THRESHOLD, UNLIKELY,
 from mil import Run, ViewConfig
 from mil.view import ViewServer
 from mil.view.cohort_table import key_of
+from mil.view.slide_data import SlideData
 from tiling import ConfigError, FormatError, exact_corners, load_grid, open_slide, paint
 
 KNOWN = f"/api/slides/{key_of('known')}"
@@ -112,7 +114,8 @@ def test_pages_and_data_are_served_and_nothing_from_elsewhere_may_be_loaded_by_t
         f"{KNOWN}/squares/-1/0/0",
         f"{KNOWN}/squares/0/0/0/",
         f"{KNOWN}/squares/0/0/0?x=1",
-        f"{KNOWN}/rasters/2",
+        f"{KNOWN}/rasters/3",
+        f"{KNOWN}/hot",
         f"{KNOWN}/rasters/1/../../../../slides.csv",
         f"/api/slides/{key_of('known').upper()}",
         f"/api/slides/{key_of('../outside')}",
@@ -202,6 +205,23 @@ def test_tiles_and_raster_are_those_of_the_run(server, run):
     assert expected.shape == (raster["height"], raster["width"])
     np.testing.assert_array_equal(cells, expected)
     assert np.isfinite(cells).sum() == n - 1
+
+
+def test_regions_are_of_the_likeliest_class_where_all_positive_ones_together_are_likely(run):
+    data = SlideData.load(run, "known")
+    assert data.scores is not None
+    draw = np.random.default_rng(0).dirichlet((1, 1, 1), len(data.grid)).astype(np.float32)
+    scores = replace(data.scores, classes=("normal", "lobular", "ductal"), probability=draw)
+    data = SlideData(data.grid, scores)
+    together, hot = data.raster(3), [data.hot(n) for n in range(4)]
+    np.testing.assert_array_equal(hot[3], together)
+    assert np.isnan(hot[0]).all()
+    is_scored = ~np.isnan(together)
+    np.testing.assert_array_equal(~np.isnan(hot[1]), is_scored & (data.raster(1) >= data.raster(2)))
+    np.testing.assert_array_equal(~np.isnan(hot[2]), is_scored & (data.raster(1) < data.raster(2)))
+    np.testing.assert_allclose(np.nansum(hot[1:3], axis=0)[is_scored], together[is_scored])
+    with pytest.raises(LookupError, match="no scores of class 4"):
+        data.raster(4)
 
 
 def test_tiles_that_lie_anyhow_are_told_one_by_one(server, run):

@@ -24,32 +24,32 @@ export class HeatLayer {
     this.near = new OffscreenCanvas(1, 1);
   }
 
-  /** Take the values of a class, loaded if need be. */
+  /** Take the values of a class, loaded if need be, and `hot`: of all positive ones where it is the likeliest. */
   async choose(number) {
     if (!this.rasters.has(number)) {
-      const bytes = await askBytes(`${this.path}/rasters/${number}`);
-      this.rasters.set(number, new Float32Array(bytes));
+      const asked = ["rasters", "hot"].map((kind) => askBytes(`${this.path}/${kind}/${number}`));
+      this.rasters.set(number, (await Promise.all(asked)).map((bytes) => new Float32Array(bytes)));
     }
     this.number = number;
-    this.values = this.rasters.get(number);
+    [this.values, this.hot] = this.rasters.get(number);
   }
 
-  /** Colour the raster anew; what is below `least` stays without colour. */
+  /** Colour the raster anew; what is not as `hot` as `least`, where that is not null, stays without colour. */
   colour(opacity, least) {
     const { width, height } = this.raster;
     const table = new Uint32Array(LEVELS + 1);
     const bytes = new Uint8Array(table.buffer);
-    this.least = least;
     this.styles = [];
     for (let level = 0; level <= LEVELS; level++) {
       const share = shareOf(level / LEVELS, opacity, this.scale.faintest);
       bytes.set([...this.scale.colours[level], Math.round(share * 255)], 4 * level);
       this.styles.push(`rgb(${this.scale.colours[level].join(" ")} / ${share})`);
     }
+    this.isColoured = (cell) => least === null || this.hot[cell] >= least;
     const picture = new ImageData(width, height);
     const pixels = new Uint32Array(picture.data.buffer);
     this.values.forEach((value, cell) => {
-      if (value >= least) pixels[cell] = table[levelOf(value)];
+      if (value >= 0 && this.isColoured(cell)) pixels[cell] = table[levelOf(value)];
     });
     this.canvas.getContext("2d").putImageData(picture, 0, 0);
   }
@@ -70,17 +70,24 @@ export class HeatLayer {
   #drawTiles(context, { x, y, scale, width, height }) {
     Object.assign(this.near, { width, height }); // which empties it
     const near = this.near.getContext("2d");
-    const { corners, side, probability, classes } = this.tiles;
+    const { corners, side } = this.tiles;
     for (let tile = 0; 2 * tile < corners.length; tile++) {
-      const value = probability[tile * classes.length + this.number];
+      const value = this.tiles.probabilityOf(tile, this.number);
       const [left, right] = [0, side].map((more) => Math.round(x + (corners[2 * tile] + more) * scale));
       const [top, bottom] = [0, side].map((more) => Math.round(y + (corners[2 * tile + 1] + more) * scale));
-      if (!(value >= this.least) || right < 0 || bottom < 0 || left > width || top > height) continue;
+      if (!(value >= 0 && this.isColoured(this.#cellAt(tile))) || right < 0 || bottom < 0 || left > width || top > height) continue;
       near.clearRect(left, top, right - left, bottom - top); // where two lie, the later one is seen
       near.fillStyle = this.styles[levelOf(value)];
       near.fillRect(left, top, right - left, bottom - top);
     }
     context.drawImage(this.near, 0, 0);
+  }
+
+  /** The cell of the raster that holds the middle of a tile. */
+  #cellAt(tile) {
+    const { width, height, cell_px: cell } = this.raster;
+    const [column, row] = this.tiles.corner(tile).map((edge) => Math.floor((edge + this.tiles.side / 2) / cell));
+    return Math.min(row, height - 1) * width + Math.min(column, width - 1);
   }
 }
 

@@ -22,8 +22,8 @@ export function tissueColour(overview, values, { width, height }) {
   return n ? sum.map((total) => total / n) : PAPER;
 }
 
-/** Draw the colours of 0 to 1 from left to right, and a mark at the threshold. */
-export function drawBar(canvas, scale, beneath, { opacity, threshold, least }) {
+/** Draw the colours of 0 to 1 from left to right, and the threshold where it has a place there. */
+export function drawBar(canvas, scale, beneath, { opacity, mark, least }) {
   const ratio = window.devicePixelRatio || 1;
   const box = canvas.getBoundingClientRect();
   const [width, height] = [Math.round(box.width * ratio), Math.round(box.height * ratio)];
@@ -32,13 +32,15 @@ export function drawBar(canvas, scale, beneath, { opacity, threshold, least }) {
   const context = canvas.getContext("2d");
   for (let x = 0; x < width; x++) {
     const value = x / (width - 1);
-    const share = value >= least ? shareOf(value, opacity, scale.faintest) : 0;
+    const isColoured = mark === null || least === null || value >= least;
+    const share = isColoured ? shareOf(value, opacity, scale.faintest) : 0;
     const colour = scale.colours[Math.round(value * 255)];
     const shown = colour.map((part, c) => Math.round(part * share + beneath[c] * (1 - share)));
     context.fillStyle = `rgb(${shown.join(" ")})`;
     context.fillRect(x, 0, 1, height);
   }
-  const at = Math.round(threshold * (width - 1));
+  if (mark === null) return;
+  const at = Math.round(mark * (width - 1));
   context.fillStyle = "white";
   context.fillRect(at - 2 * ratio, 0, 4 * ratio, height);
   context.fillStyle = "black";

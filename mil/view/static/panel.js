@@ -13,14 +13,17 @@ export class Choices {
     this.frozen = slide.tile_threshold ?? 0.5;
     const { classes } = slide.scored;
     const called = classes.indexOf(slide.prediction);
-    byId("class").replaceChildren(
-      ...classes.map((name, number) => make("option", { value: number }, `p(${name})`)));
+    const positive = classes.slice(1).map((name) => `p(${name})`).join(" + ");
+    const names = classes.map((name) => `p(${name})`);
+    if (classes.length > 2) names.push(positive);
+    byId("class").replaceChildren(...names.map((name, number) => make("option", { value: number }, name)));
     byId("class").value = called > 0 ? called : Math.min(1, classes.length - 1);
     byId("opacity").value = kept("opacity") ?? OPACITY;
     byId("threshold").value = this.frozen;
     this.threshold = this.frozen; // which the control's steps may not hit
     byId("frozen").textContent = slide.tile_threshold === null
-      ? "The model has no threshold; shown is 0.5:" : `Frozen with the model at ${this.frozen.toFixed(3)}:`;
+      ? "The model has no threshold; shown is 0.5:"
+      : `Frozen with the model at ${this.frozen.toFixed(3)} for ${positive}:`;
     byId("threshold").addEventListener("input", () => {
       this.threshold = Number(byId("threshold").value);
       changed("threshold");
@@ -48,9 +51,14 @@ export class Choices {
     return Number(byId("opacity").value) / 100;
   }
 
-  /** The least probability that is coloured. */
+  /** How hot a place has to be to be coloured, null where that does not matter. */
   get least() {
-    return this.is("above-only") ? this.threshold : 0;
+    return this.is("above-only") ? this.threshold : null;
+  }
+
+  /** Where the threshold is on the scale of the class, null where it is one for several. */
+  get mark() {
+    return this.slide.scored.classes.length === 2 && this.number === 1 ? this.threshold : null;
   }
 
   is(name) {
@@ -74,15 +82,14 @@ export class Choices {
   }
 
   nextClass() {
-    this.set("class", (this.number + 1) % this.slide.scored.classes.length);
+    this.set("class", (this.number + 1) % byId("class").options.length);
   }
 
   tell() {
     byId("threshold-value").textContent = this.threshold.toFixed(2);
     byId("opacity-value").textContent = `${byId("opacity").value} %`;
-    const name = this.slide.scored.classes[this.number];
-    byId("bar").setAttribute("aria-label",
-      `colours of p(${name}) from 0 to 1, dark violet over green to yellow; threshold ${this.threshold.toFixed(2)}`);
+    const name = byId("class").selectedOptions[0].textContent;
+    byId("bar").setAttribute("aria-label", `colours of ${name} from 0 to 1, dark violet over green to yellow`);
   }
 }
 
@@ -95,7 +102,7 @@ export function listRegions(regions, cellPx, mpp, go) {
       make("span", {}, area(region.cells * cellPx * cellPx, mpp)),
       make("span", {}, `max ${probability(region.most)}`),
       make("span", {}, `mean ${probability(region.sum / region.cells)}`))));
-  if (!regions.length) rows.push(make("li", { class: "note" }, "No tile is at or above the threshold."));
+  if (!regions.length) rows.push(make("li", { class: "note" }, "No tile of this class is at or above the threshold."));
   if (regions.length > MOST_LISTED)
     rows.push(make("li", { class: "note" }, `and ${plural(regions.length - MOST_LISTED, "smaller one")}`));
   byId("region-list").replaceChildren(...rows);

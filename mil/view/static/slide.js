@@ -64,7 +64,9 @@ class SlidePage {
   /** Show what was chosen by the control `name`. */
   async choose(name) {
     const { choices, heat, lines } = this;
-    if (name === "class") await heat.choose(choices.number);
+    const { number } = choices;
+    if (name === "class") await heat.choose(number);
+    if (number !== choices.number) return; // meanwhile another one was chosen
     heat.isShown = choices.is("heat-shown");
     lines.areRegionsShown = choices.is("regions-shown") && heat.isShown;
     lines.isTissueShown = choices.is("tissue-shown");
@@ -78,8 +80,8 @@ class SlidePage {
 
   #findRegions() {
     const { width, height, cell_px: cell } = this.heat.raster;
-    this.regions = findRegions(this.heat.values, width, this.choices.threshold);
-    this.lines.edges = regionEdges(this.heat.values, width, height, this.choices.threshold);
+    this.regions = findRegions(this.heat.hot, width, this.choices.threshold);
+    this.lines.edges = regionEdges(this.heat.hot, width, height, this.choices.threshold);
     this.lines.chosen = null;
     this.region = -1;
     listRegions(this.regions, cell, this.mpp, (number) => this.goToRegion(number));

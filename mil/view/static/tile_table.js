@@ -35,11 +35,17 @@ export class TileTable {
   mean(tiles) {
     const read = tiles.filter((tile) => !this.isUnread(tile));
     return this.classes.map((_, number) =>
-      read.reduce((sum, tile) => sum + this.probability[tile * this.classes.length + number], 0) / read.length);
+      read.reduce((sum, tile) => sum + this.probabilityOf(tile, number), 0) / read.length);
+  }
+
+  /** The probability of a class; of one more than there are, that of all but the first together. */
+  probabilityOf(tile, number) {
+    const own = this.probability.subarray(tile * this.classes.length, (tile + 1) * this.classes.length);
+    return number < own.length ? own[number] : own.subarray(1).reduce((sum, value) => sum + value, 0);
   }
 
   isUnread(tile) {
-    return this.classes.length > 0 && Number.isNaN(this.probability[tile * this.classes.length]);
+    return this.classes.length > 0 && Number.isNaN(this.probabilityOf(tile, 0));
   }
 
   corner(tile) {

@@ -337,6 +337,38 @@ def test_a_tile_tells_its_probabilities_to_mouse_and_keys(browser):
     assert f"{LIKELY:.2f}" in browser.texts("#region-list button")[0]
 
 
+def test_fingers_move_and_zoom_and_point(browser):
+    def touch(kind, *places):
+        points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
+        browser.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    def seen():
+        browser.drawn()
+        return browser.js("document.getElementById('scale-text').textContent")
+
+    browser.open_slide("known", "#x=1050&y=800&zoom=1")
+    before = browser.stage()
+    touch("touchStart", (400, 400))
+    touch("touchMove", (300, 400))
+    touch("touchEnd")
+    moved = browser.stage()
+    assert (moved[200:600, 100:400] == before[200:600, 200:500]).all()
+    assert seen().endswith(" 0.5 µm/px")
+    touch("touchStart", (400, 400), (500, 400))
+    touch("touchMove", (350, 400), (550, 400))
+    touch("touchEnd")
+    assert seen().endswith(" 0.25 µm/px")
+    browser.press("n")
+    browser.drawn()
+    middle = browser.js(
+        "(({ width, height, x, y }) => [x + width / 2, y + height / 2])"
+        "(document.getElementById('stage').getBoundingClientRect())"
+    )
+    touch("touchStart", middle)
+    touch("touchEnd")
+    assert browser.find("#reading").is_displayed()
+
+
 @pytest.mark.parametrize("page", ["", f"slides/{key_of('known')}"])
 def test_dark_mode_and_a_tablet(browser, page):
     ready = "#stage" if page else "#table"

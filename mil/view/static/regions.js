@@ -9,10 +9,8 @@ export function findRegions(values, width, threshold) {
   const regions = [];
   for (let first = 0; first < values.length; first++)
     if (!seen[first] && values[first] >= threshold) regions.push(piece(values, width, threshold, seen, first));
-  return regions.sort((a, b) => hundredths(b.most) - hundredths(a.most) || b.cells - a.cells);
+  return regions.sort((one, other) => other.most - one.most || other.cells - one.cells);
 }
-
-const hundredths = (value) => Math.round(value * 100);
 
 function piece(values, width, threshold, seen, first) {
   const region = { cells: 0, sum: 0, most: 0, left: width, top: Infinity, right: 0, bottom: 0 };

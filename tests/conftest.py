@@ -9,7 +9,6 @@ import pytest
 
 from tiling import PhantomConfig, render_phantom, write_phantom_cohort, write_slide
 
-
 if "PYTEST_XDIST_WORKER" in os.environ:  # several workers, each with a thread a core, would starve each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

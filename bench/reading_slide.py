@@ -15,7 +15,8 @@ _DRAWN_PX = 4096
 
 
 @cache
-def _streams(quality: int, seed: int) -> list[bytes]:
+def streams(quality: int, seed: int) -> list[bytes]:
+    """Return the compressed tiles of a phantom of tissue."""
     config = PhantomConfig(size_px=(_DRAWN_PX, _DRAWN_PX), tumour_share=0.2, seed=seed)
     pixels = render_phantom(config).pixels
     places = itertools.product(range(0, _DRAWN_PX, TILE_PX), repeat=2)
@@ -25,13 +26,13 @@ def _streams(quality: int, seed: int) -> list[bytes]:
 
 def write_large_slide(path: Path, size_px: tuple[int, int], *, quality: int = 85, seed: int = 0) -> Path:
     """Write a JPEG-tiled slide of `size_px` (width, height) at 0.5 µm/px, its tiles cut from one phantom."""
-    streams = _streams(quality, seed)
+    tiles = streams(quality, seed)
     width, height = size_px
     n_tiles = -(-width // TILE_PX) * -(-height // TILE_PX)
-    order = np.random.default_rng(seed).integers(len(streams), size=n_tiles)
+    order = np.random.default_rng(seed).integers(len(tiles), size=n_tiles)
     with tifffile.TiffWriter(path, bigtiff=True) as file:
         file.write(
-            (streams[k] for k in order),
+            (tiles[k] for k in order),
             shape=(height, width, 3),
             dtype=np.uint8,
             tile=(TILE_PX, TILE_PX),

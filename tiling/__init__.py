@@ -44,6 +44,7 @@ from .grid_summary import GridSummary, load_summary, load_thumbnail
 from .heatmap import Heatmap, exact_corners, paint, side_level0_px
 from .legend import Legend, heat_colours
 from .new_hdf5 import NewHdf5, replacing_hdf5
+from .ome_heatmap import ome_fingerprint, write_ome_heatmap
 from .openslide_reader import OpenSlideSlide
 from .overlay import OverlayConfig, overlay, overlay_fingerprint, slide_picture, write_overlay
 from .patches import Patches, read_patches
@@ -125,6 +126,7 @@ __all__ = [
     "load_summary",
     "load_thumbnail",
     "measure_quality",
+    "ome_fingerprint",
     "open_checked",
     "open_slide",
     "overlay",
@@ -155,6 +157,7 @@ __all__ = [
     "write_coords",
     "write_geojson",
     "write_header",
+    "write_ome_heatmap",
     "write_overlay",
     "write_phantom_cohort",
     "write_picture",

@@ -169,10 +169,14 @@ def _place_id(grid: TileGrid, place: str) -> uuid.UUID:
     return uuid.uuid5(_NAMESPACE, f"{json.dumps(grid.slide_id)} {place}")
 
 
-def _classification(name: str, number: int) -> str:
+def class_colour(number: int) -> tuple[int, int, int]:
+    """Return the colour of a class by its number, grey for the first; uint8 red, green, blue."""
     others = len(_CLASS_COLOURS) - 1
-    colour = _CLASS_COLOURS[0 if number == 0 else 1 + (number - 1) % others]
-    return json.dumps({"name": name, "color": colour})
+    return _CLASS_COLOURS[0 if number == 0 else 1 + (number - 1) % others]
+
+
+def _classification(name: str, number: int) -> str:
+    return json.dumps({"name": name, "color": class_colour(number)})
 
 
 def _predicted(probability: np.ndarray, threshold: float | None) -> np.ndarray:

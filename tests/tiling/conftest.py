@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiling import Slide, SlideError
+from tiling import GridConfig, Slide, SlideError, TileGrid
 
 
 class FakeSlide(Slide):
@@ -66,5 +66,26 @@ def fake_slide() -> Callable[..., Slide]:
                 return np.full((len(ys), len(xs), 3), 255, np.uint8)
 
         return FakeSlide(size_px, paint, **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_lattice() -> Callable[..., TileGrid]:
+    """Make the grid of all whole tiles of a slide that is not there, as `tile_slide` would cut it."""
+
+    def make(size_px, *, mpp, tile_px=100, tile_mpp=0.5, overlap_px=0, slide_id="slide"):
+        side, step = tile_px * tile_mpp / mpp, (tile_px - overlap_px) * tile_mpp / mpp
+        corners = [np.rint(np.arange(int(n // step) + 1) * step).astype(np.int64) for n in size_px]
+        xs, ys = (c[c + round(side) <= n] for c, n in zip(corners, size_px, strict=True))
+        coords = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
+        return TileGrid(
+            slide_id=slide_id, slide_path="slide.svs", slide_fingerprint="0", coords=coords,
+            tissue_fraction=np.ones(len(coords), np.float32), mpp=mpp, mpp_source="test",
+            size_level0_px=size_px,
+            config=GridConfig(tile_px=tile_px, tile_mpp=tile_mpp, overlap_px=overlap_px),
+            level=0, read_px=round(side), tile_px_level0=round(side),
+            tissue_polygons={"type": "MultiPolygon", "coordinates": []},
+        )  # fmt: skip
 
     return make

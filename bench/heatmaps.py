@@ -30,7 +30,16 @@ import cv2
 import numpy as np
 from heatmap_slides import Drawn
 
-from tiling import Legend, TileGrid, open_slide, paint, write_geojson, write_ome_heatmap, write_overlay
+from tiling import (
+    Legend,
+    TileGrid,
+    open_slide,
+    overlay,
+    paint,
+    write_geojson,
+    write_ome_heatmap,
+    write_picture,
+)
 
 LARGE = Drawn((100_000, 80_000), 0.25, share=0.4915)
 WHOLE = Drawn((40_000, 30_000), 0.5, share=1 / 3)
@@ -54,7 +63,8 @@ def probability_of(grid: TileGrid) -> np.ndarray:
 def png(folder: Path, grid: TileGrid, probability: np.ndarray) -> None:
     with open_slide(folder / "large.svs") as slide:
         heatmap = paint(grid, probability[:, 1])
-        write_overlay(folder / "overlay.png", slide, heatmap, LEGEND, fingerprint="bench")
+        picture = overlay(slide, heatmap, LEGEND)
+    write_picture(folder / "overlay.png", picture, fingerprint="bench", about="large")
 
 
 def geojson(folder: Path, grid: TileGrid, probability: np.ndarray) -> None:

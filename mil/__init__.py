@@ -7,7 +7,8 @@ from .evaluate import Evaluation, evaluate
 from .exchange import export_run, import_coords, import_features
 from .export_model import export_model
 from .extract import ExtractConfig, extract
-from .heatmaps import HeatmapConfig, heatmap
+from .heatmap_files import HeatmapConfig
+from .heatmaps import heatmap
 from .learner import LEARNERS, Bag, Learner, Prediction, load_learner
 from .pack import Packing, pack
 from .pipeline import Finished, Plan, run_all

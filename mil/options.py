@@ -32,7 +32,7 @@ class Several:
             ConfigError: the options in `by` are not given equally often.
         """
         given = {name: told[name] for name in self.by if told.get(name)}
-        lists = {name: [v] if isinstance(v, str) else list(v) for name, v in given.items()}
+        lists = {name: _several(v) for name, v in given.items()}
         if len({len(values) for values in lists.values()}) > 1:
             counts = ", ".join(f"--{name} {len(values)} times" for name, values in lists.items())
             raise ConfigError(f"{counts}", hint='give each for every one of them; "" where there is none')
@@ -60,6 +60,7 @@ def configured(**classes: "type | Several") -> Callable[[Callable[..., Any]], Ca
                 flags = {f.name: given.pop(f.name) for f in fields(_plain(cls))}
                 in_file = {k: v for k, v in told.items() if k in flags}
                 asked = in_file | {k: v for k, v in flags.items() if v is not None}
+                asked |= {k: _several(asked[k]) for k in _lists(_plain(cls)) & asked.keys()}
                 built[name] = cls.build(asked) if isinstance(cls, Several) else cls(**asked)
             if print_config:
                 typer.echo(json.dumps(_shown_config(built.values()), indent=2))
@@ -82,8 +83,17 @@ def _plain(cls: type | Several) -> type:
     return cls.config if isinstance(cls, Several) else cls
 
 
-def _repeated(cls: type | Several) -> tuple[str, ...]:
-    return cls.by if isinstance(cls, Several) else ()
+def _repeated(cls: type | Several) -> set[str]:
+    return set(cls.by) if isinstance(cls, Several) else _lists(cls)
+
+
+def _lists(cls: type) -> set[str]:
+    """The fields of a class that hold several values."""
+    return {field.name for field, hint in _shown(cls) if typing.get_origin(hint) is tuple}
+
+
+def _several(value: str | Iterable[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _shown_config(built: Iterable[Any]) -> dict[str, Any]:
@@ -103,18 +113,18 @@ def _shown(cls: type) -> list[tuple[Any, Any]]:
 
 
 def _type_of(hint: Any) -> Any:
-    """The type of a value that may be None."""
+    """The type of a value that may be None, or of each of several."""
     return next((t for t in typing.get_args(hint) if t is not types.NoneType), hint)
 
 
-def _parameter(shown: tuple[Any, Any], repeated: tuple[str, ...]) -> inspect.Parameter:
+def _parameter(shown: tuple[Any, Any], repeated: set[str]) -> inspect.Parameter:
     field, plain = shown[0], _type_of(shown[1])
     default = field.default
     name = "--" + field.name.replace("_", "-")
     flag = f"{name}/--no-{name[2:]}" if plain is bool else name
     told = field.metadata.get("help", "")
     if default not in (None, "", MISSING) and plain is not bool:
-        told += f" [default: {default}]"
+        told += f" [default: {', '.join(default) if isinstance(default, tuple) else default}]"
     if field.name in repeated:
         plain, told = list[plain], f"{told}; may be repeated"
     option = typer.Option(flag, help=told.replace("[", r"\["), show_default=False)

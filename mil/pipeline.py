@@ -12,7 +12,8 @@ from .batch import Outcome
 from .cohort import Cohort
 from .evaluate import Evaluation, evaluate
 from .extract import ExtractConfig, extract
-from .heatmaps import HeatmapConfig, heatmap
+from .heatmap_files import HeatmapConfig
+from .heatmaps import heatmap
 from .prepare import tile
 from .run_folder import Run
 from .train import Training, check_extras, train

@@ -42,11 +42,13 @@ from .grid_file import (
 )
 from .grid_summary import GridSummary, load_summary, load_thumbnail
 from .heatmap import Heatmap, exact_corners, paint, side_level0_px
+from .hot_region_files import write_region_table, write_regions
+from .hot_regions import HotRegion, hot_regions, region_tolerance_um
 from .legend import Legend, heat_colours
 from .new_hdf5 import NewHdf5, replacing_hdf5
 from .ome_heatmap import ome_fingerprint, write_ome_heatmap
 from .openslide_reader import OpenSlideSlide
-from .overlay import OverlayConfig, overlay, overlay_fingerprint, slide_picture, write_overlay
+from .overlay import OverlayConfig, overlay, slide_picture
 from .patches import Patches, read_patches
 from .phantom import Phantom, PhantomConfig, render_phantom
 from .phantom_cohort import write_phantom_cohort
@@ -58,6 +60,7 @@ from .regions import Regions, find_regions, keep_regions
 from .registry import Registry
 from .regrid import regrid
 from .slide import READERS, Resolution, Slide, Unsuited, open_slide
+from .smoothing import smooth
 from .tiled_tiff_reader import TiledTiffSlide
 from .tissue import TissueConfig, TissueMask, segment_tissue
 from .wsidicom_reader import WsiDicomSlide
@@ -77,6 +80,7 @@ __all__ = [
     "GridSummary",
     "Hdf5Format",
     "Heatmap",
+    "HotRegion",
     "Layout",
     "Legend",
     "NewHdf5",
@@ -120,6 +124,7 @@ __all__ = [
     "grid_fingerprint",
     "grid_from",
     "heat_colours",
+    "hot_regions",
     "import_grid",
     "keep_regions",
     "load_grid",
@@ -130,7 +135,6 @@ __all__ = [
     "open_checked",
     "open_slide",
     "overlay",
-    "overlay_fingerprint",
     "paint",
     "picture_fingerprint",
     "qc_fingerprint",
@@ -139,6 +143,7 @@ __all__ = [
     "read_header",
     "read_patches",
     "refuse_other_tiles",
+    "region_tolerance_um",
     "regrid",
     "render_phantom",
     "replacing",
@@ -149,6 +154,7 @@ __all__ = [
     "side_level0_px",
     "slide_picture",
     "small_picture",
+    "smooth",
     "stored_fingerprint",
     "sweep",
     "tile_slide",
@@ -158,9 +164,10 @@ __all__ = [
     "write_geojson",
     "write_header",
     "write_ome_heatmap",
-    "write_overlay",
     "write_phantom_cohort",
     "write_picture",
     "write_qc_picture",
+    "write_region_table",
+    "write_regions",
     "write_slide",
 ]

@@ -2,9 +2,10 @@
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,11 +67,22 @@ def write_geojson(
         raise ValueError(f"{grid.slide_id}: probability is {probability.shape}, wanted {wanted}")
     if np.isinf(probability).any():
         raise ValueError(f"{grid.slide_id}: probability holds an infinity, wanted numbers or NaN")
+    blocks = _features(_moved(grid, shown_from_px), probability, class_names, threshold)
+    write_collection(path, blocks, fingerprint=fingerprint, told={"slide_id": grid.slide_id})
+
+
+def write_collection(
+    path: Path, blocks: Iterable[list[str]], *, fingerprint: str, told: Mapping[str, Any]
+) -> None:
+    """Write a FeatureCollection that takes its place only when whole.
+
+    `blocks` are lists of features as JSON; `told` is what else the collection says of itself.
+    """
     with replacing(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
-        slide = json.dumps(grid.slide_id)
-        file.write(f'{_HEAD}{json.dumps(fingerprint)}, "slide_id": {slide}, "features": [')
+        members = "".join(f"{json.dumps(name)}: {json.dumps(value)}, " for name, value in told.items())
+        file.write(f'{_HEAD}{json.dumps(fingerprint)}, {members}"features": [')
         between = "\n"
-        for features in _features(_moved(grid, shown_from_px), probability, class_names, threshold):
+        for features in blocks:
             file.write(between + ",\n".join(features))
             between = ",\n"
         file.write("\n]}\n")
@@ -123,7 +135,7 @@ def _features(
 def _tissue_feature(grid: TileGrid) -> str:
     feature = {
         "type": "Feature",
-        "id": str(_place_id(grid, "tissue")),
+        "id": str(place_id(grid, "tissue")),
         "geometry": dict(grid.tissue_polygons),
         "properties": {
             "objectType": "annotation",
@@ -157,14 +169,15 @@ def _tile_features(
         ring = f"[{x0}, {y0}], [{right}, {y0}], [{right}, {bottom}], [{x0}, {bottom}], [{x0}, {y0}]"
         measured = ", ".join(f"{n}: {v:.6g}" for n, v in zip(names, values, strict=True))
         features.append(
-            f'{{"type": "Feature", "id": "{_place_id(grid, f"{x0},{y0}")}", "geometry": '
+            f'{{"type": "Feature", "id": "{place_id(grid, f"{x0},{y0}")}", "geometry": '
             f'{{"type": "Polygon", "coordinates": [[{ring}]]}}, "properties": {{"objectType": '
             f'"tile", "classification": {kinds[number]}, "measurements": {{{measured}}}}}}}'
         )
     return features
 
 
-def _place_id(grid: TileGrid, place: str) -> uuid.UUID:
+def place_id(grid: TileGrid, place: str) -> uuid.UUID:
+    """Return the id of a feature, the same from run to run."""
     # escaped, since a slide's id may hold what UTF-8 cannot
     return uuid.uuid5(_NAMESPACE, f"{json.dumps(grid.slide_id)} {place}")
 

@@ -23,17 +23,26 @@ _LINE_STEP = 1.35  # from line to line, of the text's height
 class Legend:
     """What an overlay says of its heatmap.
 
-    `class_name` is the class whose probability is painted, `threshold` the probability from which a
-    tile counts as of that class, `prediction` the slide's own (class name, probability).
+    `class_name` is the class whose probability is painted. `threshold` is the probability from which a tile
+    counts as positive: that of `class_name`, or with `is_threshold_of_all` that of all positive classes
+    together, which the overlay is then given too. `prediction` is the slide's own (class name,
+    probability), `smooth_um` the standard deviation by which the scores were smoothed, 0 if they were not.
     """
 
     class_name: str
     threshold: float | None = None
+    is_threshold_of_all: bool = False
     prediction: tuple[str, float] | None = None
+    smooth_um: float = 0.0
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ConfigError(f"threshold is {self.threshold:g}", hint="give a probability from 0 to 1")
+
+    @property
+    def threshold_text(self) -> str:
+        """What holds of a framed tile."""
+        return f"{'any class' if self.is_threshold_of_all else 'p'} at least {self.threshold:.3g}"
 
 
 class Panel:

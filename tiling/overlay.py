@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,8 +9,7 @@ from PIL import Image
 
 from .errors import ConfigError
 from .heatmap import Heatmap
-from .legend import Colour, Legend, Panel
-from .picture_file import picture_fingerprint, write_picture
+from .legend import Colour, Legend, Panel, length_text
 from .slide import Slide
 
 _EM, _LEAST_EM_PX = 0.016, 14.0  # text size, of the picture's longer side; smaller cannot be read
@@ -40,22 +38,26 @@ def overlay(
     heatmap: Heatmap,
     legend: Legend,
     *,
+    together: Heatmap | None = None,
     tissue_polygons: Mapping | None = None,
     config: OverlayConfig | None = None,
 ) -> Image.Image:
     """Return the slide with its heatmap over it and a legend panel at the right, in RGB.
 
     Where no tile has a score the slide is unchanged, but for the thin outline of `tissue_polygons`
-    (GeoJSON MultiPolygon in level-0 pixels). Tiles at or above the legend's threshold are framed.
+    (GeoJSON MultiPolygon in level-0 pixels). Framed is where `together`, of all positive classes, is at
+    or above the legend's threshold; it is the heatmap itself if not given.
 
     Raises:
         ResolutionError: the slide states no resolution.
-        ValueError: the heatmap is of a slide of another size.
+        ValueError: a heatmap is of a slide of another size.
     """
     config = config or OverlayConfig()
-    if tuple(heatmap.size_level0_px) != tuple(slide.size_px):
-        sizes = f"{heatmap.size_level0_px} px, this one is {slide.size_px} px"
-        raise ValueError(f"{slide.id}: the heatmap is of a slide of {sizes}")
+    together = together or heatmap
+    for each in (heatmap, together):
+        if tuple(each.size_level0_px) != tuple(slide.size_px):
+            sizes = f"{each.size_level0_px} px, this one is {slide.size_px} px"
+            raise ValueError(f"{slide.id}: the heatmap is of a slide of {sizes}")
     picture = slide_picture(slide, config.longest_px)
     height, width = picture.shape[:2]
     values = heatmap.resampled((width, height))
@@ -65,41 +67,14 @@ def overlay(
     panel = Panel(em_px)
     _tell_scores(panel, slide.id, legend, _bar_colours(picture, values, config.opacity))
     if legend.threshold is not None:
-        _frame(painted, values >= legend.threshold, frame_px)
-        panel.line_key(f"p at least {legend.threshold:.3g}", _REGION, frame_px)
+        _frame(painted, together.resampled((width, height)) >= legend.threshold, frame_px)
+        panel.line_key(legend.threshold_text, _REGION, frame_px)
     if tissue_polygons is not None:
         draw_outline(painted, tissue_polygons, slide.size_px, outline_px)
         panel.line_key("tissue outline", _OUTLINE, outline_px)
     panel.blank_key("no colour: not scored")
     panel.end_with_scale(slide.mpp * slide.size_px[0] / width, height)
     return beside(Image.fromarray(painted), panel.image, round(_MARGIN_EM * em_px))
-
-
-def write_overlay(
-    path: Path,
-    slide: Slide,
-    heatmap: Heatmap,
-    legend: Legend,
-    *,
-    fingerprint: str,
-    tissue_polygons: Mapping | None = None,
-    config: OverlayConfig | None = None,
-) -> None:
-    """Write `overlay` as a PNG that takes its place only when whole.
-
-    `fingerprint` is kept in it for `overlay_fingerprint`.
-
-    Raises:
-        ResolutionError: the slide states no resolution.
-        ValueError: the heatmap is of a slide of another size.
-    """
-    picture = overlay(slide, heatmap, legend, tissue_polygons=tissue_polygons, config=config)
-    write_picture(path, picture, fingerprint=fingerprint, about=slide.id)
-
-
-def overlay_fingerprint(path: Path) -> str | None:
-    """Return the fingerprint in a PNG of `write_overlay`, None where there is none to trust."""
-    return picture_fingerprint(path)
 
 
 def slide_picture(slide: Slide, longest_px: int) -> np.ndarray:
@@ -179,7 +154,9 @@ def _tell_scores(panel: Panel, slide_id: str, legend: Legend, colours: np.ndarra
         name, probability = legend.prediction
         panel.heading("Slide prediction", f"{name}, p {_probability_text(probability)}")
     panel.heading("Heatmap", f"p({legend.class_name})", size_em=1.3)
-    panel.colour_bar(colours, legend.threshold)
+    if legend.smooth_um:
+        panel.heading("Smoothed", f"Gaussian, {length_text(legend.smooth_um)}")
+    panel.colour_bar(colours, None if legend.is_threshold_of_all else legend.threshold)
 
 
 def _probability_text(probability: float) -> str:

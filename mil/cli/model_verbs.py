@@ -10,7 +10,7 @@ from mil.cohort import Cohort
 from mil.doctor import examine
 from mil.evaluate import evaluate as evaluate_run
 from mil.export_model import export_model as write_onnx
-from mil.heatmaps import HeatmapConfig
+from mil.heatmap_files import HeatmapConfig
 from mil.heatmaps import heatmap as paint_run
 from mil.options import configured
 from mil.predict import PredictConfig
@@ -89,7 +89,7 @@ def heatmap(
         list[str] | None, typer.Option("--slide", help="only this slide; may be repeated")
     ] = None,
 ) -> None:
-    """Paint the stored scores over the slides (PNG) and write the tiles for QuPath (GeoJSON)."""
+    """Paint the stored scores: pictures, tiles and regions for QuPath, the probability as an OME-TIFF."""
     show.finish(Run(run), paint_run(Run(run), overlay, heatmap_config, only=tuple(slide or ())))
 
 

@@ -10,7 +10,7 @@ from mil import show
 from mil.cohort import Cohort
 from mil.demo import demo as run_demo
 from mil.extract import ExtractConfig
-from mil.heatmaps import HeatmapConfig
+from mil.heatmap_files import HeatmapConfig
 from mil.options import configured
 from mil.pipeline import Plan, run_all
 from mil.run_folder import Run

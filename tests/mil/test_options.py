@@ -9,9 +9,9 @@ from mil.cli import app
 from tiling import ConfigError
 
 
-def config_of(tmp_path, text):
+def config_of(tmp_path, text, verb="extract"):
     (tmp_path / "run.toml").write_text(text)
-    args = ["extract", str(tmp_path), "--config", str(tmp_path / "run.toml"), "--print-config"]
+    args = [verb, str(tmp_path), "--config", str(tmp_path / "run.toml"), "--print-config"]
     done = CliRunner().invoke(app, args)
     if isinstance(done.exception, ConfigError):
         raise done.exception
@@ -22,6 +22,16 @@ def test_values_are_taken_and_one_or_several_encoders(tmp_path):
     told = config_of(tmp_path, 'batch = 7\nsave_patches = true\nencoder = "stain-stats"\n')
     assert (told["batch"], told["save_patches"], told["encoder"]) == (7, True, "stain-stats")
     assert config_of(tmp_path, 'encoder = ["uni", "conch"]')["encoder"] == ["uni", "conch"]
+
+
+def test_what_holds_several_values_is_a_flag_to_repeat_and_a_list_in_toml(tmp_path):
+    assert config_of(tmp_path, 'format = ["png", "regions"]', "heatmap")["format"] == ["png", "regions"]
+    assert config_of(tmp_path, 'format = "png"', "heatmap")["format"] == ["png"]
+    assert "ome-tiff" in config_of(tmp_path, "", "heatmap")["format"]
+    args = ["heatmap", str(tmp_path), "--format", "regions", "--format", "png", "--print-config"]
+    assert json.loads(CliRunner().invoke(app, args).stdout)["format"] == ["regions", "png"]
+    with pytest.raises(ConfigError, match="unknown heatmap format 'gif'"):
+        config_of(tmp_path, 'format = ["gif"]', "heatmap")
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_predict_reproduces_what_the_training_stored_for_slides_outside_its_coho
     run, new = tmp_path / "run", tmp_path / "new"
     slidebag(
         "run", phantom_cohort / "slides", run, "--table", tmp_path / "split.csv", "--learner", "mix",
-        "--set", "epochs=15", "--tile-px", 112, "--no-geojson", "--longest-px", 300,
+        "--set", "epochs=15", "--tile-px", 112, "--format", "png", "--longest-px", 300,
     )  # fmt: skip
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -84,7 +84,7 @@ def test_slides_of_several_classes_have_a_probability_a_threshold_and_an_area_fo
     assert (card["cohort"]["tumour"]["slides"], card["is_exclusive"]) == (of_both, False)
     assert set(rows.is_calibrated) == {"false"}  # of four slides
     assert 0 <= figures["set_coverage"] <= 1 <= figures["set_size"]
-    heatmap(run, OverlayConfig(longest_px=300), HeatmapConfig(geojson=False))
+    heatmap(run, OverlayConfig(longest_px=300), HeatmapConfig(format=("png",)))
     assert not (run.root / "failures.csv").exists()
 
 
@@ -140,7 +140,7 @@ def test_figures_heatmaps_and_predict_follow_the_patients(run, phantom_cohort, t
     assert (figures["patients"], "slide_auc" in figures) == (6, False)
     assert figures["patch_auc"] > 0.8
     slide_id = run.cohort().slides[0].slide_id
-    heatmap(run, OverlayConfig(longest_px=300), HeatmapConfig(geojson=False), only=(slide_id,))
+    heatmap(run, OverlayConfig(longest_px=300), HeatmapConfig(format=("png",)), only=(slide_id,))
     assert (run.heatmap_folder(slide_id) / "overlay.png").is_file()
     new = Run.create(tmp_path / "new")
     predict(run.model_folder("mix"), run.cohort(), new)

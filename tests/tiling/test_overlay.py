@@ -10,11 +10,10 @@ from tiling.legend import Legend
 from tiling.overlay import (
     OverlayConfig,
     overlay,
-    overlay_fingerprint,
     slide_picture,
     tint,
-    write_overlay,
 )
+from tiling.picture_file import picture_fingerprint, write_picture
 
 GLASS, TISSUE = (243, 243, 244), (205, 140, 180)
 TUMOUR = Legend(class_name="tumour", threshold=0.5)
@@ -207,31 +206,41 @@ def test_hostile_names_are_drawn_within_the_panel(tmp_path, name):
     legend = Legend(class_name=name, threshold=0.5, prediction=(name, 0.7))
     path = tmp_path / "o.png"
     config = OverlayConfig(longest_px=400)
-    write_overlay(path, make_slide(id=name), make_heatmap(), legend, fingerprint="f00", config=config)
+    write_picture(
+        path,
+        overlay(make_slide(id=name), make_heatmap(), legend, config=config),
+        fingerprint="f00",
+        about="slide",
+    )
     sheet = np.asarray(Image.open(path))
     assert not (sheet[:, -8:] < 60).all(axis=2).any()
     assert not (sheet[-8:] < 60).all(axis=2).any()
-    assert overlay_fingerprint(path) == "f00"
+    assert picture_fingerprint(path) == "f00"
 
 
 def test_the_fingerprint_round_trips(tmp_path):
     path = tmp_path / "deep" / "o.png"
-    assert overlay_fingerprint(path) is None
-    write_overlay(path, make_slide(), make_heatmap(), TUMOUR, fingerprint="abc123", tissue_polygons=SQUARE)
-    assert overlay_fingerprint(path) == "abc123"
+    assert picture_fingerprint(path) is None
+    write_picture(
+        path,
+        overlay(make_slide(), make_heatmap(), TUMOUR, tissue_polygons=SQUARE),
+        fingerprint="abc123",
+        about="slide",
+    )
+    assert picture_fingerprint(path) == "abc123"
     assert list(path.parent.iterdir()) == [path]
     other = tmp_path / "other.png"
     Image.new("RGB", (9, 9)).save(other)
-    assert overlay_fingerprint(other) is None
+    assert picture_fingerprint(other) is None
 
 
 def test_a_damaged_picture_has_no_fingerprint(tmp_path):
     path = tmp_path / "o.png"
-    write_overlay(path, make_slide(), make_heatmap(), TUMOUR, fingerprint="abc123")
+    write_picture(path, overlay(make_slide(), make_heatmap(), TUMOUR), fingerprint="abc123", about="slide")
     whole = path.read_bytes()
     for damaged in (b"", whole[:20], whole[:60], b"not a picture", whole[:8] + bytes(60)):
         path.write_bytes(damaged)
-        assert overlay_fingerprint(path) is None
+        assert picture_fingerprint(path) is None
 
 
 def test_a_slide_without_scores_or_tissue_is_drawn():

@@ -1,0 +1,215 @@
+"""The files of one slide's heatmaps, made from its stored scores and kept while they are still right."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from tiling import (
+    ConfigError,
+    Heatmap,
+    Legend,
+    OverlayConfig,
+    Slide,
+    TileGrid,
+    fingerprint,
+    geojson_fingerprint,
+    hot_regions,
+    ome_fingerprint,
+    open_slide,
+    overlay,
+    paint,
+    picture_fingerprint,
+    region_tolerance_um,
+    smooth,
+    write_geojson,
+    write_ome_heatmap,
+    write_picture,
+    write_region_table,
+    write_regions,
+)
+
+from .classes import SEPARATOR, names_in
+from .scores import Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatmapConfig:
+    """Which heatmaps are written."""
+
+    format: tuple[str, ...] = field(
+        default=("png", "geojson", "regions", "ome-tiff"),
+        metadata={"help": "what to write: png, geojson, regions, ome-tiff"},
+    )
+    smooth_um: float = field(
+        default=0.0, metadata={"help": "smooth the scores over the tissue by a Gaussian of this deviation"}
+    )
+    region_tolerance_um: float | None = field(
+        default=None,
+        metadata={
+            "help": "by how much a region's border may be simplified; a quarter of a tile if not given"
+        },
+    )
+
+    def __post_init__(self) -> None:
+        for name in self.format:
+            if name not in FORMATS:
+                raise ConfigError(
+                    f"unknown heatmap format {name!r}", hint=f"choose from {', '.join(FORMATS)}"
+                )
+        if not 0 <= self.smooth_um < 1e5:
+            raise ConfigError(f"smooth_um is {self.smooth_um:g}", hint="give µm, or 0 for none")
+
+
+@dataclass(frozen=True)
+class Painting:
+    """What the heatmaps of one slide are made from: a row of predictions.csv, tiles, scores."""
+
+    folder: Path
+    slide_path: Path
+    row: dict[str, str]
+    grid: TileGrid
+    scores: Scores
+    overlay: OverlayConfig
+    config: HeatmapConfig
+
+    @cached_property
+    def slide(self) -> Slide:
+        """The slide, opened where it is first needed."""
+        return open_slide(self.slide_path, id=self.grid.slide_id, mpp=self.grid.mpp)
+
+    def close(self) -> None:
+        """Let go of the slide."""
+        if "slide" in vars(self):
+            self.slide.close()
+
+    @property
+    def threshold(self) -> float:
+        """The probability of all positive classes together from which a tile counts as positive."""
+        return float(self.row["tile_threshold"])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What the files depend on."""
+        told = self.row["prediction"], self.row["tile_threshold"]
+        how = self.config.smooth_um, self.config.region_tolerance_um
+        return fingerprint(self.scores.fingerprint, *told, *how, self.overlay)
+
+    @cached_property
+    def heatmaps(self) -> dict[str, Heatmap]:
+        """The heatmap of each class that a tile can show evidence of."""
+        columns = enumerate(self.scores.classes[1:], 1)
+        return {name: self._painted(self.scores.probability[:, number]) for number, name in columns}
+
+    @cached_property
+    def together(self) -> Heatmap:
+        """The heatmap of all these classes together, which the threshold is for."""
+        if len(self.heatmaps) == 1:
+            return next(iter(self.heatmaps.values()))
+        return self._painted(self.scores.probability[:, 1:].sum(axis=1))
+
+    def _painted(self, scores: np.ndarray) -> Heatmap:
+        return smooth(paint(self.grid, scores), self.config.smooth_um / self.grid.mpp)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What files say of themselves."""
+        return {
+            "threshold": self.row["tile_threshold"],
+            "threshold is of": " + ".join(f"p({name})" for name in self.heatmaps),
+            "smoothed": f"Gaussian, {self.config.smooth_um:g} µm" if self.config.smooth_um else "no",
+        }
+
+
+def write_formats(painting: Painting) -> bool:
+    """Write the formats that are asked for; return whether any had to be made anew."""
+    is_new = [FORMATS[name](painting) for name in dict.fromkeys(painting.config.format)]
+    return any(is_new)
+
+
+def _write_pictures(painting: Painting) -> bool:
+    """One picture for each class that a tile can show evidence of; return whether any was written."""
+    names, is_new = painting.scores.classes[1:], False
+    for number, name in enumerate(names, 1):
+        path = painting.folder / ("overlay.png" if len(names) == 1 else f"overlay-{number}.png")
+        if picture_fingerprint(path) == painting.fingerprint:
+            continue
+        legend = Legend(
+            class_name=name,
+            threshold=painting.threshold,
+            is_threshold_of_all=len(names) > 1,
+            prediction=_slide_prediction(painting.row, name),
+            smooth_um=painting.config.smooth_um,
+        )
+        picture = overlay(
+            painting.slide,
+            painting.heatmaps[name],
+            legend,
+            together=painting.together,
+            tissue_polygons=painting.grid.tissue_polygons,
+            config=painting.overlay,
+        )
+        write_picture(path, picture, fingerprint=painting.fingerprint, about=painting.grid.slide_id)
+        is_new = True
+    return is_new
+
+
+def _write_tiles(painting: Painting) -> bool:
+    path = painting.folder / "tiles.geojson"
+    if geojson_fingerprint(path) == painting.fingerprint:
+        return False
+    scores = painting.scores
+    write_geojson(
+        path, painting.grid, scores.probability, scores.classes,
+        fingerprint=painting.fingerprint, threshold=painting.threshold,
+        shown_from_px=painting.slide.shown_from_px,
+    )  # fmt: skip
+    return True
+
+
+def _write_regions(painting: Painting) -> bool:
+    path, table = painting.folder / "regions.geojson", painting.folder / "regions.csv"
+    if table.exists() and geojson_fingerprint(path) == painting.fingerprint:
+        return False
+    grid = painting.grid
+    tolerance_um = region_tolerance_um(grid, painting.config.region_tolerance_um)
+    regions = hot_regions(
+        grid, painting.heatmaps, painting.together, painting.threshold, tolerance_um=tolerance_um
+    )
+    told = painting.about | {"tolerance_um": tolerance_um}
+    write_region_table(table, grid, regions)  # first: the other's fingerprint is of both
+    write_regions(
+        path, grid, regions,
+        fingerprint=painting.fingerprint, told=told, shown_from_px=painting.slide.shown_from_px,
+    )  # fmt: skip
+    return True
+
+
+def _write_ome_tiff(painting: Painting) -> bool:
+    path, grid = painting.folder / "heatmap.ome.tiff", painting.grid
+    if ome_fingerprint(path) == painting.fingerprint:
+        return False
+    write_ome_heatmap(
+        path, painting.heatmaps, grid.mpp,
+        slide_id=grid.slide_id, fingerprint=painting.fingerprint, about=painting.about,
+    )  # fmt: skip
+    return True
+
+
+FORMATS: dict[str, Callable[[Painting], bool]] = {
+    "png": _write_pictures,
+    "geojson": _write_tiles,
+    "regions": _write_regions,
+    "ome-tiff": _write_ome_tiff,
+}
+
+
+def _slide_prediction(row: dict[str, str], painted: str) -> tuple[str, float]:
+    """What is called, and how likely that is; where classes do not exclude each other, of the painted."""
+    called = row["prediction"]
+    if SEPARATOR not in row["threshold"]:
+        return called, float(row[f"p({called})"])
+    probability = float(row[f"p({painted})"])
+    return (painted, probability) if painted in names_in(called) else (f"not {painted}", 1 - probability)

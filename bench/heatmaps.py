@@ -33,12 +33,16 @@ from heatmap_slides import Drawn
 from tiling import (
     Legend,
     TileGrid,
+    hot_regions,
     open_slide,
     overlay,
     paint,
+    write_blended,
     write_geojson,
     write_ome_heatmap,
     write_picture,
+    write_region_table,
+    write_regions,
 )
 
 LARGE = Drawn((100_000, 80_000), 0.25, share=0.4915)
@@ -99,11 +103,26 @@ def clam(folder: Path, grid: TileGrid, probability: np.ndarray) -> None:
     cv2.imwrite(str(folder / "clam.png"), small)
 
 
+def regions(folder: Path, grid: TileGrid, probability: np.ndarray) -> None:
+    heatmap = paint(grid, probability[:, 1])
+    found = hot_regions(grid, {NAMES[1]: heatmap}, heatmap, 0.5)
+    write_region_table(folder / "regions.csv", grid, found)
+    write_regions(folder / "regions.geojson", grid, found, fingerprint="bench")
+
+
+def blended(folder: Path, grid: TileGrid, probability: np.ndarray) -> None:
+    with open_slide(folder / "whole.svs") as slide:
+        heatmap = paint(grid, probability[:, 1])
+        write_blended(folder / "blended.ome.tiff", slide, heatmap, opacity=0.65, fingerprint="bench")
+
+
 Job = Callable[[Path, TileGrid, np.ndarray], None]
 JOBS: dict[str, tuple[Drawn, Job]] = {
     "png": (LARGE, png),
     "geojson": (LARGE, geojson),
+    "regions": (LARGE, regions),
     "ome_tiff": (LARGE, ome_tiff),
+    "blended": (WHOLE, blended),
     "clam": (LARGE, clam),
 }
 
@@ -148,6 +167,8 @@ def main() -> None:
         folder = told.folder or Path(temporary)
         if not (folder / "large.svs").exists():
             LARGE.write(folder / "large.svs", n_bare=2)
+        if not (folder / "whole.svs").exists():
+            WHOLE.write(folder / "whole.svs")
         found = measure(folder, told.only)
     table: dict[str, float] = {f"{name}_s": round(of["s"], 2) for name, of in found.items()}
     table |= {f"{name}_cpu_s": round(of["cpu_s"], 2) for name, of in found.items()}

@@ -24,6 +24,7 @@ from tiling import (
     picture_fingerprint,
     region_tolerance_um,
     smooth,
+    write_blended,
     write_geojson,
     write_ome_heatmap,
     write_picture,
@@ -41,7 +42,7 @@ class HeatmapConfig:
 
     format: tuple[str, ...] = field(
         default=("png", "geojson", "regions", "ome-tiff"),
-        metadata={"help": "what to write: png, geojson, regions, ome-tiff"},
+        metadata={"help": "what to write, also blended"},
     )
     smooth_um: float = field(
         default=0.0, metadata={"help": "smooth the scores over the tissue by a Gaussian of this deviation"}
@@ -113,6 +114,12 @@ class Painting:
     def _painted(self, scores: np.ndarray) -> Heatmap:
         return smooth(paint(self.grid, scores), self.config.smooth_um / self.grid.mpp)
 
+    def path_of_each(self, stem: str, suffix: str) -> list[tuple[str, Path]]:
+        """Return each class that has a heatmap with the place of a file about it."""
+        names = self.scores.classes[1:]
+        marks = [""] if len(names) == 1 else [f"-{number}" for number in range(1, len(names) + 1)]
+        return [(n, self.folder / f"{stem}{mark}{suffix}") for n, mark in zip(names, marks, strict=True)]
+
     @property
     def about(self) -> dict[str, str]:
         """What files say of themselves."""
@@ -131,15 +138,14 @@ def write_formats(painting: Painting) -> bool:
 
 def _write_pictures(painting: Painting) -> bool:
     """One picture for each class that a tile can show evidence of; return whether any was written."""
-    names, is_new = painting.scores.classes[1:], False
-    for number, name in enumerate(names, 1):
-        path = painting.folder / ("overlay.png" if len(names) == 1 else f"overlay-{number}.png")
+    is_new = False
+    for name, path in painting.path_of_each("overlay", ".png"):
         if picture_fingerprint(path) == painting.fingerprint:
             continue
         legend = Legend(
             class_name=name,
             threshold=painting.threshold,
-            is_threshold_of_all=len(names) > 1,
+            is_threshold_of_all=len(painting.heatmaps) > 1,
             prediction=_slide_prediction(painting.row, name),
             smooth_um=painting.config.smooth_um,
         )
@@ -198,11 +204,26 @@ def _write_ome_tiff(painting: Painting) -> bool:
     return True
 
 
+def _write_blended(painting: Painting) -> bool:
+    is_new = False
+    for name, path in painting.path_of_each("blended", ".ome.tiff"):
+        if ome_fingerprint(path) == painting.fingerprint:
+            continue
+        write_blended(
+            path, painting.slide, painting.heatmaps[name],
+            opacity=painting.overlay.opacity, fingerprint=painting.fingerprint,
+            about={"colours": f"p({name}), 0 dark violet to 1 yellow; none: not scored", **painting.about},
+        )  # fmt: skip
+        is_new = True
+    return is_new
+
+
 FORMATS: dict[str, Callable[[Painting], bool]] = {
     "png": _write_pictures,
     "geojson": _write_tiles,
     "regions": _write_regions,
     "ome-tiff": _write_ome_tiff,
+    "blended": _write_blended,
 }
 
 

@@ -10,6 +10,7 @@ from . import (  # noqa: F401  being imported files their formats in the registr
 from .annotations import annotated_tiles, covered_share
 from .array_reader import ArraySlide, OmeTiffSlide, OmeZarrSlide, PictureSlide
 from .background import glass_colour
+from .blended import write_blended
 from .contact_sheet import CARD_PICTURE_PX, CARDS_A_SHEET, Card, contact_sheet
 from .deep_zoom import DeepZoom
 from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, SlideError, WriteError
@@ -46,7 +47,8 @@ from .hot_region_files import write_region_table, write_regions
 from .hot_regions import HotRegion, hot_regions, region_tolerance_um
 from .legend import Legend, heat_colours
 from .new_hdf5 import NewHdf5, replacing_hdf5
-from .ome_heatmap import ome_fingerprint, write_ome_heatmap
+from .ome_heatmap import write_ome_heatmap
+from .ome_metadata import ome_fingerprint
 from .openslide_reader import OpenSlideSlide
 from .overlay import OverlayConfig, overlay, slide_picture
 from .patches import Patches, read_patches
@@ -160,6 +162,7 @@ __all__ = [
     "tile_slide",
     "write_attribute",
     "write_bags_config",
+    "write_blended",
     "write_coords",
     "write_geojson",
     "write_header",

@@ -30,10 +30,15 @@ class Heatmap:
 
         `size_px` is the picture's (width, height); float32 (height, width), NaN where no tile is.
         """
+        columns, rows = self.cells_under(size_px)
+        return self.values[np.ix_(rows, columns)]
+
+    def cells_under(self, size_px: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the column under each column of such a picture, the row under each row, both int64."""
         height, width = self.values.shape
         columns = _cells_under(size_px[0], self.size_level0_px[0] / self.px_level0, width)
         rows = _cells_under(size_px[1], self.size_level0_px[1] / self.px_level0, height)
-        return self.values[np.ix_(rows, columns)]
+        return columns, rows
 
     def __repr__(self) -> str:
         height, width = self.values.shape

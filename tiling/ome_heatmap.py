@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -11,10 +10,9 @@ import tifffile
 from .files import replacing
 from .geojson import class_colour
 from .heatmap import Heatmap
-from .tiff_index import DAMAGED
+from .ome_metadata import ome_metadata, xml_text
 
 _TILE_PX, _SMALL_PX = 256, 256  # a level no larger gets no further one
-_FINGERPRINT = "slidebag_fingerprint"
 _CHANNEL_NUMBER_OF_FIRST = 1  # a heatmap is of a positive class, and class 0 is the negative one
 
 
@@ -52,20 +50,15 @@ def write_ome_heatmap(
     (((height, width), size_px),) = rasters
     size_um = [side * mpp for side in size_px]
     level = np.stack([h.resampled((width, height)) for h in heatmaps.values()])
-    told = {_FINGERPRINT: fingerprint, "values": "probability, 0 to 1; NaN: not scored", **(about or {})}
     channels = range(_CHANNEL_NUMBER_OF_FIRST, _CHANNEL_NUMBER_OF_FIRST + len(heatmaps))
+    told = {"values": "probability, 0 to 1; NaN: not scored", **(about or {})}
     metadata = {
         "axes": "CYX",
-        "Name": _xml_text(slide_id),
-        "PhysicalSizeX": size_um[0] / width,
-        "PhysicalSizeXUnit": "µm",
-        "PhysicalSizeY": size_um[1] / height,
-        "PhysicalSizeYUnit": "µm",
+        **ome_metadata(slide_id, (size_um[0] / width, size_um[1] / height), fingerprint, told),
         "Channel": {
-            "Name": [_xml_text(name) for name in heatmaps],
+            "Name": [xml_text(name) for name in heatmaps],
             "Color": [_colour_number(number) for number in channels],
         },
-        "MapAnnotation": {_xml_text(name): _xml_text(text) for name, text in told.items()},
     }
     smaller = list(_smaller(level))
     with (
@@ -75,17 +68,6 @@ def write_ome_heatmap(
         _write_level(file, level, size_um, metadata=metadata, subifds=len(smaller))
         for each in smaller:
             _write_level(file, each, size_um, metadata=None, subfiletype=1)
-
-
-def ome_fingerprint(path: Path) -> str | None:
-    """Return the fingerprint in an OME-TIFF of slidebag, None where there is none to trust."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            text = file.ome_metadata
-        found = [e.text for e in ElementTree.fromstring(text or "").iter() if e.get("K") == _FINGERPRINT]
-    except (*DAMAGED, ElementTree.ParseError):
-        return None  # absent or damaged: to be made again
-    return found[0] if found else None
 
 
 def _write_level(file: tifffile.TiffWriter, level: np.ndarray, size_um: list[float], **options) -> None:
@@ -128,9 +110,3 @@ def _colour_number(class_number: int) -> int:
     """A class's colour as OME counts: red, green, blue, alpha in a signed number of 32 bits."""
     red, green, blue = class_colour(class_number)
     return int(np.array([255, blue, green, red], np.uint8).view("<i4")[0])
-
-
-def _xml_text(text: str) -> str:
-    """The text without what XML cannot hold: control characters, and halves of UTF-16 pairs."""
-    whole = text.encode(errors="replace").decode()
-    return "".join(letter if letter >= " " and letter not in "\ufffe\uffff" else " " for letter in whole)

@@ -99,13 +99,19 @@ def tint(picture: np.ndarray, values: np.ndarray, opacity: float) -> np.ndarray:
     is_scored = ~np.isnan(values)
     if not is_scored.any():
         return painted
-    scored = np.clip(values[is_scored], 0, 1)
-    levels = np.rint(scored * 255).astype(np.uint8)
-    colours = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS).reshape(-1, 3)[:, ::-1]
-    # The root lifts the middle, whose colours are near those of stained tissue
-    share = (_FAINTEST + (opacity - _FAINTEST) * np.sqrt(scored))[:, None]
+    share, colours = tint_shares(values[is_scored], opacity)
+    share = share[:, None]
     painted[is_scored] = np.rint(picture[is_scored] * (1 - share) + colours * share)
     return painted
+
+
+def tint_shares(values: np.ndarray, opacity: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the opacity (n,) and the colour uint8 (n, 3) of values (n,) without NaN; see `tint`."""
+    values = np.clip(values, 0, 1)
+    levels = np.rint(values * 255).astype(np.uint8)
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS).reshape(-1, 3)[:, ::-1]
+    # The root lifts the middle, whose colours are near those of stained tissue
+    return _FAINTEST + (opacity - _FAINTEST) * np.sqrt(values), colours
 
 
 def _bar_colours(picture: np.ndarray, values: np.ndarray, opacity: float) -> np.ndarray:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from .errors import ResolutionError, SlidebagError, SlideError
+from .jpeg_tiles import JpegTiles
 from .registry import Registry
 
 PLAUSIBLE_MPP = (0.05, 20.0)  # an electron microscope begins below, a flatbed scanner above
@@ -155,6 +156,10 @@ class Slide(ABC):
 
     def compressed_tile(self, x: int, y: int, level: int, side_px: int) -> bytes | None:
         """Return the JPEG that the file holds of just this square, None where there is none."""
+        return None
+
+    def jpeg_tiles(self, level: int) -> JpegTiles | None:
+        """Return the JPEG tiles that a level of the file is made of, None where it is of something else."""
         return None
 
     def thumbnail(self, mpp: float) -> np.ndarray:

@@ -43,7 +43,7 @@ class TileCache:
     def __init__(self, path: Path, levels: list[TiledLevel]) -> None:
         self._levels = levels
         self._bytes = TileBytes(path)
-        self._n_threads = min(_MOST_THREADS, _n_cores())
+        self._n_threads = min(_MOST_THREADS, n_cores())
         self._threads = ThreadPoolExecutor(self._n_threads, "decode")
         self._tiles: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
         self._spare: list[np.ndarray] = []  # of the size that was spread last
@@ -67,6 +67,12 @@ class TileCache:
         """Return a tile's bytes as they are in the file, None if it is missing."""
         (extent,) = self._levels[level].extents([number])
         return self._bytes.read([extent])[extent] if extent[1] else None
+
+    def streams(self, level: int, numbers: Sequence[int]) -> list[memoryview | None]:
+        """Return several tiles' bytes as `compressed` does, by few large reads."""
+        extents = self._levels[level].extents(numbers)
+        read = self._bytes.read(extent for extent in extents if extent[1])
+        return [read[extent] if extent[1] else None for extent in extents]
 
     def expect(self, level: int, scale: int, numbers: Iterable[int]) -> None:
         """Begin to read the tiles that will be spread next."""
@@ -197,6 +203,6 @@ def _portions(tiles: list[tuple[Extent, int]]) -> Iterator[list[tuple[Extent, in
         yield run
 
 
-def _n_cores() -> int:
+def n_cores() -> int:
     """Cores that this process may use, which on a cluster are fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

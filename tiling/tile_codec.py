@@ -37,6 +37,7 @@ class JpegCodec(TileCodec):
     scales = (1, 2, 4, 8)  # the decoder leaves out the finest waves
 
     def __init__(self, tables: bytes, *, is_ycbcr: bool) -> None:
+        self.tables, self.is_ycbcr = tables, is_ycbcr
         # without the Adobe marker decoders guess the colours, and Aperio's RGB tiles would turn green
         adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([is_ycbcr])
         self._head = b"\xff\xd8" + adobe + tables[2:-2]  # without their start and end of image

@@ -1,17 +1,19 @@
 """Slides of compressed tiles at the speed of the decoder, with OpenSlide beside for all that is not plain."""
 
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from .errors import SlideError
+from .jpeg_tiles import JpegTiles
 from .openslide_reader import OpenSlideSlide
 from .slide import READERS, Unsuited
 from .tiff_index import NotIndexable, TiledLevel, index_tiles
 from .tile_cache import Piece, TileCache
-from .tile_codec import UndecodableTile
+from .tile_codec import JpegCodec, UndecodableTile
 
 _VENDORS = ("aperio", "generic-tiff", "philips")  # whose levels are plain images of tiles
 _LARGE_PX = 512
@@ -125,6 +127,13 @@ class TiledTiffSlide(OpenSlideSlide):
             return None
         compressed = self._tiles.compressed(level, int(row) * of.offsets.shape[1] + int(column))
         return None if compressed is None else of.codec.as_jpeg(compressed)
+
+    def jpeg_tiles(self, level: int) -> JpegTiles | None:
+        """Return the JPEG tiles of a level, None where they are JPEG 2000."""
+        of = self._levels[level]
+        if not isinstance(of.codec, JpegCodec):
+            return None
+        return JpegTiles(of.tile_px, of.offsets.shape, of.codec, partial(self._tiles.streams, level))
 
     def _read_slowly(self, corner: list[int], level: int, out: np.ndarray, scale: int) -> bool:
         try:

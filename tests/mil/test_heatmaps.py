@@ -111,6 +111,14 @@ def test_all_formats_tell_the_same(scored):
     assert {p.name for p in folder.glob("*.png")} == {"overlay-1.png", "overlay-2.png"}
 
 
+def test_what_is_asked_for_alone_is_written(scored):
+    run, slide_id = scored("normal", "in situ", "invasive")
+    assert paint_run(run, format=("blended",)).counts == {"done": 2}
+    names = {p.name for p in run.heatmap_folder(slide_id).iterdir()}
+    assert names == {"blended-1.ome.tiff", "blended-2.ome.tiff"}
+    assert paint_run(run, format=("blended",)).counts == {"kept": 2}
+
+
 def test_every_overlay_frames_where_the_classes_together_reach_the_threshold(scored):
     run, slide_id = scored("normal", "in situ", "invasive")
     paint_run(run, format=("png",))

@@ -6,7 +6,8 @@ import tifffile
 
 from tiling import paint
 from tiling.heatmap import Heatmap
-from tiling.ome_heatmap import ome_fingerprint, write_ome_heatmap
+from tiling.ome_heatmap import write_ome_heatmap
+from tiling.ome_metadata import ome_fingerprint
 
 SIZE_PX, MPP = (100_003, 61_001), 0.2628
 HOSTILE = 'a<b> & "c" \x00\n\udcff 肺'

@@ -30,6 +30,8 @@ from tiling import (
     write_picture,
     write_region_table,
     write_regions,
+    write_zarr_heatmap,
+    zarr_fingerprint,
 )
 
 from .classes import SEPARATOR, names_in
@@ -42,7 +44,7 @@ class HeatmapConfig:
 
     format: tuple[str, ...] = field(
         default=("png", "geojson", "regions", "ome-tiff"),
-        metadata={"help": "what to write, also blended"},
+        metadata={"help": "what to write, also blended, ome-zarr"},
     )
     smooth_um: float = field(
         default=0.0, metadata={"help": "smooth the scores over the tissue by a Gaussian of this deviation"}
@@ -218,12 +220,24 @@ def _write_blended(painting: Painting) -> bool:
     return is_new
 
 
+def _write_ome_zarr(painting: Painting) -> bool:
+    path, grid = painting.folder / "heatmap.ome.zarr", painting.grid
+    if zarr_fingerprint(path) == painting.fingerprint:
+        return False
+    write_zarr_heatmap(
+        path, painting.heatmaps, grid.mpp,
+        slide_id=grid.slide_id, fingerprint=painting.fingerprint, about=painting.about,
+    )  # fmt: skip
+    return True
+
+
 FORMATS: dict[str, Callable[[Painting], bool]] = {
     "png": _write_pictures,
     "geojson": _write_tiles,
     "regions": _write_regions,
     "ome-tiff": _write_ome_tiff,
     "blended": _write_blended,
+    "ome-zarr": _write_ome_zarr,
 }
 
 

@@ -66,6 +66,7 @@ from .smoothing import smooth
 from .tiled_tiff_reader import TiledTiffSlide
 from .tissue import TissueConfig, TissueMask, segment_tissue
 from .wsidicom_reader import WsiDicomSlide
+from .zarr_heatmap import write_zarr_heatmap, zarr_fingerprint
 
 __all__ = [
     "CARDS_A_SHEET",
@@ -173,4 +174,6 @@ __all__ = [
     "write_region_table",
     "write_regions",
     "write_slide",
+    "write_zarr_heatmap",
+    "zarr_fingerprint",
 ]

@@ -1,9 +1,8 @@
 """The probability of tiles as a pyramidal OME-TIFF that viewers lay over the slide and measure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
 import tifffile
 
@@ -11,8 +10,9 @@ from .files import replacing
 from .geojson import class_colour
 from .heatmap import Heatmap
 from .ome_metadata import ome_metadata, xml_text
+from .raster import pyramid_of
 
-_TILE_PX, _SMALL_PX = 256, 256  # a level no larger gets no further one
+_TILE_PX = 256
 _CHANNEL_NUMBER_OF_FIRST = 1  # a heatmap is of a positive class, and class 0 is the negative one
 
 
@@ -42,14 +42,9 @@ def write_ome_heatmap(
     Raises:
         ValueError: there is no heatmap, or they are of different rasters.
     """
-    rasters = {(h.values.shape, h.size_level0_px) for h in heatmaps.values()}
-    if len(rasters) != 1:
-        raise ValueError(
-            f"{slide_id}: heatmaps are of {len(rasters)} rasters, wanted one or more of the same"
-        )
-    (((height, width), size_px),) = rasters
+    (level, *smaller), size_px = pyramid_of(heatmaps, slide_id)
+    height, width = level.shape[1:]
     size_um = [side * mpp for side in size_px]
-    level = np.stack([h.resampled((width, height)) for h in heatmaps.values()])
     channels = range(_CHANNEL_NUMBER_OF_FIRST, _CHANNEL_NUMBER_OF_FIRST + len(heatmaps))
     told = {"values": "probability, 0 to 1; NaN: not scored", **(about or {})}
     metadata = {
@@ -60,7 +55,6 @@ def write_ome_heatmap(
             "Color": [_colour_number(number) for number in channels],
         },
     }
-    smaller = list(_smaller(level))
     with (
         replacing(path) as temporary,
         tifffile.TiffWriter(temporary, ome=True, bigtiff=True) as file,
@@ -83,27 +77,6 @@ def _write_level(file: tifffile.TiffWriter, level: np.ndarray, size_um: list[flo
         maxworkers=1,
         **options,
     )
-
-
-def _smaller(level: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield levels of half the size each, until one is small."""
-    while max(level.shape[1:]) > _SMALL_PX:
-        level = np.stack([_half(values) for values in level])
-        yield level
-
-
-def _half(values: np.ndarray) -> np.ndarray:
-    """Return the mean of what is scored under each pixel twice as large, NaN where nothing is."""
-    height, width = values.shape
-    size = (max(1, round(width / 2)), max(1, round(height / 2)))
-    is_scored = ~np.isnan(values)
-    total, share = (
-        cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-        for part in (np.where(is_scored, values, 0), is_scored.astype(np.float32))
-    )
-    out = np.full_like(total, np.nan)
-    np.divide(total, share, out=out, where=share > 0)
-    return np.clip(out, 0, 1)  # of rounding
 
 
 def _colour_number(class_number: int) -> int:

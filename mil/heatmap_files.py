@@ -14,6 +14,7 @@ from tiling import (
     OverlayConfig,
     Slide,
     TileGrid,
+    dicom_fingerprint,
     fingerprint,
     geojson_fingerprint,
     hot_regions,
@@ -25,6 +26,7 @@ from tiling import (
     region_tolerance_um,
     smooth,
     write_blended,
+    write_dicom_heatmap,
     write_geojson,
     write_ome_heatmap,
     write_picture,
@@ -44,7 +46,7 @@ class HeatmapConfig:
 
     format: tuple[str, ...] = field(
         default=("png", "geojson", "regions", "ome-tiff"),
-        metadata={"help": "what to write, also blended, ome-zarr"},
+        metadata={"help": "what to write, also blended, ome-zarr, dicom"},
     )
     smooth_um: float = field(
         default=0.0, metadata={"help": "smooth the scores over the tissue by a Gaussian of this deviation"}
@@ -231,6 +233,14 @@ def _write_ome_zarr(painting: Painting) -> bool:
     return True
 
 
+def _write_dicom(painting: Painting) -> bool:
+    path = painting.folder / "heatmap.dcm"
+    if dicom_fingerprint(path) == painting.fingerprint:
+        return False
+    write_dicom_heatmap(path, painting.slide, painting.heatmaps, fingerprint=painting.fingerprint)
+    return True
+
+
 FORMATS: dict[str, Callable[[Painting], bool]] = {
     "png": _write_pictures,
     "geojson": _write_tiles,
@@ -238,6 +248,7 @@ FORMATS: dict[str, Callable[[Painting], bool]] = {
     "ome-tiff": _write_ome_tiff,
     "blended": _write_blended,
     "ome-zarr": _write_ome_zarr,
+    "dicom": _write_dicom,
 }
 
 

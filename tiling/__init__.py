@@ -13,6 +13,7 @@ from .background import glass_colour
 from .blended import write_blended
 from .contact_sheet import CARD_PICTURE_PX, CARDS_A_SHEET, Card, contact_sheet
 from .deep_zoom import DeepZoom
+from .dicom_heatmap import dicom_fingerprint, write_dicom_heatmap
 from .errors import ConfigError, FormatError, ResolutionError, SlidebagError, SlideError, WriteError
 from .exchange import COORDS_FORMATS, CoordsFormat, Hdf5Format, Layout, export_grid, import_grid
 from .exchange_slideflow import extractor_name, write_bags_config
@@ -115,6 +116,7 @@ __all__ = [
     "check_room",
     "contact_sheet",
     "covered_share",
+    "dicom_fingerprint",
     "exact_corners",
     "export_grid",
     "extractor_name",
@@ -165,6 +167,7 @@ __all__ = [
     "write_bags_config",
     "write_blended",
     "write_coords",
+    "write_dicom_heatmap",
     "write_geojson",
     "write_header",
     "write_ome_heatmap",

@@ -34,13 +34,13 @@ class WsiDicomSlide(ArraySlide):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what is wrong in the patient's data is not asked here
                 self._wsi = wsidicom.WsiDicom.open(self._series())
-        except _damaged() as error:
+        except dicom_errors() as error:
             raise SlideError(
                 f"{self.id}: cannot be opened as DICOM ({_text(error)})", hint=_WAY_OUT
             ) from error
         try:
             self._describe()
-        except _damaged() as error:
+        except dicom_errors() as error:
             self.close()
             raise SlideError(
                 f"{self.id}: its header cannot be read ({_text(error)})", hint=_WAY_OUT
@@ -79,11 +79,11 @@ class WsiDicomSlide(ArraySlide):
 
     def _series(self) -> list[Path]:
         """The file and those beside it that belong to its series."""
-        uid = _series_uid(self.path)
+        uid = series_uid(self.path)
         if not uid:
             raise Unsuited(f"{self.id}: is no DICOM file of a series")
         beside = (p for p in self.path.parent.iterdir() if p.suffix.lower() == ".dcm" and p != self.path)
-        return [self.path, *sorted(p for p in beside if _series_uid(p) == uid)]
+        return [self.path, *sorted(p for p in beside if series_uid(p) == uid)]
 
     def _resolutions(self) -> list[tuple[float, str]]:
         """The mean of both directions; none where they disagree by more than 2 %."""
@@ -123,25 +123,25 @@ class _Level:
         size_px = (columns.stop - columns.start, rows.stop - rows.start)
         try:
             part = self._wsi.read_region((columns.start, rows.start), self._level, size_px, as_array=True)
-        except _damaged() as error:
+        except dicom_errors() as error:
             raise OSError(_text(error)) from error
         return part.reshape(rows.stop - rows.start, columns.stop - columns.start, *self.shape[2:])
 
 
-def _series_uid(path: Path) -> str:
-    """The SeriesInstanceUID of a file, "" if it has none that can be read."""
+def series_uid(path: Path) -> str:
+    """Return the SeriesInstanceUID of a file, "" if it has none that can be read."""
     import pydicom
 
     try:
         head = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
         return str(head.get("SeriesInstanceUID", ""))
-    except _damaged():
+    except dicom_errors():
         return ""
 
 
 @cache
-def _damaged() -> tuple[type[Exception], ...]:
-    """What wsidicom and pydicom raise on damaged files; their errors have no bases of their own."""
+def dicom_errors() -> tuple[type[Exception], ...]:
+    """Return what wsidicom and pydicom raise on damaged files; their errors have no bases of their own."""
     import pydicom.errors
     import wsidicom.errors
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from .errors import ConfigError
 from .heatmap import Heatmap
-from .legend import Colour, Legend, Panel, length_text
+from .legend import Colour, Legend, Panel, heat_colours, length_text
 from .slide import Slide
 
 _EM, _LEAST_EM_PX = 0.016, 14.0  # text size, of the picture's longer side; smaller cannot be read
@@ -108,8 +108,7 @@ def tint(picture: np.ndarray, values: np.ndarray, opacity: float) -> np.ndarray:
 def tint_shares(values: np.ndarray, opacity: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the opacity (n,) and the colour uint8 (n, 3) of values (n,) without NaN; see `tint`."""
     values = np.clip(values, 0, 1)
-    levels = np.rint(values * 255).astype(np.uint8)
-    colours = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS).reshape(-1, 3)[:, ::-1]
+    colours = heat_colours()[np.rint(values * 255).astype(np.uint8)]
     # The root lifts the middle, whose colours are near those of stained tissue
     return _FAINTEST + (opacity - _FAINTEST) * np.sqrt(values), colours
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from .heatmap import Heatmap
 
-_REACH = 4.0  # deviations after which the weight counts as nothing
+_REACH = 3.5  # deviations after which the weight counts as nothing
 
 
 def smooth(heatmap: Heatmap, deviation_level0_px: float) -> Heatmap:
@@ -24,7 +24,7 @@ def smooth(heatmap: Heatmap, deviation_level0_px: float) -> Heatmap:
     size = (2 * int(np.ceil(_REACH * deviation_px)) + 1,) * 2
     total, weight = (
         cv2.GaussianBlur(part, size, deviation_px, borderType=cv2.BORDER_CONSTANT)
-        for part in (np.where(is_scored, heatmap.values, 0).astype(np.float64), is_scored.astype(np.float64))
+        for part in (np.where(is_scored, heatmap.values, 0).astype(np.float32), is_scored.astype(np.float32))
     )
     values = np.full_like(heatmap.values, np.nan)
     np.divide(total, weight, out=values, where=is_scored, casting="same_kind")

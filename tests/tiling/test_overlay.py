@@ -266,3 +266,29 @@ def test_a_slide_without_resolution_is_refused():
 def test_options_are_checked(wrong):
     with pytest.raises(ConfigError):
         OverlayConfig(**wrong)
+
+
+def test_framed_is_where_all_classes_together_reach_the_threshold():
+    slide, config = make_slide(), OverlayConfig(longest_px=1600)
+    one = make_heatmap()
+    together = Heatmap(one.values + 0.45, one.px_level0, one.size_level0_px)  # 0.55 left, 1.35 right
+    legend = Legend(class_name="tumour", threshold=0.5, is_threshold_of_all=True)
+    sheet = overlay(slide, one, legend, together=together, config=config)
+    y, x = np.nonzero((picture_in(sheet, 1600, slide)[0] == 0).all(axis=2))
+    assert (x.min(), x.max(), y.min(), y.max()) == (400, 1199, 400, 999)
+    with pytest.raises(ValueError, match="of a slide of"):
+        overlay(slide, one, legend, together=make_heatmap((1600, 1000)), config=config)
+
+
+def test_the_legend_says_what_the_threshold_is_of_and_that_scores_were_smoothed():
+    slide, config = make_slide(), OverlayConfig(longest_px=800)
+    assert Legend(class_name="a", threshold=0.5).threshold_text == "p at least 0.5"
+    of_all = Legend(class_name="a", threshold=0.5, is_threshold_of_all=True)
+    assert of_all.threshold_text == "any class at least 0.5"
+    plain, smoothed = (
+        panel_of(
+            overlay(slide, make_heatmap(), Legend(class_name="a", smooth_um=um), config=config), slide, 800
+        )
+        for um in (0.0, 50.0)
+    )
+    assert plain.shape != smoothed.shape or (plain != smoothed).any()

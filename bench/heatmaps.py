@@ -106,7 +106,7 @@ def clam(folder: Path, grid: TileGrid, probability: np.ndarray) -> None:
 def regions(folder: Path, grid: TileGrid, probability: np.ndarray) -> None:
     heatmap = paint(grid, probability[:, 1])
     found = hot_regions(grid, {NAMES[1]: heatmap}, heatmap, 0.5)
-    write_region_table(folder / "regions.csv", grid, found)
+    write_region_table(folder / "regions.csv", grid, found, NAMES[1:])
     write_regions(folder / "regions.geojson", grid, found, fingerprint="bench")
 
 

@@ -189,7 +189,7 @@ def _write_regions(painting: Painting) -> bool:
         grid, painting.heatmaps, painting.together, painting.threshold, tolerance_um=tolerance_um
     )
     told = painting.about | {"tolerance_um": tolerance_um}
-    write_region_table(table, grid, regions)  # first: the other's fingerprint is of both
+    write_region_table(table, grid, regions, painting.heatmaps)  # first: the other's fingerprint is of both
     write_regions(
         path, grid, regions,
         fingerprint=painting.fingerprint, told=told, shown_from_px=painting.slide.shown_from_px,

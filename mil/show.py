@@ -133,7 +133,7 @@ def overlays(run: Run) -> None:
     """Print where the pictures lie."""
     found = sorted((run.root / "heatmaps").rglob("overlay*.png"))
     console = _console()
-    console.print(Text(f"{len(found)} overlays, tiles for QuPath beside each (tiles.geojson):"))
+    console.print(Text(f"{len(found)} overlays, what else was written beside each:"))
     for path in found[:_MOST_ROWS]:
         console.print(Text(f"  {path}"))
     if len(found) > _MOST_ROWS:

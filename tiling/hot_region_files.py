@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,17 @@ def write_regions(
     write_collection(path, ([feature] for feature in features), fingerprint=fingerprint, told=told)
 
 
-def write_region_table(path: Path, grid: TileGrid, regions: Sequence[HotRegion]) -> None:
-    """Write regions as CSV, numbered as in `write_regions`; places count from the slide's own corner."""
-    classes = list(regions[0].class_probability) if regions else []
+def write_region_table(
+    path: Path, grid: TileGrid, regions: Sequence[HotRegion], class_names: Iterable[str]
+) -> None:
+    """Write regions as CSV, numbered as in `write_regions`; places count from the slide's own corner.
+
+    `class_names` are the classes that each region has a mean of, also where there is no region.
+    """
+    names = list(class_names)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow([*_COLUMNS, *_PLACES, *(f"mean_p({name})" for name in classes)])
+        table.writerow([*_COLUMNS, *_PLACES, *(f"mean_p({name})" for name in names)])
         for number, region in enumerate(regions, 1):
             centroid = region.shape.centroid
             places = (*region.shape.bounds, centroid.x, centroid.y)
@@ -56,7 +61,7 @@ def write_region_table(path: Path, grid: TileGrid, regions: Sequence[HotRegion])
                     f"{region.area_mm2:.9g}", f"{region.mean_probability:.6g}",
                     f"{region.max_probability:.6g}", region.n_tiles,
                     *(f"{place:.2f}" for place in places),
-                    *(f"{p:.6g}" for p in region.class_probability.values()),
+                    *(f"{region.class_probability[name]:.6g}" for name in names),
                 ]
             )  # fmt: skip
 
@@ -77,7 +82,9 @@ def _features(grid: TileGrid, regions: Sequence[HotRegion], origin_px: tuple[int
         yield json.dumps(
             {
                 "type": "Feature",
-                "id": str(place_id(grid, f"region {region.class_name} {region.shape.bounds}")),
+                "id": str(
+                    place_id(grid, f"region {region.class_name} {region.shape.bounds} {region.n_tiles}")
+                ),
                 "bbox": [round(side, 2) for side in shape.bounds],
                 "geometry": _rounded(mapping(shape)),
                 "properties": {

@@ -115,7 +115,7 @@ def test_files_tell_the_area_that_their_polygons_have(tmp_path, make_lattice, to
     write_regions(
         tmp_path / "r.geojson", grid, regions, fingerprint="f00", told=told, shown_from_px=(250, 120)
     )
-    write_region_table(tmp_path / "r.csv", grid, regions)
+    write_region_table(tmp_path / "r.csv", grid, regions, ["class 1"])
     assert geojson_fingerprint(tmp_path / "r.geojson") == "f00"
     collection = json.loads((tmp_path / "r.geojson").read_text())
     assert collection["threshold"] == 0.6
@@ -142,9 +142,10 @@ def test_nothing_hot_makes_empty_files(tmp_path, make_lattice):
     regions = found(grid, np.full(len(grid), np.nan))
     assert regions == []
     write_regions(tmp_path / "r.geojson", grid, regions, fingerprint="f00")
-    write_region_table(tmp_path / "r.csv", grid, regions)
+    write_region_table(tmp_path / "r.csv", grid, regions, ["class 1"])
     assert json.loads((tmp_path / "r.geojson").read_text())["features"] == []
-    assert (tmp_path / "r.csv").read_text().count("\n") == 1
+    (header,) = (tmp_path / "r.csv").read_text().splitlines()
+    assert header.endswith(",mean_p(class 1)")
 
 
 @pytest.mark.parametrize("tolerance_um", [-1.0, 12.6])

@@ -119,6 +119,18 @@ def test_what_is_asked_for_alone_is_written(scored):
     assert paint_run(run, format=("blended",)).counts == {"kept": 2}
 
 
+def test_a_folder_is_kept_like_a_file_and_dicom_is_for_dicom(scored):
+    run, slide_id = scored("normal", "tumour")
+    assert paint_run(run, format=("ome-zarr",)).counts == {"done": 2}
+    assert paint_run(run, format=("ome-zarr", "ome-zarr")).counts == {"kept": 2}
+    assert (run.heatmap_folder(slide_id) / "heatmap.ome.zarr" / "zarr.json").is_file()
+    outcome = heatmap(run, OVERLAY, HeatmapConfig(format=("png", "dicom")))
+    assert {(f.error, f.hint) for f in outcome.failures} == {
+        ("is no DICOM slide, of which a DICOM segmentation could be", "leave out --format dicom")
+    }
+    assert (run.heatmap_folder(slide_id) / "overlay.png").is_file()
+
+
 def test_every_overlay_frames_where_the_classes_together_reach_the_threshold(scored):
     run, slide_id = scored("normal", "in situ", "invasive")
     paint_run(run, format=("png",))

@@ -38,6 +38,7 @@ from tiling import (
 
 from .classes import SEPARATOR, names_in
 from .scores import Scores
+from .top_tiles import write_top_tiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class HeatmapConfig:
     """Which heatmaps are written."""
 
     format: tuple[str, ...] = field(
-        default=("png", "geojson", "regions", "ome-tiff"),
+        default=("png", "geojson", "regions", "top-tiles", "ome-tiff"),
         metadata={"help": "what to write, also blended, ome-zarr, dicom"},
     )
     smooth_um: float = field(
@@ -197,6 +198,17 @@ def _write_regions(painting: Painting) -> bool:
     return True
 
 
+def _write_top_tiles(painting: Painting) -> bool:
+    table, sheets = painting.folder / "top_tiles.csv", painting.path_of_each("top_tiles", ".png")
+    if table.exists() and all(picture_fingerprint(path) == painting.fingerprint for _, path in sheets):
+        return False
+    write_top_tiles(
+        table, sheets, painting.slide, painting.grid, painting.scores, painting.threshold,
+        fingerprint=painting.fingerprint,
+    )  # fmt: skip
+    return True
+
+
 def _write_ome_tiff(painting: Painting) -> bool:
     path, grid = painting.folder / "heatmap.ome.tiff", painting.grid
     if ome_fingerprint(path) == painting.fingerprint:
@@ -245,6 +257,7 @@ FORMATS: dict[str, Callable[[Painting], bool]] = {
     "png": _write_pictures,
     "geojson": _write_tiles,
     "regions": _write_regions,
+    "top-tiles": _write_top_tiles,
     "ome-tiff": _write_ome_tiff,
     "blended": _write_blended,
     "ome-zarr": _write_ome_zarr,

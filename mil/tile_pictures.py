@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from features import load_patches
-from tiling import FormatError, SlideError, TileGrid, open_slide, read_patches
+from tiling import FormatError, Slide, SlideError, TileGrid, open_slide, read_patches
 
 from .cohort import CohortSlide
 from .run_folder import Run
@@ -23,21 +23,21 @@ def tile_pictures(
         patches = load_patches(run.features_path(encoder, slide.slide_id), rows)
     except FormatError:  # it keeps none
         try:
-            return slide_pictures(slide, grid, rows)
+            with open_slide(slide.path, id=slide.slide_id, mpp=grid.mpp) as opened:
+                return slide_pictures(opened, grid, rows)
         except SlideError as error:
             return [error.message] * len(rows)
     return [as_picture(patch) for patch in patches]
 
 
-def slide_pictures(slide: CohortSlide, grid: TileGrid, rows: Sequence[int]) -> list[Image.Image]:
+def slide_pictures(slide: Slide, grid: TileGrid, rows: Sequence[int]) -> list[Image.Image]:
     """Return the patches at some rows of a slide's grid, ascending, read from the slide.
 
     Raises:
         SlideError: the slide cannot be read.
     """
     some = replace(grid, coords=grid.coords[rows], tissue_fraction=grid.tissue_fraction[rows])
-    with open_slide(slide.path, id=slide.slide_id, mpp=grid.mpp) as opened:
-        return [as_picture(patch) for patches in read_patches(opened, some) for patch in patches.pixels]
+    return [as_picture(patch) for patches in read_patches(slide, some) for patch in patches.pixels]
 
 
 def as_picture(patch: np.ndarray) -> Image.Image:

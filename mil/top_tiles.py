@@ -1,15 +1,14 @@
 """The tiles of a slide that a class is seen in most and least, as one sheet a class and one table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from tiling import Card, TileGrid, contact_sheet, picture_fingerprint, replacing, write_picture
+from tiling import Card, Slide, TileGrid, contact_sheet, replacing, write_picture
 
-from .cohort import CohortSlide
 from .scores import Scores
 from .tile_pictures import TILE_PICTURE_PX, slide_pictures
 
@@ -39,40 +38,33 @@ def top_tiles(scores: Scores, grid: TileGrid) -> pd.DataFrame:
 
 
 def write_top_tiles(
-    folder: Path, slide: CohortSlide, grid: TileGrid, scores: Scores, threshold: float, *, fingerprint: str
-) -> bool:
-    """Write `top_tiles.csv` and a sheet of pictures a class beside it; return whether there was need to.
+    table: Path, sheets: Sequence[tuple[str, Path]], slide: Slide, grid: TileGrid, scores: Scores,
+    threshold: float, *, fingerprint: str,
+) -> None:  # fmt: skip
+    """Write the `table` (CSV), then a sheet of pictures for each class of `sheets`.
 
-    Tiles at or above `threshold` have a dark frame.
+    A tile has a dark frame where all classes but the first together reach `threshold`.
     """
-    positive = list(scores.classes)[1:]
-    sheets = [
-        folder / ("top_tiles.png" if len(positive) == 1 else f"top_tiles-{n}.png")
-        for n in range(1, len(positive) + 1)
-    ]
-    if all(picture_fingerprint(sheet) == fingerprint for sheet in sheets):
-        return False
-    table = top_tiles(scores, grid)
-    rows = sorted(set(table["row"]))
+    found = top_tiles(scores, grid)
+    rows = sorted(set(found["row"]))
     pictures = dict(zip(rows, slide_pictures(slide, grid, rows), strict=True)) if rows else {}
-    with replacing(folder / "top_tiles.csv") as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6f")
-    for name, sheet in zip(positive, sheets, strict=True):
-        of_class = pd.DataFrame(table[table["class"] == name])
-        title = f"{slide.slide_id}: most and least p({name})"
-        cards = _cards(of_class, pictures, threshold)
-        drawn = contact_sheet(cards, len(of_class), title, picture_px=TILE_PICTURE_PX)
-        write_picture(sheet, drawn, fingerprint=fingerprint, about=slide.slide_id)
-    return True
+    is_above = scores.probability[:, 1:].sum(axis=1) >= threshold
+    with replacing(table) as temporary:
+        found.to_csv(temporary, index=False, float_format="%.6f")
+    for name, path in sheets:
+        of_class = pd.DataFrame(found[found["class"] == name])
+        cards = _cards(of_class, pictures, is_above)
+        title = f"{slide.id}: most and least p({name})"
+        sheet = contact_sheet(cards, len(of_class), title, picture_px=TILE_PICTURE_PX)
+        write_picture(path, sheet, fingerprint=fingerprint, about=slide.id)
 
 
-def _cards(table: pd.DataFrame, pictures: dict[int, Image.Image], threshold: float) -> Iterator[Card]:
+def _cards(table: pd.DataFrame, pictures: dict[int, Image.Image], is_above: np.ndarray) -> Iterator[Card]:
     for tile in table.to_dict("records"):
-        is_above = tile["probability"] >= threshold
         yield Card(
             f"p = {tile['probability']:.3f}",
             pictures[tile["row"]],
             (f"x {tile['x']:,}, y {tile['y']:,}",),
             flag=f"{tile['end']} {tile['rank']}",
-            colour=_ABOVE if is_above else _BELOW,
+            colour=_ABOVE if is_above[tile["row"]] else _BELOW,
         )

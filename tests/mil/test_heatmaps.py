@@ -66,7 +66,10 @@ def test_the_usual_formats_are_written_and_kept_until_something_changes(scored):
     run, slide_id = scored("normal", "tumour")
     assert paint_run(run).counts == {"done": 2}
     names = {p.name for p in run.heatmap_folder(slide_id).iterdir()}
-    assert names == {"overlay.png", "tiles.geojson", "regions.geojson", "regions.csv", "heatmap.ome.tiff"}
+    assert names == {
+        "overlay.png", "tiles.geojson", "regions.geojson", "regions.csv", "heatmap.ome.tiff",
+        "top_tiles.png", "top_tiles.csv",
+    }  # fmt: skip
     before = stamps(run)
     assert paint_run(run).counts == {"kept": 2}
     assert stamps(run) == before
@@ -108,7 +111,8 @@ def test_all_formats_tell_the_same(scored):
     assert channels[:, row, column].tolist() == pytest.approx(
         [measured["p(in situ)"], measured["p(invasive)"]], abs=1e-5
     )
-    assert {p.name for p in folder.glob("*.png")} == {"overlay-1.png", "overlay-2.png"}
+    pictures = {"overlay-1.png", "overlay-2.png", "top_tiles-1.png", "top_tiles-2.png"}
+    assert {p.name for p in folder.glob("*.png")} == pictures
 
 
 def test_what_is_asked_for_alone_is_written(scored):

@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mil.cohort import CohortSlide
 from mil.scores import Scores
 from mil.top_tiles import SHOWN, top_tiles, write_top_tiles
-from tiling import GridConfig, TissueConfig, open_slide, segment_tissue, tile_slide
+from tiling import GridConfig, TissueConfig, open_slide, picture_fingerprint, segment_tissue, tile_slide
 
 
 def scored(grid, probability, classes=("normal", "tumour")):
@@ -44,19 +43,15 @@ def test_no_tile_is_at_both_ends_however_few_there_are(grid, n_read):
     assert sorted(table["row"]) == list(range(n_read))
 
 
-def test_a_sheet_a_class_and_one_table_written_once(grid, phantom, tmp_path):
-    slide = CohortSlide(grid.slide_id, phantom.path, "tumour", "patient", None, "")
+def test_a_sheet_a_class_and_one_table(grid, phantom, tmp_path):
     probability = np.random.default_rng(0).dirichlet(np.ones(3), len(grid))
     scores = scored(grid, probability, ("normal", "tumour", "other"))
-    assert write_top_tiles(tmp_path, slide, grid, scores, 0.5, fingerprint="one")
-    assert not write_top_tiles(tmp_path, slide, grid, scores, 0.5, fingerprint="one")
-    assert write_top_tiles(tmp_path, slide, grid, scores, 0.5, fingerprint="other")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "top_tiles-1.png",
-        "top_tiles-2.png",
-        "top_tiles.csv",
-    ]
-    table = pd.read_csv(tmp_path / "top_tiles.csv")
+    sheets = [("tumour", tmp_path / "1.png"), ("other", tmp_path / "2.png")]
+    with open_slide(phantom.path) as slide:
+        write_top_tiles(tmp_path / "top.csv", sheets, slide, grid, scores, 0.5, fingerprint="one")
+    table = pd.read_csv(tmp_path / "top.csv")
     assert table.groupby("class").size().to_dict() == {"tumour": 2 * SHOWN, "other": 2 * SHOWN}
-    with Image.open(tmp_path / "top_tiles-1.png") as sheet:
-        assert sheet.width > 1000
+    for _, path in sheets:
+        assert picture_fingerprint(path) == "one"
+        with Image.open(path) as sheet:
+            assert sheet.width > 1000

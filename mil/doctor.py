@@ -12,9 +12,7 @@ from features import ENCODERS
 from tiling import READERS
 
 from .learner import LEARNERS
-
-PACKAGES = ("slidebag", "torch", "timm", "openslide-python", "openslide-bin", "h5py", "scikit-image",
-            "faiss-cpu", "pandas", "numpy", "safetensors", "opencv-python-headless")  # fmt: skip
+from .machine import PACKAGES
 
 
 @dataclass(frozen=True)

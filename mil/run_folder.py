@@ -15,6 +15,7 @@ import pandas as pd
 from tiling import ConfigError, FormatError, replacing
 
 from .cohort import Cohort, CohortSlide, Failure
+from .machine import computed_by
 
 PENDING = "pending"  # the status of a slide that no step came to
 _SLIDE_COLUMNS = ["slide_id", "path", "patient_id", "label", "mpp", "split", "n_tiles", "status", "message"]
@@ -141,11 +142,13 @@ class Run:
             path.unlink(missing_ok=True)
 
     def note(self, step: str, told: Mapping[str, Any]) -> None:
-        """Keep in run.json what a step was told and how it went."""
+        """Keep in run.json what a step was told, by what it was computed, and how it went."""
         path = self.root / "run.json"
         record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"steps": {}}
         record["slidebag_version"] = version("slidebag")
-        record["steps"][step] = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), **told}
+        record["steps"][step] = {
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"), **told, **computed_by(),
+        }  # fmt: skip
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(record, indent=2, default=str) + "\n")
 

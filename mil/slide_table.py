@@ -20,7 +20,13 @@ class CohortError(SlidebagError, ValueError):
 
 
 def read_table(table: Path) -> pd.DataFrame:
-    """Return a slide table under our own column names, all as text; raises CohortError."""
+    """Return what slidebag uses of a slide table, under our own names, all as text; raises CohortError."""
+    rows = read_columns(table)
+    return pd.DataFrame(rows, columns=[noun for noun in rows.columns if noun in _ALIASES])
+
+
+def read_columns(table: Path) -> pd.DataFrame:
+    """Return all columns of a slide table, those of `read_table` under our names; raises CohortError."""
     try:
         rows = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
@@ -39,7 +45,7 @@ def read_table(table: Path) -> pd.DataFrame:
                 f"{table}: has no column {noun!r}, its columns are {', '.join(rows.columns)}",
                 hint=f"add a column {noun!r}" + (" (empty where unknown)" if noun == "label" else ""),
             )
-    return pd.DataFrame(rows.rename(columns=known), columns=list(known.values())).map(str.strip)
+    return pd.DataFrame(rows.rename(columns=known)).map(str.strip)
 
 
 def names_of(files: dict[str, Path]) -> dict[str, list[str]]:

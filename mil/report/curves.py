@@ -53,8 +53,8 @@ def _roc(score: np.ndarray, truth: np.ndarray, patients: np.ndarray) -> pd.DataF
 
 
 def _precision_recall(score: np.ndarray, truth: np.ndarray, patients: np.ndarray) -> pd.DataFrame:
-    ranking, grid = Ranking.of(score, truth), _GRID[1:]
-    recall = np.union1d(grid, np.unique(ranking.recall[0][ranking.recall[0] > 0]))
+    ranking, grid = Ranking.of(score, truth), _GRID
+    recall = np.union1d(grid, ranking.recall[0])
     low, high = percentiles(bootstrap(lambda w: Ranking.of(score, truth, w).precision_at(grid), patients))
     band = {"low": np.interp(recall, grid, low), "high": np.interp(recall, grid, high)}
     return pd.DataFrame({"recall": recall, "precision": ranking.precision_at(recall)[0], **band})

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .intervals import LEVEL, Interval
+from .intervals import LEVEL, Interval, quantile_of_normal
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def delong_test(
     Raises:
         ValueError: there is no positive or no negative row.
     """
-    from scipy.stats import norm  # slow to import
+    from scipy.special import ndtr  # slow to import
 
     aucs, covariance = delong(np.stack([score, other]), truth, patients)
     difference = float(aucs[0] - aucs[1])
@@ -84,7 +84,7 @@ def delong_test(
     if error < 1e-12:  # both orders are the same, or neither makes any mistake
         p_value = 1.0 if abs(difference) < 1e-12 else float("nan")
     else:
-        p_value = float(2 * norm.sf(abs(difference) / error))
-    half = float(norm.ppf((1 + level) / 2) * error) if error >= 1e-12 else float("nan")
+        p_value = float(2 * ndtr(-abs(difference) / error))
+    half = float(quantile_of_normal(level) * error) if error >= 1e-12 else float("nan")
     interval = (max(-1.0, difference - half), min(1.0, difference + half))
     return Comparison(float(aucs[0]), float(aucs[1]), difference, interval, p_value)

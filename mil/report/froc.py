@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .intervals import bootstrap, percentiles
+from .intervals import bootstrap, of_samples
 
 FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # a slide, as in the CAMELYON challenges
 
@@ -89,7 +89,8 @@ def froc(slides: Sequence[SlideDetections]) -> pd.DataFrame:
     if slides and not np.isnan(rows[0]):
         patients = np.array([s.patient for s in slides])
         samples = bootstrap(lambda w: froc_levels(slides, w), patients)
-        low, high = percentiles(np.column_stack([samples, samples.mean(axis=1)]))
+        each = np.column_stack([samples, samples.mean(axis=1)])
+        low, high = np.array([of_samples(own) for own in each.T]).T
     names = [f"{each:g}" for each in FALSE_POSITIVES] + ["mean"]
     values = np.append(rows, rows.mean())
     return pd.DataFrame({"false_positives": names, "sensitivity": values, "low": low, "high": high})

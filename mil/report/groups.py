@@ -9,6 +9,7 @@ from .predicted import Predicted
 from .tables import SMALL_GROUP, headline
 
 MOST_GROUPS = 20
+OTHER, NOT_GIVEN = "other", "not given"
 _MOST_NUMBERS = 6  # different ones, up to which each is a group
 
 
@@ -26,22 +27,26 @@ def group_names(values: Sequence[str]) -> np.ndarray:
         told = pd.Series(
             ["" if pd.isna(q) else f"{max(q.left, least):.4g} to {q.right:.4g}" for q in quarter]
         )
-    told = told.where(told != "", "not given")
+    told = told.where(told != "", NOT_GIVEN)
     often = told.value_counts().index[: MOST_GROUPS - 1]
     if told.nunique() > MOST_GROUPS:
-        told = told.where(told.isin(often), "other")
+        told = told.where(told.isin(often), OTHER)
     return told.to_numpy(str)
 
 
 def by_group(predicted: Predicted, groups: np.ndarray) -> pd.DataFrame:
-    """Return figures of each group (B,), largest first.
+    """Return figures of each group (B,), in the order of their names or numbers.
 
     Columns: group, n, n_patients, is_small (fewer than 10 patients, or fewer than 3 rows of a class or of the
     rest), for each class its `share(<class>)` and `mean p(<class>)`, auc and accuracy with `_low` and `_high`.
     """
-    names, counts = np.unique(groups, return_counts=True)
-    rows = [_of_group(predicted.of(groups == names[k]), str(names[k])) for k in np.argsort(-counts, kind="stable")]
-    return pd.DataFrame(rows)
+    names = sorted(set(groups.tolist()), key=_place)
+    return pd.DataFrame([_of_group(predicted.of(groups == name), name) for name in names])
+
+
+def _place(name: str) -> tuple[bool, float, str]:
+    number = pd.to_numeric(name.partition(" ")[0], errors="coerce")
+    return name in (OTHER, NOT_GIVEN), float("inf") if pd.isna(number) else float(number), name
 
 
 def _of_group(p: Predicted, name: str) -> dict[str, object]:

@@ -57,9 +57,20 @@ def percentiles(samples: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, 
 
 
 def of_samples(samples: np.ndarray, level: float = LEVEL) -> Interval:
-    """Return the interval of one figure from its resamples (R,)."""
+    """Return the interval of one figure from its resamples (R,); NaN where they are all alike.
+
+    As those of a model without any mistake are, whatever the number of slides: they say nothing of how sure
+    that is.
+    """
     low, high = percentiles(samples, level)
-    return float(low), float(high)
+    return (float(low), float(high)) if low < high else (float("nan"), float("nan"))
+
+
+def quantile_of_normal(level: float = LEVEL) -> float:
+    """Return how many deviations the middle `level` of a normal distribution reaches to."""
+    from scipy.special import ndtri  # slow to import, if less so than scipy.stats
+
+    return float(ndtri((1 + level) / 2))
 
 
 def proportion_interval(hits: np.ndarray, patients: np.ndarray, level: float = LEVEL) -> Interval:
@@ -69,13 +80,11 @@ def proportion_interval(hits: np.ndarray, patients: np.ndarray, level: float = L
     patients (Korn and Graubard 1998), no more than there are rows; where all rows agree, it is the number
     of patients.
     """
-    from scipy.stats import norm  # slow to import
-
     hits = np.asarray(hits, np.float64)
     if not len(hits):
         return float("nan"), float("nan")
     share, n = float(hits.mean()), _worth(hits, patients)
-    z = float(norm.ppf((1 + level) / 2))
+    z = quantile_of_normal(level)
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return max(0.0, float(middle - half)), min(1.0, float(middle + half))
@@ -99,9 +108,8 @@ def perfect_auc_interval(auc: float, n_positive: int, n_negative: int, level: fl
     far as `auc`.
     """
     from scipy.optimize import brentq  # slow to import
-    from scipy.stats import norm
 
-    z, n_other = float(norm.ppf((1 + level) / 2)), (n_positive + n_negative) / 2 - 1
+    z, n_other = quantile_of_normal(level), (n_positive + n_negative) / 2 - 1
 
     def gap(missing: float) -> float:
         a = 1 - missing

@@ -44,10 +44,9 @@ def by_class(predicted: Predicted) -> pd.DataFrame:
 
 def _of_class(p: Predicted, c: int) -> dict[str, object]:
     truth, called, score = p.truth[:, c], p.called[:, c], p.probability[:, c]
-    one = p.of(np.arange(len(p)))
     figures = {
         "auc": (_one_auc(score, truth), *auc_interval(score, truth, p.patients)),
-        "average_precision": _average_precision(one, c),
+        "average_precision": _average_precision(p, c),
         "sensitivity": _share("", called[truth], p.patients[truth])[1:4],
         "specificity": _share("", ~called[~truth], p.patients[~truth])[1:4],
         "ppv": _share("", truth[called], p.patients[called])[1:4],
@@ -65,9 +64,7 @@ def _average_precision(p: Predicted, c: int) -> tuple[float, float, float]:
     if np.isnan(value):
         return float("nan"), *_NOT_DEFINED
     samples = bootstrap(lambda w: Ranking.of(score, truth, w).average_precision(), p.patients)
-    low, high = of_samples(samples)
-    # where every resample is without a mistake, they say nothing of how sure that is
-    return (value, low, high) if low < 1 else (value, *_NOT_DEFINED)
+    return value, *of_samples(samples)
 
 
 def _one_auc(score: np.ndarray, truth: np.ndarray) -> float:
@@ -89,8 +86,7 @@ def _auc(p: Predicted) -> tuple[float, float, float]:
     def mean(weights: np.ndarray) -> np.ndarray:
         return np.mean([Ranking.of(p.probability[:, c], p.truth[:, c], weights).auc() for c in defined], axis=0)
 
-    low, high = of_samples(bootstrap(mean, p.patients))
-    return (value, low, high) if low < 1 else (value, *_NOT_DEFINED)
+    return value, *of_samples(bootstrap(mean, p.patients))
 
 
 def _share(name: str, hits: np.ndarray, patients: np.ndarray) -> tuple[str, float, float, float, int]:
@@ -122,12 +118,11 @@ def _brier(p: Predicted, weights: np.ndarray, *, probability: np.ndarray) -> np.
 def _resampled(
     p: Predicted, statistic: Callable[[Predicted, np.ndarray], np.ndarray]
 ) -> tuple[float, float, float]:
-    """A figure of all rows, and its interval by resampled patients; none where every resample is perfect."""
+    """A figure of all rows, and its interval by resampled patients."""
     if not len(p):
         return float("nan"), *_NOT_DEFINED
     value = float(statistic(p, np.ones((1, len(p))))[0])
-    low, high = of_samples(bootstrap(lambda w: statistic(p, w), p.patients))
-    return (value, low, high) if low < high else (value, *_NOT_DEFINED)
+    return value, *of_samples(bootstrap(lambda w: statistic(p, w), p.patients))
 
 
 def calibration(predicted: Predicted) -> pd.DataFrame:

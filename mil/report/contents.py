@@ -1,0 +1,156 @@
+"""All that a report says: tables and figures by name, facts, and what cannot be told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mil.run_folder import Run
+from tiling import ConfigError
+
+from . import curves, figures, tables
+from .attrition import attrition, lost_slides
+from .columns import column_of
+from .comparing import compare
+from .facts import Facts, run_facts
+from .froc import froc, froc_curve
+from .groups import batch_effects, by_group, group_names
+from .predicted import Predicted, load_predicted
+from .tile_tables import tile_table
+from .truth import TileTruths, load_truth
+
+
+@dataclass
+class Contents:
+    """What a report is made of; `tables` are frames and `figures` matplotlib figures, both by file name."""
+
+    predicted: Predicted
+    facts: Facts
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+    groups: list[tuple[str, str]] = field(default_factory=list)  # column, name of its tables
+    limits: list[str] = field(default_factory=list)  # what cannot be told, and why
+    has_truth: bool = False
+
+
+def gather(
+    run: Run,
+    *,
+    truth: Path | None = None,
+    annotations: Path | None = None,
+    table: Path | None = None,
+    by: Sequence[str] = (),
+    others: Sequence[Path] = (),
+) -> Contents:
+    """Work out all that a report says; the arguments are those of `report`."""
+    contents = Contents(load_predicted(run), run_facts(run))
+    p = contents.predicted
+    contents.tables |= {"attrition": attrition(run), "lost": lost_slides(run)}
+    _probabilities(contents, run)
+    if len(p):
+        _of_predictions(contents)
+    for column in by:
+        _of_groups(contents, column, column_of(run, p, column, table))
+    if others:
+        _of_others(contents, run, others)
+    if truth is not None or annotations is not None:
+        _of_tiles(contents, load_truth(run, truth, annotations))
+    contents.limits += _limits(contents)
+    return contents
+
+
+def _of_predictions(contents: Contents) -> None:
+    p, of = contents.predicted, contents.tables
+    of["headline"], of["by_class"] = tables.headline(p), tables.by_class(p)
+    of["calibration"], of["by_fold"] = tables.calibration(p), tables.by_fold(p)
+    of["mistakes"] = tables.mistakes(p)
+    counts = tables.confusion(p)
+    of["confusion"] = counts.reset_index()
+    contents.figures["confusion"] = figures.confusion_figure(counts)
+    of["calibration_curve"] = curves.calibration_curves(p)
+    contents.figures["calibration"] = figures.calibration_figure(of["calibration_curve"])
+    drawn = {"roc": (curves.roc_curves, figures.roc_figure),
+             "precision_recall": (curves.precision_recall_curves, figures.precision_recall_figure),
+             "decision": (curves.decision_curves, figures.decision_figure)}  # fmt: skip
+    for name, (made, draw) in drawn.items():
+        of[f"{name}_curve"] = made(p)
+        if len(of[f"{name}_curve"]):
+            contents.figures[name] = draw(of[f"{name}_curve"])
+
+
+def _probabilities(contents: Contents, run: Run) -> None:
+    """How often each probability was given, to labelled and unlabelled slides alike."""
+    rows, p = run.read_table("predictions.csv"), contents.predicted
+    names = [p.names[c] for c in p.judged] if p.names else []
+    if len(rows) and names:
+        frame = rows[[f"p({name})" for name in names]].astype(float).set_axis(names, axis=1)
+        contents.figures["probabilities"] = figures.probability_figure(frame, f"{p.unit}s")
+        counts = rows["prediction"].value_counts()
+        contents.tables["predicted"] = pd.DataFrame({"prediction": counts.index, "n": counts.to_numpy()})
+
+
+def _of_groups(contents: Contents, column: str, values: np.ndarray) -> None:
+    p, name = contents.predicted, f"by_{len(contents.groups) + 1}"
+    if not len(p):
+        return
+    groups = group_names(values.tolist())
+    frame = by_group(p, groups)
+    contents.tables |= {name: frame, f"{name}_effects": batch_effects(p, groups)}
+    contents.groups.append((column, name))
+    if frame["auc"].notna().any():
+        contents.figures[name] = figures.groups_figure(frame)
+
+
+def _of_others(contents: Contents, run: Run, others: Sequence[Path]) -> None:
+    models, used = {}, [run, *(Run(path) for path in others)]
+    for each in used:
+        name = f"{run_facts(each).learner or 'model'} ({each.root.absolute().name})"
+        if name in models:
+            raise ConfigError(f"two runs are called {name}", hint="name each run once, in folders of other names")
+        models[name] = load_predicted(each)
+    contents.tables["compared"] = compare(models)
+
+
+def _of_tiles(contents: Contents, truths: TileTruths) -> None:
+    detections = [slide.detections for slide in truths.slides]
+    contents.has_truth = True
+    contents.tables |= {"tiles": tile_table(truths), "froc": froc(detections), "froc_curve": froc_curve(detections)}
+    if len(contents.tables["froc_curve"]):
+        contents.figures["froc"] = figures.froc_figure(contents.tables["froc_curve"], contents.tables["froc"])
+    why = list(truths.left_out.items())
+    contents.tables["without_truth"] = pd.DataFrame(why, columns=["slide_id", "why"])
+    if why:
+        contents.limits.append(
+            f"{len(why)} slides have no usable truth and are left out of the figures of tiles, "
+            f"the first because: {why[0][1]}."
+        )
+
+
+def _limits(contents: Contents) -> list[str]:
+    """Say what the data at hand cannot show."""
+    p, told = contents.predicted, []
+    if not len(p):
+        return ["No predicted slide has a label, so nothing here says how good the predictions are."]
+    if p.n_unlabelled:
+        told.append(f"{p.n_unlabelled} predictions have no label, or one that the model does not know, "
+                    "and count in no figure of merit.")  # fmt: skip
+    for c in p.judged:
+        n_with, n_without = (len(set(p.patients[p.truth[:, c] == side])) for side in (True, False))
+        name, least = p.names[c], min(n_with, n_without)
+        if not least:
+            told.append(f"{'No' if not n_with else 'Each'} labelled {p.unit} is of class {name}: its AUC, curves and "
+                        "tests are not defined.")  # fmt: skip
+        elif least < tables.SMALL_GROUP:
+            told.append(f"Only {least} patients are {'of' if least == n_with else 'not of'} class {name}: "
+                        "figures of it may be far off, and their intervals too.")  # fmt: skip
+    if set(p.folds) == {""}:
+        told.append("These predictions are of a finished model. If it was trained on any of these slides, all figures "
+                    "are too good.")  # fmt: skip
+    if np.array_equal(p.probability, p.uncalibrated):
+        told.append("Probabilities are not calibrated: too few slides were held out for it.")
+    if not contents.has_truth:
+        told.append("No truth of tiles was given: whether the heatmaps are right is not measured here.")
+    return told

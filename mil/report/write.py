@@ -1,0 +1,68 @@
+"""The verb `report`: what a scientist reads of a run, as one page, its figures and its tables."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from mil.run_folder import Run
+from tiling import replacing, replacing_folder
+
+from .contents import gather
+from .figures import to_svg
+from .page import as_json, page
+
+
+@dataclass(frozen=True)
+class Report:
+    """The written page, and the frames that it shows, by the names of their files in `tables/`."""
+
+    page: Path
+    tables: dict[str, pd.DataFrame]
+
+
+def report(
+    run: Run,
+    *,
+    truth: Path | None = None,
+    annotations: Path | None = None,
+    table: Path | None = None,
+    by: Sequence[str] = (),
+    others: Sequence[Path] = (),
+) -> Report:
+    """Write `report/` of a run: `index.html`, `report.json`, `tables/*.csv` and `figures/*.svg`.
+
+    Args:
+        run: has predictions; labels, scores and heatmaps are shown where they are.
+        truth: a folder of PNG masks, as `evaluate` takes it.
+        annotations: a folder of `<slide_id>.geojson`, as `train` takes it, here as truth.
+        table: a slide table, for the columns in `by` that the run itself does not keep.
+        by: columns to give results by, such as "site".
+        others: run folders of other models of the same slides, to be compared with.
+
+    Raises:
+        FormatError: the run has no predictions.
+        ConfigError: there is no such column, or a run that cannot be compared.
+    """
+    contents = gather(run, truth=truth, annotations=annotations, table=table, by=by, others=others)
+    drawn = {name: to_svg(figure, name) for name, figure in contents.figures.items()}
+    folder = run.root / "report"
+    folder.mkdir(exist_ok=True)
+    with replacing_folder(folder / "tables") as temporary:
+        for name, frame in contents.tables.items():
+            frame.to_csv(temporary / f"{name}.csv", index=False)
+    with replacing_folder(folder / "figures") as temporary:
+        for name, svg in drawn.items():
+            (temporary / f"{name}.svg").write_text(svg, encoding="utf-8")
+    with replacing(folder / "report.json") as temporary:
+        temporary.write_text(json.dumps(as_json(contents), indent=1, default=_plain, allow_nan=False) + "\n")
+    with replacing(folder / "index.html") as temporary:
+        temporary.write_text(page(run, contents, drawn, folder), encoding="utf-8")
+    return Report(folder / "index.html", contents.tables)
+
+
+def _plain(value: object) -> object:
+    """A number of numpy as one of Python's own."""
+    return value.item() if hasattr(value, "item") else str(value)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The verb `run`: from a folder of slides and a label table to predictions and heatmaps."""
+"""The verb `run`: from a folder of slides and a label table to predictions, heatmaps and a report."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from .extract import ExtractConfig, extract
 from .heatmap_files import HeatmapConfig
 from .heatmaps import heatmap
 from .prepare import tile
+from .report import Report, report
 from .run_folder import Run
 from .train import Training, check_extras, train
 from .train_config import FitConfig, TrainConfig
@@ -37,11 +38,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a run left behind: each step's outcome, the training and its evaluation."""
+    """What a run left behind: each step's outcome, the training, its evaluation and the report."""
 
     outcomes: tuple[Outcome, ...]
     training: Training
     evaluation: Evaluation
+    report: Report
 
 
 def run_all(
@@ -54,7 +56,7 @@ def run_all(
     regions: Path | None = None,
     annotations: Path | None = None,
 ) -> Finished:
-    """Tile, extract, train, evaluate and paint; whatever is there and still right is kept.
+    """Tile, extract, train, evaluate, paint and report; whatever is there and still right is kept.
 
     Raises:
         SlidebagError: nothing could be learned, as the message says; a bad slide alone does not raise.
@@ -73,4 +75,4 @@ def run_all(
     )
     evaluation = evaluate(run, truth)
     painted = heatmap(run, plan.overlay, plan.heatmap)
-    return Finished((tiled, extracted, painted), training, evaluation)
+    return Finished((tiled, extracted, painted), training, evaluation, report(run, truth=truth))

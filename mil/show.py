@@ -15,6 +15,7 @@ from tiling import ResolutionError, Slide
 from .batch import Outcome
 from .doctor import Finding
 from .evaluate import Evaluation
+from .report import Report
 from .run_folder import Run
 from .search import Found
 from .train import Training
@@ -138,6 +139,11 @@ def overlays(run: Run) -> None:
         console.print(Text(f"  {path}"))
     if len(found) > _MOST_ROWS:
         console.print(Text(f"  and {len(found) - _MOST_ROWS} more"))
+
+
+def report(written: Report) -> None:
+    """Print where the report lies."""
+    _console().print(Text(f"report: {written.page}"))
 
 
 def predictions(run: Run) -> None:

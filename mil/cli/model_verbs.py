@@ -15,6 +15,7 @@ from mil.heatmaps import heatmap as paint_run
 from mil.options import configured
 from mil.predict import PredictConfig
 from mil.predict import predict as predict_slides
+from mil.report import report as write_report
 from mil.run_folder import Run
 from mil.train import train as train_run
 from mil.train_config import FitConfig, TrainConfig
@@ -97,6 +98,30 @@ def heatmap(
 def evaluate(run: RunFolder, truth: Truth = None) -> None:
     """Measure the predictions against the labels and, if given, the tiles against known truth."""
     show.figures(evaluate_run(Run(run), truth))
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    truth: Truth = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option("--annotations", help="folder of <slide_id>.geojson: regions of a class, here as truth"),
+    ] = None,
+    by: Annotated[
+        list[str] | None, typer.Option("--by", help="also results by this column; may be repeated")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option("--table", help="slide table, for columns that the run does not keep")
+    ] = None,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option("--compare", help="run folder of another model of the same slides; may be repeated"),
+    ] = None,
+) -> None:
+    """Write how good the predictions are and where they fail, as a page, tables and figures."""
+    told = {"truth": truth, "annotations": annotations, "table": table}
+    show.report(write_report(Run(run), by=by or (), others=compare or (), **told))
 
 
 @app.command()

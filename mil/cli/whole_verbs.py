@@ -43,7 +43,7 @@ def run_command(
     annotations: Annotations = None,
     settings: Settings = None,
 ) -> None:
-    """Do everything: tile, extract, train, evaluate, heatmap. The same command again goes on where it was."""
+    """Do everything: tile, extract, train, evaluate, heatmap, report; again, it goes on where it was."""
     plan = Plan(
         grid=grid, tissue=tissue, encoder=encoder, extract=extract_config,
         train=train_config, fit=fit_config, settings=pairs(settings),
@@ -55,6 +55,7 @@ def run_command(
     show.training(done.training)
     show.figures(done.evaluation)
     show.overlays(folder)
+    show.report(done.report)
     show.finish(folder, *done.outcomes)
 
 
@@ -68,4 +69,5 @@ def demo(
     show.training(done.training)
     show.figures(done.evaluation)
     show.overlays(run)
+    show.report(done.report)
     show.finish(run, *done.outcomes)

@@ -1,7 +1,7 @@
 """Which slides were lost on the way, at which step and why."""
 
 import json
-from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,19 @@ def predictions_by_unit(run: Run) -> dict[str, list[str]]:
     return {row.get("slide_id", row.get("patient_id", "")): slides_of(row) for row in rows}
 
 
-def attrition(run: Run) -> pd.DataFrame:
+def attrition_table(run: Run) -> pd.DataFrame:
     """Return how many slides came through each step: columns step, n, lost.
 
     A step that the run's files tell nothing of, as the features of a packed store, is left out.
     """
     rows, predicted = run.slides(), _predicted(run)
     found = set(rows["slide_id"])
-    tiled = {i for i in found if run.grid_path(i).is_file()} - set(rows.loc[rows["status"] == FAILED, "slide_id"])
-    with_tiles = {i for i, n in zip(rows["slide_id"], rows["n_tiles"], strict=True) if i in tiled and n not in ("", "0")}
+    tiled = {i for i in found if run.grid_path(i).is_file()} - set(
+        rows.loc[rows["status"] == FAILED, "slide_id"]
+    )
+    with_tiles = {
+        i for i, n in zip(rows["slide_id"], rows["n_tiles"], strict=True) if i in tiled and n not in ("", "0")
+    }
     told = [("named by the table, or in the folder", found | _strangers(run)), ("matched with a file", found),
             ("opened and searched for tissue", tiled), ("with tissue and tiles", with_tiles)]  # fmt: skip
     folder = _features_folder(run)
@@ -45,7 +49,7 @@ def attrition(run: Run) -> pd.DataFrame:
     labels = dict(zip(rows["slide_id"], rows["label"], strict=True))
     told.append(("predicted, with a label", {i for i in told[-1][1] if labels.get(i)}))
     n = [len(slides) for _, slides in told]
-    lost = [0, *(before - after for before, after in zip(n, n[1:], strict=False))]
+    lost = [0, *(before - after for before, after in pairwise(n))]
     return pd.DataFrame({"step": [name for name, _ in told], "n": n, "lost": lost})
 
 
@@ -66,7 +70,7 @@ def _failures(run: Run) -> pd.DataFrame:
 
 
 def _features_folder(run: Run) -> Path | None:
-    """Where the features are that were learned from, or that were predicted from; None if in no file a slide."""
+    """The folder of the features that were learned or predicted from; None if they are no file a slide."""
     steps = steps_of(run)
     encoder = steps.get("train", {}).get("encoder")
     if encoder is None:
@@ -82,7 +86,10 @@ def lost_slides(run: Run) -> pd.DataFrame:
     Columns: slide_id, step, why, hint, is_predicted (a slide without tissue is predicted from that alone).
     """
     predicted = _predicted(run)
-    rows = [_row(r["slide_id"], r["step"], r["error"], r["hint"], predicted) for r in _failures(run).to_dict("records")]
+    rows = [
+        _row(r["slide_id"], r["step"], r["error"], r["hint"], predicted)
+        for r in _failures(run).to_dict("records")
+    ]
     told = {(row[0], row[1]) for row in rows}
     for slide in run.slides().to_dict("records"):
         own, status = slide["slide_id"], slide["status"]
@@ -98,5 +105,7 @@ def lost_slides(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_LOST_COLUMNS)
 
 
-def _row(slide_id: str, step: str, why: str, hint: str, predicted: set[str]) -> Sequence[object]:
+def _row(
+    slide_id: str, step: str, why: str, hint: str, predicted: set[str]
+) -> tuple[str, str, str, str, bool]:
     return slide_id, step, why, hint, slide_id in predicted

@@ -19,8 +19,8 @@ SEVERAL = "several"  # of a patient whose slides differ
 def column_of(run: Run, predicted: Predicted, name: str, table: Path | None = None) -> np.ndarray:
     """Return the value of a column for each row of `predicted`, text (B,), "" where there is none.
 
-    The column is sought in `table`, a slide table such as the run was made with, then in the run's slides.csv,
-    qc.csv and predictions.csv. Of a patient whose slides differ it is "several".
+    The column is sought in `table`, a slide table such as the run was made with, then in the run's
+    slides.csv, qc.csv and predictions.csv. Of a patient whose slides differ it is "several".
 
     Raises:
         ConfigError: no table has such a column.
@@ -38,7 +38,9 @@ def _values(run: Run, name: str, table: Path | None) -> Mapping[str, str]:
         if name in rows.columns:
             return dict(zip(rows["slide_id"], rows[name], strict=True))
         known += [str(c) for c in rows.columns if c not in known]
-    hint = f"columns are {', '.join(known)}" + ("" if table else "; others are found with --table, the slide table")
+    hint = f"columns are {', '.join(known)}" + (
+        "" if table else "; others are found with --table, the slide table"
+    )
     raise ConfigError(f"{run.root}: no table has a column {name!r}", hint=hint)
 
 

@@ -12,7 +12,7 @@ from .delong import delong_test
 from .predicted import Predicted
 
 
-def compare(models: Mapping[str, Predicted]) -> pd.DataFrame:
+def comparison_table(models: Mapping[str, Predicted]) -> pd.DataFrame:
     """Return each pair of models compared on the slides, or patients, that both predicted.
 
     Columns: class, model, other, n, auc, other_auc, difference, low, high, p_value. p-values are not adjusted

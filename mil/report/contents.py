@@ -12,12 +12,12 @@ from mil.run_folder import Run
 from tiling import ConfigError
 
 from . import curves, figures, tables
-from .attrition import attrition, lost_slides
+from .attrition import attrition_table, lost_slides
 from .columns import column_of
-from .comparing import compare
+from .comparing import comparison_table
 from .facts import Facts, run_facts
-from .froc import froc, froc_curve
-from .groups import batch_effects, by_group, group_names
+from .froc import froc_curve, froc_table
+from .groups import batch_effect_table, group_names, group_table
 from .predicted import Predicted, load_predicted
 from .tile_tables import tile_table
 from .truth import TileTruths, load_truth
@@ -48,7 +48,7 @@ def gather(
     """Work out all that a report says; the arguments are those of `report`."""
     contents = Contents(load_predicted(run), run_facts(run))
     p = contents.predicted
-    contents.tables |= {"attrition": attrition(run), "lost": lost_slides(run)}
+    contents.tables |= {"attrition": attrition_table(run), "lost": lost_slides(run)}
     _probabilities(contents, run)
     if len(p):
         _of_predictions(contents)
@@ -64,10 +64,10 @@ def gather(
 
 def _of_predictions(contents: Contents) -> None:
     p, of = contents.predicted, contents.tables
-    of["headline"], of["by_class"] = tables.headline(p), tables.by_class(p)
-    of["calibration"], of["by_fold"] = tables.calibration(p), tables.by_fold(p)
-    of["mistakes"] = tables.mistakes(p)
-    counts = tables.confusion(p)
+    of["headline"], of["by_class"] = tables.headline_table(p), tables.class_table(p)
+    of["calibration"], of["by_fold"] = tables.calibration_table(p), tables.fold_table(p)
+    of["mistakes"] = tables.mistake_table(p)
+    counts = tables.confusion_table(p)
     of["confusion"] = counts.reset_index()
     contents.figures["confusion"] = figures.confusion_figure(counts)
     of["calibration_curve"] = curves.calibration_curves(p)
@@ -86,7 +86,8 @@ def _probabilities(contents: Contents, run: Run) -> None:
     rows, p = run.read_table("predictions.csv"), contents.predicted
     names = [p.names[c] for c in p.judged] if p.names else []
     if len(rows) and names:
-        frame = rows[[f"p({name})" for name in names]].astype(float).set_axis(names, axis=1)
+        told = rows[[f"p({name})" for name in names]].to_numpy(float)
+        frame = pd.DataFrame(told, columns=names)
         contents.figures["probabilities"] = figures.probability_figure(frame, f"{p.unit}s")
         counts = rows["prediction"].value_counts()
         contents.tables["predicted"] = pd.DataFrame({"prediction": counts.index, "n": counts.to_numpy()})
@@ -97,10 +98,10 @@ def _of_groups(contents: Contents, column: str, values: np.ndarray) -> None:
     if not len(p):
         return
     groups = group_names(values.tolist())
-    frame = by_group(p, groups)
-    contents.tables |= {name: frame, f"{name}_effects": batch_effects(p, groups)}
+    frame = group_table(p, groups)
+    contents.tables |= {name: frame, f"{name}_effects": batch_effect_table(p, groups)}
     contents.groups.append((column, name))
-    if frame["auc"].notna().any():
+    if not np.isnan(frame["auc"].to_numpy(float)).all():
         contents.figures[name] = figures.groups_figure(frame)
 
 
@@ -109,15 +110,21 @@ def _of_others(contents: Contents, run: Run, others: Sequence[Path]) -> None:
     for each in used:
         name = f"{run_facts(each).learner or 'model'} ({each.root.absolute().name})"
         if name in models:
-            raise ConfigError(f"two runs are called {name}", hint="name each run once, in folders of other names")
+            raise ConfigError(
+                f"two runs are called {name}", hint="name each run once, in folders of other names"
+            )
         models[name] = load_predicted(each)
-    contents.tables["compared"] = compare(models)
+    contents.tables["compared"] = comparison_table(models)
 
 
 def _of_tiles(contents: Contents, truths: TileTruths) -> None:
     detections = [slide.detections for slide in truths.slides]
     contents.has_truth = True
-    contents.tables |= {"tiles": tile_table(truths), "froc": froc(detections), "froc_curve": froc_curve(detections)}
+    contents.tables |= {
+        "tiles": tile_table(truths),
+        "froc": froc_table(detections),
+        "froc_curve": froc_curve(detections),
+    }
     if len(contents.tables["froc_curve"]):
         contents.figures["froc"] = figures.froc_figure(contents.tables["froc_curve"], contents.tables["froc"])
     why = list(truths.left_out.items())
@@ -141,14 +148,20 @@ def _limits(contents: Contents) -> list[str]:
         n_with, n_without = (len(set(p.patients[p.truth[:, c] == side])) for side in (True, False))
         name, least = p.names[c], min(n_with, n_without)
         if not least:
-            told.append(f"{'No' if not n_with else 'Each'} labelled {p.unit} is of class {name}: its AUC, curves and "
-                        "tests are not defined.")  # fmt: skip
+            told.append(
+                f"{'No' if not n_with else 'Each'} labelled {p.unit} is of class {name}: "
+                "its AUC, curves and tests are not defined."
+            )
         elif least < tables.SMALL_GROUP:
-            told.append(f"Only {least} patients are {'of' if least == n_with else 'not of'} class {name}: "
-                        "figures of it may be far off, and their intervals too.")  # fmt: skip
+            told.append(
+                f"Only {least} patients are {'of' if least == n_with else 'not of'} class {name}: "
+                "figures of it may be far off, and their intervals too."
+            )
     if set(p.folds) == {""}:
-        told.append("These predictions are of a finished model. If it was trained on any of these slides, all figures "
-                    "are too good.")  # fmt: skip
+        told.append(
+            "These predictions are of a finished model. If it was trained on any of these slides, "
+            "all figures are too good."
+        )
     if np.array_equal(p.probability, p.uncalibrated):
         told.append("Probabilities are not calibrated: too few slides were held out for it.")
     if not contents.has_truth:

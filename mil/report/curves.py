@@ -38,7 +38,8 @@ def _of_classes(p: Predicted, curve: Callable[..., pd.DataFrame], columns: list[
         for c in p.judged
         if 0 < p.truth[:, c].sum() < len(p)
     ]
-    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+    joined = pd.concat(frames, ignore_index=True) if frames else None
+    return pd.DataFrame(joined, columns=columns)
 
 
 def _roc(score: np.ndarray, truth: np.ndarray, patients: np.ndarray) -> pd.DataFrame:
@@ -76,11 +77,6 @@ def calibration_curves(predicted: Predicted) -> pd.DataFrame:
 
 
 def decision_curves(predicted: Predicted) -> pd.DataFrame:
-    """Return the decision curve of each class: class, threshold, model, low, high, all (see `net_benefit`)."""
-    p, columns = predicted, ["class", "threshold", "model", "low", "high", "all"]
-    frames = [
-        net_benefit(p.probability[:, c], p.truth[:, c], p.patients).assign(**{"class": p.names[c]})
-        for c in p.judged
-        if 0 < p.truth[:, c].sum() < len(p)
-    ]
-    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+    """Return the decision curve of each class: class, threshold, model, low, high, all (`net_benefit`)."""
+    columns = ["class", "threshold", "model", "low", "high", "all"]
+    return _of_classes(predicted, net_benefit, columns)

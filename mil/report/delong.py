@@ -57,7 +57,9 @@ def _covariance(
         return np.full((len(above), len(above)), np.nan)
     covariance = k_positive / (k_positive - 1) * of_positive @ of_positive.T / m**2
     covariance += k_negative / (k_negative - 1) * of_negative @ of_negative.T / n**2
-    both = n_patients / (n_patients - 1) * of_positive @ of_negative.T / (m * n)  # of patients with rows of each
+    both = (
+        n_patients / (n_patients - 1) * of_positive @ of_negative.T / (m * n)
+    )  # of patients with rows of each
     return covariance + both + both.T
 
 

@@ -16,8 +16,8 @@ from .attrition import steps_of
 class Facts:
     """What run.json and the model's card tell; empty where they do not.
 
-    `steps` has the columns step, finished, seconds, slides, machine, command; `options` each step's options as
-    JSON; `typical` has the columns group, picture (a path) and told.
+    `steps` has the columns step, finished, seconds, slides, machine, command; `options` each step's options
+    as JSON; `typical` has the columns group, picture (a path) and told.
     """
 
     name: str

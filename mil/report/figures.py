@@ -5,13 +5,12 @@ their dashes too.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +20,7 @@ INK, FAINT = "#222322", "#c9cac9"  # of letters and axes, and of what guides the
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 _MOST_BANDS = 3  # more would lie on each other
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.family": "serif", "font.size": 9, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
     "xtick.color": INK, "ytick.color": INK, "axes.linewidth": 0.7, "xtick.major.width": 0.7,
     "ytick.major.width": 0.7, "lines.linewidth": 1.5, "axes.spines.top": False, "axes.spines.right": False,
@@ -56,9 +55,14 @@ def _classes(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(str(name), own) for name, own in frame.groupby("class", sort=False)]
 
 
-def _band(axes: "Axes", x: Sequence, own: pd.DataFrame, k: int, **how: Any) -> None:
+def _band(axes: "Axes", x: Any, own: pd.DataFrame, k: int, **how: Any) -> None:
     axes.fill_between(x, own["low"].astype(float), own["high"].astype(float), color=COLOURS[k % len(COLOURS)],
                       alpha=0.18, linewidth=0, **how)  # fmt: skip
+
+
+def _spread(own: Any, name: str) -> np.ndarray:
+    """How far an interval reaches below and above a figure, (2, n)."""
+    return np.abs(np.stack([own[end].to_numpy(float) for end in ("low", "high")]) - own[name].to_numpy(float))
 
 
 def roc_figure(curves: pd.DataFrame) -> "Figure":
@@ -95,9 +99,11 @@ def calibration_figure(curves: pd.DataFrame) -> "Figure":
         for k, (name, both) in enumerate(_classes(curves)):
             before, own = (both[both["when"] == when] for when in ("before", "after"))
             if not np.allclose(before["mean_probability"], own["mean_probability"]):
-                axes.plot(before["mean_probability"], before["share"], marker="o", markersize=3, linewidth=0.8,
-                          color=COLOURS[k % len(COLOURS)], alpha=0.4, label=f"{name}, before")  # fmt: skip
-            spread = np.abs(own[["low", "high"]].to_numpy().T - own["share"].to_numpy())
+                axes.plot(
+                    before["mean_probability"], before["share"], marker="o", markersize=3, linewidth=0.8,
+                    color=COLOURS[k % len(COLOURS)], alpha=0.4, label=f"{name}, before",
+                )  # fmt: skip
+            spread = _spread(own, "share")
             axes.errorbar(own["mean_probability"], own["share"], yerr=spread, marker="o", markersize=4,
                           elinewidth=0.8, label=name, **_line(k))  # fmt: skip
         _square(axes)
@@ -123,7 +129,7 @@ def decision_figure(curves: pd.DataFrame) -> "Figure":
 
 
 def confusion_figure(counts: pd.DataFrame) -> "Figure":
-    """Draw the frame of `confusion`: counts, shaded by their share of the row."""
+    """Draw the frame of `confusion_table`: counts, shaded by their share of the row."""
     n_rows, n_columns = counts.shape
     values = counts.to_numpy(float)
     share = values / np.maximum(values.sum(axis=1, keepdims=True), 1)
@@ -154,15 +160,17 @@ def _short(name: object) -> str:
 
 
 def froc_figure(curve: pd.DataFrame, at: pd.DataFrame) -> "Figure":
-    """Draw the frames of `froc_curve` and `froc`."""
+    """Draw the frames of `froc_curve` and `froc_table`."""
     with _axes("false positives a slide", "sensitivity (lesions found)", (4.0, 3.0)) as (figure, axes):
         points = at[at["false_positives"] != "mean"]
         x = points["false_positives"].astype(float)
         wrong = np.append(curve["false_positives"], max(8.0, *x))
         found = np.append(curve["sensitivity"], curve["sensitivity"].iloc[-1] if len(curve) else np.nan)
         axes.plot(wrong, found, drawstyle="steps-post", **_line(0))
-        spread = np.abs(points[["low", "high"]].to_numpy(float).T - points["sensitivity"].to_numpy(float))
-        axes.errorbar(x, points["sensitivity"], yerr=spread, fmt="o", markersize=4, color=COLOURS[0], elinewidth=0.8)
+        spread = _spread(points, "sensitivity")
+        axes.errorbar(
+            x, points["sensitivity"], yerr=spread, fmt="o", markersize=4, color=COLOURS[0], elinewidth=0.8
+        )
         axes.set_xscale("symlog", linthresh=0.25, linscale=0.4)
         axes.set_xticks([0, *x], ["0", "1/4", "1/2", *(f"{each:g}" for each in x[2:])])
         axes.minorticks_off()
@@ -171,7 +179,7 @@ def froc_figure(curve: pd.DataFrame, at: pd.DataFrame) -> "Figure":
 
 
 def groups_figure(groups: pd.DataFrame) -> "Figure":
-    """Draw the AUC of each group of `by_group` with its interval; small groups are hollow."""
+    """Draw the AUC of each group of `group_table` with its interval; small groups are hollow."""
     with _axes("AUC", "", (4.0, 0.9 + 0.26 * len(groups))) as (figure, axes):
         for k, row in enumerate(groups.to_dict("records")):
             axes.plot([row["auc_low"], row["auc_high"]], [k, k], color=COLOURS[0], linewidth=0.9)
@@ -187,7 +195,7 @@ def probability_figure(probability: pd.DataFrame, counted: str = "slides") -> "F
     """Draw how often each probability was given: a column a class, each a histogram line."""
     with _axes("probability", counted, (4.0, 2.6)) as (figure, axes):
         for k, name in enumerate(probability.columns):
-            axes.hist(probability[name].to_numpy(float), bins=np.linspace(0, 1, 21), histtype="step",
+            axes.hist(probability[name].to_numpy(float), bins=np.linspace(0, 1, 21).tolist(), histtype="step",
                       label=_short(name), **_line(k))  # fmt: skip
         axes.set_xlim(0, 1)
         axes.legend(loc="upper center")

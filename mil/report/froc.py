@@ -20,9 +20,9 @@ FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # a slide, as in the CAMELYON
 
 @dataclass(frozen=True)
 class SlideDetections:
-    """What one slide adds: `lesions` (L,), the highest score that finds each, -inf where none does; `false` (F,).
+    """What one slide adds: `lesions` (L,), the highest score that finds each, -inf where none does.
 
-    `patient` says whose slide it is.
+    `false` (F,) are the scores of false positives; `patient` says whose slide it is.
     """
 
     patient: str
@@ -37,11 +37,11 @@ def local_maxima(centres: np.ndarray, side: float, scores: np.ndarray) -> np.nda
     """
     from scipy.sparse import coo_array  # slow to import
     from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     if not len(centres):
         return np.zeros(0, int)
-    pairs = cKDTree(centres).query_pairs(side * 1.01, p=np.inf, output_type="ndarray")
+    pairs = KDTree(centres).query_pairs(side * 1.01, p=np.inf, output_type="ndarray")
     a, b = pairs.T
     n, is_equal = len(scores), scores[a] == scores[b]
     links = coo_array((np.ones(int(is_equal.sum())), (a[is_equal], b[is_equal])), shape=(n, n))
@@ -78,7 +78,7 @@ def _from_level(scores: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return (len(scores) - np.searchsorted(np.sort(scores), levels)).astype(np.float64)
 
 
-def froc(slides: Sequence[SlideDetections]) -> pd.DataFrame:
+def froc_table(slides: Sequence[SlideDetections]) -> pd.DataFrame:
     """Return the sensitivity at each number of false positives a slide, and their mean, with intervals.
 
     Columns: false_positives (a slide; "mean" in the last row), sensitivity, low, high (by resampled
@@ -97,7 +97,7 @@ def froc(slides: Sequence[SlideDetections]) -> pd.DataFrame:
 
 
 def froc_curve(slides: Sequence[SlideDetections]) -> pd.DataFrame:
-    """Return the curve where it rises, the highest level first: score, false_positives a slide, sensitivity."""
+    """Return the curve where it rises, from the top: score, false_positives a slide, sensitivity."""
     lesions, false = (np.concatenate([np.zeros(0), *each]) for each in
                       ([s.lesions for s in slides], [s.false for s in slides]))  # fmt: skip
     levels = np.unique(lesions[np.isfinite(lesions)])[::-1]

@@ -1,12 +1,13 @@
 """Results by site, scanner or any other column: does the model work alike everywhere, or follow the batch?"""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
 from .predicted import Predicted
-from .tables import SMALL_GROUP, headline
+from .tables import SMALL_GROUP, headline_table
 
 MOST_GROUPS = 20
 OTHER, NOT_GIVEN = "other", "not given"
@@ -16,37 +17,43 @@ _MOST_NUMBERS = 6  # different ones, up to which each is a group
 def group_names(values: Sequence[str]) -> np.ndarray:
     """Return the group of each value of a column, text (B,).
 
-    Numbers of more than six different values are cut into quarters; beyond 20 groups the rarest are "other".
-    An empty value is "not given".
+    Numbers of more than six different values are cut into quarters; beyond 20 groups the rarest are
+    "other". An empty value is "not given".
     """
-    told = pd.Series(values, dtype=str).str.strip()
-    numbers = pd.to_numeric(told.where(told != ""), errors="coerce")
-    if numbers.notna().sum() == (told != "").sum() and numbers.nunique() > _MOST_NUMBERS:
-        quarter = pd.qcut(numbers, 4, duplicates="drop")
-        least = numbers.min()
-        told = pd.Series(
-            ["" if pd.isna(q) else f"{max(q.left, least):.4g} to {q.right:.4g}" for q in quarter]
-        )
-    told = told.where(told != "", NOT_GIVEN)
-    often = told.value_counts().index[: MOST_GROUPS - 1]
-    if told.nunique() > MOST_GROUPS:
-        told = told.where(told.isin(often), OTHER)
-    return told.to_numpy(str)
+    told = np.char.strip(np.array(values, str))
+    numbers = np.array([_number(text) for text in told])
+    if np.isnan(numbers)[told != ""].any() or len(np.unique(numbers[told != ""])) <= _MOST_NUMBERS:
+        told = np.where(told == "", NOT_GIVEN, told)
+        names, counts = np.unique(told, return_counts=True)
+        often = names[np.argsort(-counts, kind="stable")][: MOST_GROUPS - 1]
+        return told if len(names) <= MOST_GROUPS else np.where(np.isin(told, often), told, OTHER)
+    edges = np.unique(np.nanquantile(numbers, [0, 0.25, 0.5, 0.75, 1]))
+    place = np.clip(np.searchsorted(edges, numbers) - 1, 0, len(edges) - 2)
+    quarters = np.array([f"{low:.4g} to {high:.4g}" for low, high in pairwise(edges)])
+    return np.where(told == "", NOT_GIVEN, quarters[place])
 
 
-def by_group(predicted: Predicted, groups: np.ndarray) -> pd.DataFrame:
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def group_table(predicted: Predicted, groups: np.ndarray) -> pd.DataFrame:
     """Return figures of each group (B,), in the order of their names or numbers.
 
-    Columns: group, n, n_patients, is_small (fewer than 10 patients, or fewer than 3 rows of a class or of the
-    rest), for each class its `share(<class>)` and `mean p(<class>)`, auc and accuracy with `_low` and `_high`.
+    Columns: group, n, n_patients, is_small (fewer than 10 patients, or fewer than 3 rows of a class or of
+    the rest), for each class its `share(<class>)` and `mean p(<class>)`, auc and accuracy with
+    `_low` and `_high`.
     """
     names = sorted(set(groups.tolist()), key=_place)
     return pd.DataFrame([_of_group(predicted.of(groups == name), name) for name in names])
 
 
 def _place(name: str) -> tuple[bool, float, str]:
-    number = pd.to_numeric(name.partition(" ")[0], errors="coerce")
-    return name in (OTHER, NOT_GIVEN), float("inf") if pd.isna(number) else float(number), name
+    number = _number(name.partition(" ")[0])
+    return name in (OTHER, NOT_GIVEN), float("inf") if np.isnan(number) else number, name
 
 
 def _of_group(p: Predicted, name: str) -> dict[str, object]:
@@ -57,14 +64,14 @@ def _of_group(p: Predicted, name: str) -> dict[str, object]:
     for c in p.judged:
         told |= {f"share({p.names[c]})": float(p.truth[:, c].mean())}
         told |= {f"mean p({p.names[c]})": float(p.probability[:, c].mean())}
-    for row in headline(p).to_dict("records"):
+    for row in headline_table(p).to_dict("records"):
         if row["figure"] in ("AUC", "accuracy"):
             key = row["figure"].lower()
             told |= {key: row["value"], f"{key}_low": row["low"], f"{key}_high": row["high"]}
     return told
 
 
-def batch_effects(predicted: Predicted, groups: np.ndarray) -> pd.DataFrame:
+def batch_effect_table(predicted: Predicted, groups: np.ndarray) -> pd.DataFrame:
     """Return whether groups differ though the label is the same, and whether they differ in labels.
 
     Columns: question, class, p_value, n (patients). The first question is answered by the test of Kruskal and
@@ -86,17 +93,18 @@ def batch_effects(predicted: Predicted, groups: np.ndarray) -> pd.DataFrame:
 
 def _per_patient(values: np.ndarray, patients: np.ndarray, groups: np.ndarray) -> pd.DataFrame:
     frame = pd.DataFrame({"value": values, "patient": patients, "group": groups})
-    each = frame.groupby(["patient", "group"], as_index=False)["value"].mean()
-    return pd.DataFrame(each[each.groupby("group")["value"].transform("size") >= 3])
+    each = pd.DataFrame(frame.groupby(["patient", "group"])["value"].mean()).reset_index()
+    names, counts = np.unique(each["group"], return_counts=True)
+    return pd.DataFrame(each[each["group"].isin(names[counts >= 3].tolist())])
 
 
 def _kruskal(own: pd.DataFrame) -> tuple[float, int]:
     from scipy.stats import kruskal  # slow to import
 
     samples = [each.to_numpy() for _, each in own.groupby("group")["value"]]
-    if len(samples) < 2 or own["value"].nunique() < 2:
+    if len(samples) < 2 or len(set(own["value"])) < 2:
         return float("nan"), len(own)
-    return float(kruskal(*samples).pvalue), len(own)
+    return float(kruskal(*samples)[1]), len(own)
 
 
 def _chi2(own: pd.DataFrame) -> tuple[float, int]:
@@ -105,6 +113,4 @@ def _chi2(own: pd.DataFrame) -> tuple[float, int]:
     counts = pd.crosstab(own["group"], own["value"] > 0)
     if min(counts.shape) < 2:
         return float("nan"), len(own)
-    return float(chi2_contingency(counts).pvalue), len(own)
-
-
+    return float(chi2_contingency(counts.to_numpy())[1]), len(own)  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ _SECTIONS = {
 
 
 def page(run: Run, contents: Contents, drawn: Mapping[str, str], folder: Path) -> str:
-    """Return the page as it is to lie in `folder`, from which its links count; `drawn` are its figures as SVG."""
+    """Return the page as it is to lie in `folder`, seen from where its links are; `drawn` is its SVG."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # slow to import
     from markupsafe import Markup
 

@@ -46,7 +46,7 @@ class Predicted:
 
     @property
     def labels(self) -> np.ndarray:
-        """The labels as `mil.metrics` takes them: int (B,), or bool (B, C) of classes that are not exclusive."""
+        """The labels as `mil.metrics` takes them: int (B,), or bool (B, C) if not exclusive."""
         return self.truth.argmax(axis=1) if self.is_exclusive else self.truth
 
     @property
@@ -71,7 +71,9 @@ def load_predicted(run: Run) -> Predicted:
     if not names and not len(rows):  # every slide failed
         return _predicted(rows.assign(label="", threshold="", fold=""), (), np.zeros(0, str), "slide")
     if not {"set", "threshold", "fold", "label", "prediction"} <= set(rows.columns):
-        raise FormatError(f"{run.root}: predictions.csv is of an earlier slidebag", hint="train or predict again")
+        raise FormatError(
+            f"{run.root}: predictions.csv is of an earlier slidebag", hint="train or predict again"
+        )
     unit = "slide" if "slide_id" in rows.columns else "patient"
     if unit == "patient":
         return _predicted(rows, names, rows["patient_id"].to_numpy(str), unit)
@@ -81,7 +83,9 @@ def load_predicted(run: Run) -> Predicted:
 
 
 def _predicted(rows: pd.DataFrame, names: tuple[str, ...], patients: np.ndarray, unit: str) -> Predicted:
-    is_known = np.array([bool(names_in(label)) and set(names_in(label)) <= set(names) for label in rows["label"]])
+    is_known = np.array(
+        [bool(names_in(label)) and set(names_in(label)) <= set(names) for label in rows["label"]]
+    )
     known = pd.DataFrame(rows[is_known.astype(bool)])
     after, before = (
         known[[f"{what}({n})" for n in names]].to_numpy(np.float64) for what in ("p", "uncalibrated")

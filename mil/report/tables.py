@@ -8,7 +8,7 @@ import pandas as pd
 from mil.metrics import brier, calibration_error, instance_ap, slide_auc
 
 from .calibration_curve import error_by_chance
-from .intervals import Interval, bootstrap, of_samples, proportion_interval
+from .intervals import bootstrap, of_samples, proportion_interval
 from .predicted import Predicted
 from .ranking import Ranking, auc_interval
 
@@ -16,12 +16,12 @@ SMALL_GROUP = 10  # patients: what is said of fewer is hardly more than their na
 _NOT_DEFINED = (float("nan"), float("nan"))
 
 
-def headline(predicted: Predicted) -> pd.DataFrame:
+def headline_table(predicted: Predicted) -> pd.DataFrame:
     """Return the figures that a reader asks for first: columns figure, value, low, high, n.
 
     `n` is how many slides or patients a figure is of. Of two classes that exclude each other sensitivity and
-    specificity are of the second; of more the AUC is the mean of each class against the rest. All shares are at
-    the frozen threshold.
+    specificity are of the second; of more the AUC is the mean of each class against the rest. Shares are
+    at the frozen threshold.
     """
     p, rows = predicted, []
     rows.append(("AUC", *_auc(p), len(p)))
@@ -34,7 +34,7 @@ def headline(predicted: Predicted) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["figure", "value", "low", "high", "n"])
 
 
-def by_class(predicted: Predicted) -> pd.DataFrame:
+def class_table(predicted: Predicted) -> pd.DataFrame:
     """Return for each judged class against the rest: n, n_positive, and figures with `_low` and `_high`.
 
     They are auc, average_precision, and at the frozen threshold sensitivity, specificity, ppv and npv.
@@ -84,7 +84,9 @@ def _auc(p: Predicted) -> tuple[float, float, float]:
     value = slide_auc(p.probability, p.labels)
 
     def mean(weights: np.ndarray) -> np.ndarray:
-        return np.mean([Ranking.of(p.probability[:, c], p.truth[:, c], weights).auc() for c in defined], axis=0)
+        return np.mean(
+            [Ranking.of(p.probability[:, c], p.truth[:, c], weights).auc() for c in defined], axis=0
+        )
 
     return value, *of_samples(bootstrap(mean, p.patients))
 
@@ -111,7 +113,9 @@ def _balanced_accuracy(p: Predicted, weights: np.ndarray) -> np.ndarray:
 
 def _brier(p: Predicted, weights: np.ndarray, *, probability: np.ndarray) -> np.ndarray:
     squares = np.square(probability - p.truth)
-    own = squares.mean(axis=1) if not p.is_exclusive else squares.sum(axis=1) / (2 if len(p.names) == 2 else 1)
+    own = (
+        squares.mean(axis=1) if not p.is_exclusive else squares.sum(axis=1) / (2 if len(p.names) == 2 else 1)
+    )
     return weights @ own / weights.sum(axis=1)
 
 
@@ -125,7 +129,7 @@ def _resampled(
     return value, *of_samples(bootstrap(lambda w: statistic(p, w), p.patients))
 
 
-def calibration(predicted: Predicted) -> pd.DataFrame:
+def calibration_table(predicted: Predicted) -> pd.DataFrame:
     """Return how well calibrated the probabilities are, before and after calibration.
 
     Columns: when, ece, ece_by_chance (the mean of labels drawn from the probabilities), brier, brier_low,
@@ -143,7 +147,7 @@ def calibration(predicted: Predicted) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def confusion(predicted: Predicted) -> pd.DataFrame:
+def confusion_table(predicted: Predicted) -> pd.DataFrame:
     """Return how many of each label (rows) were called what (columns), counts at the frozen threshold.
 
     Where classes do not exclude each other: for each class (rows) how many that are of it were called so and
@@ -159,7 +163,7 @@ def confusion(predicted: Predicted) -> pd.DataFrame:
     return pd.DataFrame(counts, index=pd.Index(p.names, name="class"))
 
 
-def by_fold(predicted: Predicted) -> pd.DataFrame:
+def fold_table(predicted: Predicted) -> pd.DataFrame:
     """Return AUC, accuracy and counts of each fold, of all pooled, and the folds' mean and deviation.
 
     Columns: fold, n, n_patients, auc, accuracy. Pooled ranks slides of different fold models against each
@@ -179,10 +183,14 @@ def by_fold(predicted: Predicted) -> pd.DataFrame:
 def _of_fold(p: Predicted, name: str) -> dict[str, object]:
     accuracy = float(p.is_right.mean()) if len(p) else float("nan")
     counts = {"fold": name, "n": len(p), "n_patients": len(set(p.patients))}
-    return counts | {"auc": slide_auc(p.probability, p.labels) if len(p) else float("nan"), "accuracy": accuracy}
+    return {
+        **counts,
+        "auc": slide_auc(p.probability, p.labels) if len(p) else float("nan"),
+        "accuracy": accuracy,
+    }
 
 
-def mistakes(predicted: Predicted) -> pd.DataFrame:
+def mistake_table(predicted: Predicted) -> pd.DataFrame:
     """Return the rows that were called wrong, those first that the model was surest of.
 
     Columns: id, patient, label, prediction, given (the probability that it gave to what is true, the least of

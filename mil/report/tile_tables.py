@@ -19,9 +19,9 @@ def tile_table(truths: TileTruths) -> pd.DataFrame:
     """Return the figures of tiles: columns figure, value, low, high, n (tiles, or slides of the last ones).
 
     Tiles are of "positive, of whichever class", and where several classes are drawn of each too. Dice and IoU
-    are at the frozen threshold, of all tiles at once. In the pointing game a slide with positive tiles is won if
-    its hottest tile is one; `by chance` is their mean share. Intervals are of resampled patients, for which
-    scores are cut to 1,000 levels.
+    are at the frozen threshold, of all tiles at once. In the pointing game a slide with positive tiles is won
+    if its hottest tile is one; `by chance` is their mean share. Intervals are of resampled patients, for
+    which scores are cut to 1,000 levels.
     """
     slides = [s for s in truths.slides if len(s.score)]
     positive = [s for s in slides if s.is_positive.any()]
@@ -101,7 +101,7 @@ def _overlaps(slides: Sequence[SlideTruth]) -> list[Row]:
 
 
 def _pointing(positive: Sequence[SlideTruth]) -> list[Row]:
-    """How often the hottest tile of a positive slide is positive; of several equally hot ones, their share."""
+    """How often the hottest tile of a positive slide is positive; of several equally hot, their share."""
     won = np.array([float(s.is_positive[s.score == s.score.max()].mean()) for s in positive])
     chance = float(np.mean([s.is_positive.mean() for s in positive])) if positive else float("nan")
     value = float(won.mean()) if len(won) else float("nan")

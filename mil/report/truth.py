@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,7 +43,7 @@ class SlideTruth:
     @property
     def is_positive(self) -> np.ndarray:
         """Whether each tile is of any positive class, bool (n,)."""
-        return self.truth.any(axis=1)
+        return np.asarray(self.truth.any(axis=1))
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ class TileTruths:
 def load_truth(run: Run, masks: Path | None = None, annotations: Path | None = None) -> TileTruths:
     """Return the truth of the tiles of a run's predicted slides.
 
-    `masks` holds `<slide_id>.png` as `evaluate` takes them, `annotations` `<slide_id>.geojson` as `train` does.
-    What is not drawn in a slide that has a file is negative, and so is all of a slide without a file that is
-    labelled negative; other slides without a file, and files that cannot be used, are left out and told.
+    `masks` holds `<slide_id>.png` as `evaluate` takes them, `annotations` `<slide_id>.geojson` as `train`
+    does. What is not drawn in a slide that has a file is negative, and so is all of a slide without a file
+    that is labelled negative; other slides without a file, and files that cannot be used, are left out.
 
     Raises:
         FormatError: the run has no predictions.
@@ -98,7 +99,7 @@ def _known(
         with open_slide(slide_path, id=slide_id, mpp=grid.mpp) as opened:
             corner = opened.shown_from_px
         tiles, areas = (annotated_tiles(path, g, classes, shown_from_px=corner)[:, 1:] for g in (grid, cells))
-        return tiles, areas.any(axis=1).reshape(shape)
+        return tiles, np.asarray(areas.any(axis=1)).reshape(shape)
     if label and label == classes[0]:
         return np.zeros((len(grid), 1), bool), np.zeros(shape, bool)
     raise FormatError(f"{slide_id}: no file says where it is positive")
@@ -135,13 +136,14 @@ def detect(
 ) -> SlideDetections:
     """Return what the detections of a slide find of the lesions, and what is false (see `mil.report.froc`).
 
-    `coords` (n, 2) and `side` are the tiles' in level-0 pixels, `score` (n,); `areas` bool (rows, columns) says
-    of each cell of `cell` level-0 pixels whether it is positive. Cells that touch by an edge or a corner are
-    one lesion.
+    `coords` (n, 2) and `side` are the tiles' in level-0 pixels, `score` (n,); `areas` bool (rows, columns)
+    says of each cell of `cell` level-0 pixels whether it is positive. Cells that touch by an edge or a corner
+    are one lesion.
     """
     from scipy.ndimage import label  # slow to import
 
-    lesions, n_lesions = label(areas, structure=np.ones((3, 3)))  # type: ignore[misc]
+    labelled: Any = label(areas, structure=np.ones((3, 3)))
+    lesions, n_lesions = labelled
     best, false = np.full(n_lesions, -np.inf), []
     for row in local_maxima(coords + side / 2, side, score):
         # a pixel less on each side: corners are rounded

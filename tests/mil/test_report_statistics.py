@@ -11,12 +11,12 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from mil.metrics import calibration_error
 from mil.report.calibration_curve import calibration_bins, error_by_chance
 from mil.report.delong import delong, delong_test
-from mil.report.froc import FALSE_POSITIVES, SlideDetections, froc, froc_curve, local_maxima
+from mil.report.froc import FALSE_POSITIVES, SlideDetections, froc_curve, froc_table, local_maxima
 from mil.report.intervals import (
     bootstrap,
     patient_weights,
-    perfect_auc_interval,
     percentiles,
+    perfect_auc_interval,
     proportion_interval,
 )
 from mil.report.net_benefit import net_benefit
@@ -220,7 +220,7 @@ def test_froc_by_hand():
         SlideDetections("c", np.zeros(0), np.array([0.1])),
         SlideDetections("d", np.zeros(0), np.zeros(0)),
     ]
-    told = froc(slides).set_index("false_positives").sensitivity
+    told = froc_table(slides).set_index("false_positives").sensitivity
     assert told["0.25"] == pytest.approx(1 / 3)  # up to 0.75, with the one at 0.8; at 0.6 there are three
     assert told["0.5"] == pytest.approx(1 / 3)
     assert told["1"] == pytest.approx(2 / 3)
@@ -233,8 +233,8 @@ def test_froc_by_hand():
 
 def test_froc_without_lesions_says_nothing():
     slides = [SlideDetections("a", np.zeros(0), np.array([0.5]))]
-    assert froc(slides).sensitivity.isna().all()
-    assert froc([]).sensitivity.isna().all()
+    assert froc_table(slides).sensitivity.isna().all()
+    assert froc_table([]).sensitivity.isna().all()
 
 
 @pytest.mark.slow

@@ -107,7 +107,9 @@ def _predicted(rows: pd.DataFrame, names: tuple[str, ...], patients: np.ndarray,
 
 def members(found: Iterable[Sequence[str]], names: Sequence[str]) -> np.ndarray:
     """Return whether each row holds each class: bool (B, C)."""
-    return np.array([[name in row for name in names] for row in found], bool).reshape(-1, len(names))
+    rows = list(found)
+    told = [[name in row for name in names] for row in rows]
+    return np.array(told, bool).reshape(len(rows), len(names))
 
 
 def slides_of(row: dict[str, str]) -> list[str]:

@@ -5,7 +5,18 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SLOW = {"torch", "torchvision", "timm", "sklearn", "faiss", "joblib", "optuna", "tensorboard"}
+SLOW = {
+    "torch",
+    "torchvision",
+    "timm",
+    "sklearn",
+    "faiss",
+    "joblib",
+    "optuna",
+    "tensorboard",
+    "matplotlib",
+    "jinja2",
+}
 # the encoders' own imports are the business of `features`
 START = "import sys, types; sys.modules['features.timm_encoder'] = types.ModuleType('timm_encoder')"
 

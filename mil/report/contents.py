@@ -84,13 +84,18 @@ def _of_predictions(contents: Contents) -> None:
 def _probabilities(contents: Contents, run: Run) -> None:
     """How often each probability was given, to labelled and unlabelled slides alike."""
     rows, p = run.read_table("predictions.csv"), contents.predicted
-    names = [p.names[c] for c in p.judged] if p.names else []
-    if len(rows) and names:
-        told = rows[[f"p({name})" for name in names]].to_numpy(float)
-        frame = pd.DataFrame(told, columns=names)
-        contents.figures["probabilities"] = figures.probability_figure(frame, f"{p.unit}s")
-        counts = rows["prediction"].value_counts()
-        contents.tables["predicted"] = pd.DataFrame({"prediction": counts.index, "n": counts.to_numpy()})
+    if not len(rows) or not p.names:
+        return
+    given = {p.names[c]: rows[f"p({p.names[c]})"].to_numpy(float) for c in p.judged}
+    x = "probability"
+    if len(p.judged) == 1:  # of one class it is told by label
+        ((name, own),) = given.items()
+        labels, x = rows["label"].to_numpy(str), f"p({name})"
+        given = {f"labelled {n}": own[labels == n] for n in p.names} | {"unlabelled": own[labels == ""]}
+    drawn = {name: values for name, values in given.items() if len(values)}
+    contents.figures["probabilities"] = figures.probability_figure(drawn, x, f"{p.unit}s")
+    counts = rows["prediction"].value_counts()
+    contents.tables["predicted"] = pd.DataFrame({"prediction": counts.index, "n": counts.to_numpy()})
 
 
 def _of_groups(contents: Contents, column: str, values: np.ndarray) -> None:
@@ -131,8 +136,8 @@ def _of_tiles(contents: Contents, truths: TileTruths) -> None:
     contents.tables["without_truth"] = pd.DataFrame(why, columns=["slide_id", "why"])
     if why:
         contents.limits.append(
-            f"{len(why)} slides have no usable truth and are left out of the figures of tiles, "
-            f"the first because: {why[0][1]}."
+            f"Slides without usable truth, left out of the figures of tiles: {len(why)}. "
+            f"The first because: {why[0][1]}."
         )
 
 
@@ -154,8 +159,8 @@ def _limits(contents: Contents) -> list[str]:
             )
         elif least < tables.SMALL_GROUP:
             told.append(
-                f"Only {least} patients are {'of' if least == n_with else 'not of'} class {name}: "
-                "figures of it may be far off, and their intervals too."
+                f"Patients {'of' if least == n_with else 'not of'} class {name}: only {least}. "
+                "Figures of it may be far off, and their intervals too."
             )
     if set(p.folds) == {""}:
         told.append(

@@ -5,7 +5,7 @@ their dashes too.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,7 @@ def roc_figure(curves: pd.DataFrame) -> "Figure":
         for k, (name, own) in enumerate(each):
             if len(each) <= _MOST_BANDS:
                 _band(axes, own["false_positive_rate"], own, k)
-            axes.plot(own["false_positive_rate"], own["sensitivity"], label=name, **_line(k))
+            axes.plot(own["false_positive_rate"], own["sensitivity"], label=_short(name), **_line(k))
         _square(axes)
         axes.legend(loc="lower right")
         return figure
@@ -86,7 +86,7 @@ def precision_recall_figure(curves: pd.DataFrame) -> "Figure":
         for k, (name, own) in enumerate(each):
             if len(each) <= _MOST_BANDS:
                 _band(axes, own["recall"], own, k, step="pre")
-            axes.plot(own["recall"], own["precision"], drawstyle="steps-pre", label=name, **_line(k))
+            axes.plot(own["recall"], own["precision"], drawstyle="steps-pre", label=_short(name), **_line(k))
         _square(axes)
         axes.legend(loc="lower left")
         return figure
@@ -96,18 +96,19 @@ def calibration_figure(curves: pd.DataFrame) -> "Figure":
     """Draw the frame of `calibration_curves`: after calibration with intervals, before it faintly."""
     with _axes("mean probability in the bin", "share that is so") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, zorder=0)
+        has_bars = len(set(curves["class"])) <= _MOST_BANDS
         for k, (name, both) in enumerate(_classes(curves)):
             before, own = (both[both["when"] == when] for when in ("before", "after"))
             if not np.allclose(before["mean_probability"], own["mean_probability"]):
                 axes.plot(
                     before["mean_probability"], before["share"], marker="o", markersize=3, linewidth=0.8,
-                    color=COLOURS[k % len(COLOURS)], alpha=0.4, label=f"{name}, before",
+                    color=COLOURS[k % len(COLOURS)], alpha=0.4, label=f"{_short(name)}, before",
                 )  # fmt: skip
             spread = _spread(own, "share")
-            axes.errorbar(own["mean_probability"], own["share"], yerr=spread, marker="o", markersize=4,
-                          elinewidth=0.8, label=name, **_line(k))  # fmt: skip
+            axes.errorbar(own["mean_probability"], own["share"], yerr=spread if has_bars else None,
+                          marker="o", markersize=4, elinewidth=0.8, label=_short(name), **_line(k))  # fmt: skip
         _square(axes)
-        axes.legend(loc="upper left")
+        axes.legend(loc="lower right")
         return figure
 
 
@@ -120,7 +121,7 @@ def decision_figure(curves: pd.DataFrame) -> "Figure":
             x, top = own["threshold"], max(top, float(own[["model", "all"]].max().max()))
             if len(each) <= _MOST_BANDS:
                 _band(axes, x, own, k)
-            axes.plot(x, own["model"], label=name, **_line(k))
+            axes.plot(x, own["model"], label=_short(name), **_line(k))
             axes.plot(x, own["all"], color=COLOURS[k % len(COLOURS)], linewidth=0.8, alpha=0.6,
                       label="act on all" if len(each) == 1 else None)  # fmt: skip
         axes.set(xlim=(0, 1), ylim=(-0.3 * top, 1.1 * top))
@@ -133,14 +134,17 @@ def confusion_figure(counts: pd.DataFrame) -> "Figure":
     n_rows, n_columns = counts.shape
     values = counts.to_numpy(float)
     share = values / np.maximum(values.sum(axis=1, keepdims=True), 1)
-    size = (1.4 + 0.75 * n_columns, 1.0 + 0.6 * n_rows)
+    longest = max(len(_short(name)) for name in counts.index)
+    size = (0.9 + 0.08 * longest + 0.75 * n_columns, 1.0 + 0.75 * n_rows)
     with _axes("called", str(counts.index.name or "label"), size) as (figure, axes):
         for (row, column), n in np.ndenumerate(values):
             axes.add_patch(_cell(column, row, float(share[row, column])))
             axes.text(column, row, f"{n:.0f}", ha="center", va="center")
         axes.set(xlim=(-0.5, n_columns - 0.5), ylim=(n_rows - 0.5, -0.5), aspect="equal",
                  xticks=range(n_columns), yticks=range(n_rows))  # fmt: skip
-        axes.set_xticklabels([_short(c) for c in counts.columns], rotation=30 if n_columns > 3 else 0)
+        axes.set_xticklabels(
+            [_short(c) for c in counts.columns], rotation=30 if n_columns > 3 or longest > 9 else 0
+        )
         axes.set_yticklabels([_short(c) for c in counts.index])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
@@ -191,13 +195,13 @@ def groups_figure(groups: pd.DataFrame) -> "Figure":
         return figure
 
 
-def probability_figure(probability: pd.DataFrame, counted: str = "slides") -> "Figure":
-    """Draw how often each probability was given: a column a class, each a histogram line."""
-    with _axes("probability", counted, (4.0, 2.6)) as (figure, axes):
-        for k, name in enumerate(probability.columns):
-            axes.hist(probability[name].to_numpy(float), bins=np.linspace(0, 1, 21).tolist(), histtype="step",
-                      label=_short(name), **_line(k))  # fmt: skip
-        axes.set_xlim(0, 1)
+def probability_figure(probability: Mapping[str, np.ndarray], x: str, counted: str = "slides") -> "Figure":
+    """Draw how often each probability was given: a histogram line for each group of slides, by its name."""
+    with _axes(x, counted, (4.0, 2.6)) as (figure, axes):
+        for k, (name, own) in enumerate(probability.items()):
+            counts, edges = np.histogram(own, bins=20, range=(0, 1))
+            axes.stairs(counts, edges, label=_short(name), linewidth=1.3, **_line(k))
+        axes.set(xlim=(0, 1), ylim=(0, None))
         axes.legend(loc="upper center")
         return figure
 

@@ -271,7 +271,7 @@ def test_few_slides_or_one_class_are_said_and_not_counted_as_numbers(tmp_path, l
         assert math.isnan(headline_table(load_predicted(run)).value[0])
         assert "of class b: its AUC, curves and tests are not defined" in told
     else:
-        assert "Only 1 patients" in told
+        assert "of class b: only 1." in told
     assert_page_is_whole(written.page)
 
 

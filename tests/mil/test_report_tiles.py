@@ -113,7 +113,7 @@ def test_a_page_with_truth_shows_froc_and_tiles_and_what_is_left_out(run, tmp_pa
     assert "false positives a slide" in page
     assert "pointing game" in page
     assert told.tables["froc"].sensitivity.iloc[-1] > 0
-    assert "1 slides have no usable truth" in report(run, truth=tmp_path).page.read_text()
+    assert "left out of the figures of tiles: 1." in report(run, truth=tmp_path).page.read_text()
 
 
 def test_detections_hit_what_their_tile_touches():

@@ -105,8 +105,10 @@ def calibration_figure(curves: pd.DataFrame) -> "Figure":
                     color=COLOURS[k % len(COLOURS)], alpha=0.4, label=f"{_short(name)}, before",
                 )  # fmt: skip
             spread = _spread(own, "share")
-            axes.errorbar(own["mean_probability"], own["share"], yerr=spread if has_bars else None,
-                          marker="o", markersize=4, elinewidth=0.8, label=_short(name), **_line(k))  # fmt: skip
+            axes.errorbar(
+                own["mean_probability"], own["share"], yerr=spread if has_bars else None, marker="o",
+                markersize=4, elinewidth=0.8, label=_short(name), **_line(k),
+            )  # fmt: skip
         _square(axes)
         axes.legend(loc="lower right")
         return figure

@@ -76,6 +76,26 @@ def test_every_slide_is_predicted_once_by_a_model_that_has_not_seen_it(done):
         assert mine.part.tolist() == ["test"]
 
 
+def test_it_ends_with_a_report_and_says_where(done, phantom_cohort, tmp_path):
+    run, said = done
+    assert f"report: {run / 'report' / 'index.html'}" in said
+    told = json.loads((run / "report" / "report.json").read_text())
+    figures = json.loads((run / "evaluation.json").read_text())
+    tiles = {row["figure"]: row["value"] for row in told["tables"]["tiles"]}
+    assert tiles["tile AUC, all slides"] == pytest.approx(figures["patch_auc"])
+    assert [s["step"] for s in told["facts"]["steps"]] == ["tile", "extract", "train", "heatmap"]
+    assert all("--learner mix" in s["command"] for s in told["facts"]["steps"])
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    table = pd.read_csv(phantom_cohort / "slides.csv").assign(site=["north", "south"] * 4)
+    table.to_csv(tmp_path / "sites.csv", index=False)
+    slidebag("report", copy, "--by", "site", "--table", tmp_path / "sites.csv", "--compare", run)
+    told = json.loads((copy / "report" / "report.json").read_text())
+    assert [row["group"] for row in told["tables"]["by_1"]] == ["north", "south"]
+    assert told["tables"]["compared"][0]["difference"] == 0
+    assert "no table has a column 'scanner'" in slidebag("report", copy, "--by", "scanner", code=2)
+
+
 def test_scores_are_probabilities_in_the_grids_order(done):
     run, _ = done
     for path in (run / "scores").glob("*.h5"):

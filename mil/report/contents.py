@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mil.novelty import UNLIKE
 from mil.run_folder import Run
 from tiling import ConfigError
 
@@ -58,7 +59,7 @@ def gather(
         _of_others(contents, run, others)
     if truth is not None or annotations is not None:
         _of_tiles(contents, load_truth(run, truth, annotations))
-    contents.limits += _limits(contents)
+    contents.limits += [*_limits(contents), *_flagged(run, p.unit)]
     return contents
 
 
@@ -172,3 +173,13 @@ def _limits(contents: Contents) -> list[str]:
     if not contents.has_truth:
         told.append("No truth of tiles was given: whether the heatmaps are right is not measured here.")
     return told
+
+
+def _flagged(run: Run, unit: str) -> list[str]:
+    rows = run.read_table("predictions.csv")
+    n = sum(UNLIKE.replace(" ", "_") in flags.split() for flags in rows["flags"]) if "flags" in rows else 0
+    return (
+        [f"Unlike what the model was trained on: {n} of {len(rows)} {unit}s (flag in predictions.csv)."]
+        if n
+        else []
+    )

@@ -49,7 +49,7 @@ def run_facts(run: Run) -> Facts:
         versions |= step.get("versions", {})
     return Facts(
         run.root.absolute().name, learner, encoder, _table(steps), _options(steps), versions, card,
-        model if model and card else None, _typical(model) if model else pd.DataFrame(),
+        model if model and card else None, _typical(run, model) if model else pd.DataFrame(),
     )  # fmt: skip
 
 
@@ -71,9 +71,10 @@ def _options(steps: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _typical(model: Path) -> pd.DataFrame:
+def _typical(run: Run, model: Path) -> pd.DataFrame:
+    """The run's own typical tiles: those of another run's model are pictures of other patients' tissue."""
     table = model / "typical" / "typical.csv"
-    if not table.is_file():
+    if not table.is_file() or not table.resolve().is_relative_to(run.root.resolve()):
         return pd.DataFrame()
     rows = pd.read_csv(table, dtype=str, keep_default_na=False)
     rows = pd.DataFrame(rows[rows["picture"] != ""])

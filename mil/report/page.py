@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import cv2
+import numpy as np
 import pandas as pd
 
 from mil.run_folder import Run
@@ -57,8 +58,9 @@ def page(run: Run, contents: Contents, drawn: Mapping[str, str], folder: Path) -
 
 
 def _sections(contents: Contents) -> list[tuple[str, str]]:
+    n_folds = len(set(contents.predicted.folds))
     left_out = {
-        "calibration": not len(contents.predicted), "folds": not len(contents.predicted),
+        "calibration": not len(contents.predicted), "folds": n_folds < 2,
         "mistakes": not len(contents.predicted), "groups": not contents.groups,
         "models": "compared" not in contents.tables, "tiles": "tiles" not in contents.tables,
     }  # fmt: skip
@@ -88,7 +90,8 @@ def _overlays(run: Run, slide_id: str) -> list[Path]:
     heatmaps, folder = (run.root / "heatmaps").resolve(), run.heatmap_folder(slide_id).resolve()
     if not folder.is_relative_to(heatmaps) or folder == heatmaps:
         return []
-    return sorted(path for path in folder.glob("overlay*.png") if path.is_file())
+    found = (path.resolve() for path in folder.glob("overlay*.png") if path.is_file())
+    return sorted(path for path in found if path.is_relative_to(heatmaps))
 
 
 def _link(run: Run, path: Path, folder: Path) -> str:
@@ -128,8 +131,8 @@ def _is_missing(value: object) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
-def _three(value: float) -> str:
-    return f"{value:.3f}".replace("-", "−")
+def _three(value: float | None) -> str:
+    return "not defined" if value is None or _is_missing(value) else f"{value:.3f}".replace("-", "−")
 
 
 def _count(value: object) -> str:
@@ -151,15 +154,23 @@ def _duration(seconds: float) -> str:
 def as_json(contents: Contents) -> dict[str, Any]:
     """Return all tables and facts of a report for a program to read; what is not defined is None."""
     facts = {k: v for k, v in asdict(contents.facts).items() if k not in ("steps", "typical", "model")}
-    facts["steps"] = _records(contents.facts.steps)
-    return {
+    told = {
         "format": "slidebag.report", "format_version": 1, "slidebag_version": version("slidebag"),
-        "classes": list(contents.predicted.names), "unit": contents.predicted.unit, "limits": contents.limits,
-        "columns": dict(contents.groups), "facts": facts,
-        "tables": {name: _records(frame) for name, frame in contents.tables.items()},
+        "classes": contents.predicted.names, "unit": contents.predicted.unit, "limits": contents.limits,
+        "columns": dict(contents.groups), "facts": facts | {"steps": contents.facts.steps},
+        "tables": contents.tables,
     }  # fmt: skip
+    return _plain(told)
 
 
-def _records(frame: pd.DataFrame) -> Sequence[dict[str, Any]]:
-    rows = frame.astype(object).to_dict("records")
-    return [{str(k): None if _is_missing(v) else v for k, v in row.items()} for row in rows]
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: frames as lists of rows, None for what is no number."""
+    if isinstance(value, pd.DataFrame):
+        return _plain(value.astype(object).to_dict("records"))
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    own = value.item() if isinstance(value, np.generic) else value
+    is_number = not _is_missing(own) and not (isinstance(own, float) and math.isinf(own))
+    return own if is_number else None

@@ -49,7 +49,6 @@ def report(
     contents = gather(run, truth=truth, annotations=annotations, table=table, by=by, others=others)
     drawn = {name: to_svg(figure, name) for name, figure in contents.figures.items()}
     folder = run.root / "report"
-    folder.mkdir(exist_ok=True)
     with replacing_folder(folder / "tables") as temporary:
         for name, frame in contents.tables.items():
             frame.to_csv(temporary / f"{name}.csv", index=False)
@@ -57,12 +56,7 @@ def report(
         for name, svg in drawn.items():
             (temporary / f"{name}.svg").write_text(svg, encoding="utf-8")
     with replacing(folder / "report.json") as temporary:
-        temporary.write_text(json.dumps(as_json(contents), indent=1, default=_plain, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(as_json(contents), indent=1, allow_nan=False) + "\n")
     with replacing(folder / "index.html") as temporary:
         temporary.write_text(page(run, contents, drawn, folder), encoding="utf-8")
     return Report(folder / "index.html", contents.tables)
-
-
-def _plain(value: object) -> object:
-    """A number of numpy as one of Python's own."""
-    return value.item() if hasattr(value, "item") else str(value)  # type: ignore[attr-defined]

@@ -326,7 +326,15 @@ def test_hostile_names_and_labels_are_text_alone(tmp_path):
     pd.DataFrame({"slide": ids, "label": "", HOSTILE: [HOSTILE, "x"] * 10}).to_csv(table, index=False)
     failed = [(HOSTILE, HOSTILE, HOSTILE, HOSTILE)]
     run.write_table("failures.csv", pd.DataFrame(failed, columns=["slide_id", "step", "error", "hint"]))
-    run.note("train", {"train": {"learner": HOSTILE}, "encoder": HOSTILE})
+    run.note("train", {"train": {"learner": "../models/own"}, "encoder": HOSTILE})
+    card = {
+        "classes": [HOSTILE],
+        "slide_thresholds": [math.nan],
+        "tile_threshold": 0.5,
+        "warnings": [HOSTILE],
+    }
+    (run.root / "models" / "own").mkdir(parents=True)
+    (run.root / "models" / "own" / "card.json").write_text(json.dumps(card))
     written = report(run, by=[HOSTILE], table=table)
     assert_page_is_whole(written.page)
     page = Page(written.page)

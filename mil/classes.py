@@ -1,6 +1,6 @@
 """The classes of slides and tiles, and labels: of one class, or of several that do not exclude each other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,13 @@ class Classes:
 def names_in(label: str) -> tuple[str, ...]:
     """Return the classes that a label such as "tumour;necrosis" names, each once."""
     return tuple(dict.fromkeys(name for part in label.split(SEPARATOR) if (name := part.strip())))
+
+
+def members(found: Iterable[Sequence[str]], names: Sequence[str]) -> np.ndarray:
+    """Return whether each row, the classes that it names, holds each of `names`: bool (B, C)."""
+    rows = list(found)
+    told = [[name in row for name in names] for row in rows]
+    return np.array(told, bool).reshape(len(rows), len(names))
 
 
 def multi_hot(labels: Labels | np.ndarray, classes: Classes) -> np.ndarray:

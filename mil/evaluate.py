@@ -1,7 +1,6 @@
 """The verb `evaluate`: how good the stored predictions and scores are, against labels and known truth."""
 
 import json
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pandas as pd
 
 from tiling import FormatError, TileGrid, covered_share, load_grid, replacing
 
-from .classes import SEPARATOR, names_in
+from .classes import SEPARATOR, members, names_in
 from .metrics import brier, calibration_error, class_aucs, dice, instance_ap, instance_auc, slide_auc
 from .predictions import SET_MARK, rows_by_slide
 from .run_folder import Run
@@ -69,8 +68,8 @@ def bag_figures(labelled: pd.DataFrame, names: list[str]) -> dict[str, float]:
     after, before = (
         labelled.filter([f"{what}({n})" for n in names]).to_numpy(float) for what in ("p", "uncalibrated")
     )
-    truth, called = (_members(labelled[c].map(names_in), names) for c in ("label", "prediction"))
-    in_set = _members(labelled["set"].str.split(SET_MARK, regex=False), names)
+    truth, called = (members(labelled[c].map(names_in), names) for c in ("label", "prediction"))
+    in_set = members(labelled["set"].str.split(SET_MARK, regex=False), names)
     is_exclusive = not labelled["threshold"].str.contains(SEPARATOR).any()
     hits = [(called[truth[:, c], c]).mean() for c in range(len(names)) if truth[:, c].any()]
     if not is_exclusive:
@@ -90,11 +89,6 @@ def bag_figures(labelled: pd.DataFrame, names: list[str]) -> dict[str, float]:
         aucs = class_aucs(after, labels)
         figures |= {f"{one}_auc({name})": auc for name, auc in zip(names, aucs, strict=True)}
     return figures
-
-
-def _members(found: Iterable[Sequence[str]], names: list[str]) -> np.ndarray:
-    """Whether each row holds each class: bool (B, C)."""
-    return np.array([[name in row for name in names] for row in found])
 
 
 def _calibration(what: str, after: np.ndarray, before: np.ndarray, truth: np.ndarray) -> dict[str, float]:

@@ -14,10 +14,17 @@ PACKAGES = ("slidebag", "torch", "timm", "openslide-python", "openslide-bin", "h
 def computed_by() -> dict[str, object]:
     """Return `command` as it was typed, `versions` by package, and `machine` with the GPU if one was used."""
     return {
-        "command": shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]]),
+        "command": _command(),
         "machine": _machine(),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
     }
+
+
+def _command() -> str:
+    name = Path(sys.argv[0]).name
+    if name in ("", "-c", "__main__.py"):  # python itself, or a package by python -m
+        return shlex.join(["python", *sys.orig_argv[1:]])
+    return shlex.join([name, *sys.argv[1:]])
 
 
 def _version(package: str) -> str:

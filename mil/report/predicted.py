@@ -1,12 +1,11 @@
 """The labelled predictions of a run as arrays, which all figures of the report are made from."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from mil.classes import SEPARATOR, names_in
+from mil.classes import SEPARATOR, members, names_in
 from mil.predictions import SET_MARK
 from mil.run_folder import Run
 from tiling import FormatError
@@ -103,13 +102,6 @@ def _predicted(rows: pd.DataFrame, names: tuple[str, ...], patients: np.ndarray,
         unit=unit,
         n_unlabelled=len(rows) - len(known),
     )
-
-
-def members(found: Iterable[Sequence[str]], names: Sequence[str]) -> np.ndarray:
-    """Return whether each row holds each class: bool (B, C)."""
-    rows = list(found)
-    told = [[name in row for name in names] for row in rows]
-    return np.array(told, bool).reshape(len(rows), len(names))
 
 
 def slides_of(row: dict[str, str]) -> list[str]:

@@ -28,10 +28,13 @@ def tile_table(truths: TileTruths) -> pd.DataFrame:
     rows: list[Row] = []
     for told, chosen in (("all slides", slides), ("positive slides", positive)):
         rows += _ranked(chosen, told, lambda s: s.score, lambda s: s.is_positive)
-    if slides and max(s.truth.shape[1] for s in slides) > 1:
-        for c, name in enumerate(truths.classes):
-            rows += _ranked(slides, f"{name}, all slides", lambda s, c=c: s.by_class[:, c],
-                            lambda s, c=c: s.truth[:, min(c, s.truth.shape[1] - 1)])  # fmt: skip
+    # of a mask nobody knows which class is meant
+    by_class = [s for s in slides if s.truth.shape[1] > 1 or not s.is_positive.any()]
+    for c, name in enumerate(truths.classes if any(s.truth.shape[1] > 1 for s in slides) else ()):
+        rows += _ranked(
+            by_class, f"{name}, all slides", lambda s, c=c: s.by_class[:, c],
+            lambda s, c=c: s.truth[:, min(c, s.truth.shape[1] - 1)],
+        )  # fmt: skip
     rows += _overlaps(slides) + _pointing(positive)
     return pd.DataFrame(rows, columns=["figure", "value", "low", "high", "n"])
 

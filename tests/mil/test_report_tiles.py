@@ -11,7 +11,8 @@ from sklearn.metrics import average_precision_score, jaccard_score, roc_auc_scor
 
 from mil import Cohort, Run, Scores, evaluate, load_truth, report, save_scores, tile, tile_table
 from mil.evaluate import tile_truth
-from mil.report.truth import detect
+from mil.report.froc import SlideDetections
+from mil.report.truth import SlideTruth, TileTruths, detect
 from tiling import GridConfig, TissueConfig, load_grid, write_slide
 
 THRESHOLD = 0.6
@@ -158,3 +159,20 @@ def test_an_odd_resolution_and_an_edge_slide_have_cells_for_all_of_it(tmp_path):
     slide = load_truth(run, tmp_path / "truth").slides[0]
     assert len(slide.detections.lesions) == 1
     assert np.isfinite(slide.detections.lesions[0])
+
+
+def test_drawn_classes_have_figures_each_and_masks_count_for_all_of_them_alone():
+    rng = np.random.default_rng(0)
+    none = SlideDetections("p", np.zeros(0), np.zeros(0))
+    slides = []
+    for name, width in (("drawn", 2), ("mask", 1), ("negative", 1)):
+        by_class = rng.random((40, 2)) / 2
+        truth = rng.random((40, width)) < (0 if name == "negative" else 0.3)
+        slides.append(SlideTruth(name, name, by_class.sum(axis=1), by_class, truth, 0.5, none))
+    told = tile_table(TileTruths(tuple(slides), ("a", "b"))).set_index("figure")
+    drawn, _, negative = slides
+    for c, name in enumerate("ab"):
+        p = np.concatenate([drawn.by_class[:, c], negative.by_class[:, c]])
+        truth = np.concatenate([drawn.truth[:, c], np.zeros(40, bool)])
+        assert told.value[f"tile AUC, {name}, all slides"] == pytest.approx(roc_auc_score(truth, p))
+    assert told.n["tile AUC, all slides"] == 120

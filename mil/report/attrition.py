@@ -47,7 +47,8 @@ def attrition_table(run: Run) -> pd.DataFrame:
         told.append(("with features", {i for i in with_tiles if (folder / f"{i}.h5").is_file()}))
     told.append(("predicted", predicted & with_tiles))
     labels = dict(zip(rows["slide_id"], rows["label"], strict=True))
-    told.append(("predicted, with a label", {i for i in told[-1][1] if labels.get(i)}))
+    if any(labels.values()):
+        told.append(("predicted, with a label", {i for i in told[-1][1] if labels.get(i)}))
     n = [len(slides) for _, slides in told]
     lost = [0, *(before - after for before, after in pairwise(n))]
     return pd.DataFrame({"step": [name for name, _ in told], "n": n, "lost": lost})

@@ -204,6 +204,7 @@ def probability_figure(probability: Mapping[str, np.ndarray], x: str, counted: s
             counts, edges = np.histogram(own, bins=20, range=(0, 1))
             axes.stairs(counts, edges, label=_short(name), linewidth=1.3, **_line(k))
         axes.set(xlim=(0, 1), ylim=(0, None))
+        axes.locator_params(axis="y", integer=True)
         axes.legend(loc="upper center")
         return figure
 

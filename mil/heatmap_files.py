@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -209,11 +209,14 @@ def _write_top_tiles(painting: Painting) -> bool:
     return True
 
 
-def _write_ome_tiff(painting: Painting) -> bool:
-    path, grid = painting.folder / "heatmap.ome.tiff", painting.grid
-    if ome_fingerprint(path) == painting.fingerprint:
+def _write_channels(
+    name: str, fingerprint_of: Callable[[Path], str | None], write: Callable[..., None], painting: Painting
+) -> bool:
+    """Write one file of all classes' heatmaps."""
+    path, grid = painting.folder / name, painting.grid
+    if fingerprint_of(path) == painting.fingerprint:
         return False
-    write_ome_heatmap(
+    write(
         path, painting.heatmaps, grid.mpp,
         slide_id=grid.slide_id, fingerprint=painting.fingerprint, about=painting.about,
     )  # fmt: skip
@@ -234,17 +237,6 @@ def _write_blended(painting: Painting) -> bool:
     return is_new
 
 
-def _write_ome_zarr(painting: Painting) -> bool:
-    path, grid = painting.folder / "heatmap.ome.zarr", painting.grid
-    if zarr_fingerprint(path) == painting.fingerprint:
-        return False
-    write_zarr_heatmap(
-        path, painting.heatmaps, grid.mpp,
-        slide_id=grid.slide_id, fingerprint=painting.fingerprint, about=painting.about,
-    )  # fmt: skip
-    return True
-
-
 def _write_dicom(painting: Painting) -> bool:
     path = painting.folder / "heatmap.dcm"
     if dicom_fingerprint(path) == painting.fingerprint:
@@ -258,9 +250,9 @@ FORMATS: dict[str, Callable[[Painting], bool]] = {
     "geojson": _write_tiles,
     "regions": _write_regions,
     "top-tiles": _write_top_tiles,
-    "ome-tiff": _write_ome_tiff,
+    "ome-tiff": partial(_write_channels, "heatmap.ome.tiff", ome_fingerprint, write_ome_heatmap),
     "blended": _write_blended,
-    "ome-zarr": _write_ome_zarr,
+    "ome-zarr": partial(_write_channels, "heatmap.ome.zarr", zarr_fingerprint, write_zarr_heatmap),
     "dicom": _write_dicom,
 }
 

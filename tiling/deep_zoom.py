@@ -13,6 +13,7 @@ from .slide import Slide
 _TOLERANCE = 1.01  # a level this much too coarse still serves, as for thumbnails
 _SAME_PX = 1.5  # a level whose sides differ by less is of the size that is wanted
 _MOST_READ_PX = 2048  # side of a region read at once; what is larger is put together from finer squares
+_MOST_KEPT = 256  # squares of a picture that are put together but once; about 60 MB with all coarser ones
 _QUALITY = 90
 
 
@@ -27,6 +28,7 @@ class DeepZoom:
 
     def __init__(self, slide: Slide) -> None:
         self.slide = slide
+        self._kept: dict[tuple[int, int, int], np.ndarray] = {}
         self.most_halvings = max(0, math.ceil(math.log2(max(slide.size_px) / self.SQUARE_PX)))
 
     def size_px(self, halvings: int) -> tuple[int, int]:
@@ -47,10 +49,10 @@ class DeepZoom:
         left, top, width, height = self._place(halvings, column, row)
         level, scale, step = self._source(halvings)
         if self.SQUARE_PX * step > _MOST_READ_PX:
-            return self._from_finer(halvings, column, row, (width, height))
+            return self._put_together(halvings, column, row, (width, height))
         level_px = (-(-side // scale) for side in self.slide.level_sizes_px[level])
         size = [
-            max(1, min(math.ceil(n * step - 1e-6), side - int(start * step)))
+            max(1, min(math.ceil(n * step - 1e-6), side - round(start * step)))
             for n, side, start in zip((width, height), level_px, (left, top), strict=True)
         ]
         corner = (left * 2**halvings, top * 2**halvings)
@@ -105,6 +107,17 @@ class DeepZoom:
                 hint="copy the file again from its source; it is damaged or cut short",
             )
         return out[0]
+
+    def _put_together(self, halvings: int, column: int, row: int, size_px: tuple[int, int]) -> np.ndarray:
+        """Return what `_from_finer` does, kept where few squares make the picture: each reads all below."""
+        place = halvings, column, row
+        if place in self._kept:
+            return self._kept[place]
+        pixels = self._from_finer(*place, size_px)
+        if math.prod(math.ceil(side / self.SQUARE_PX) for side in self.size_px(halvings)) <= _MOST_KEPT:
+            pixels.flags.writeable = False
+            self._kept[place] = pixels
+        return pixels
 
     def _from_finer(self, halvings: int, column: int, row: int, size_px: tuple[int, int]) -> np.ndarray:
         """Put a square together from the up to four of twice its size: slow, but never large."""

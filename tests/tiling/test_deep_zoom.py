@@ -83,12 +83,13 @@ def test_squares_lie_where_they_should_on_a_slide_of_odd_levels(fake_slide):
         assert np.abs(centre - at / (9001, 7003) * 255).max() < 2 + 2**halvings / 30
 
 
-def test_a_slide_without_small_levels_is_never_read_whole(fake_slide):
-    most = 0
+def test_a_slide_without_small_levels_is_never_read_whole_nor_twice(fake_slide):
+    most = n_px = 0
 
     def paint(xs, ys, _down):
-        nonlocal most
+        nonlocal most, n_px
         most = max(most, len(xs), len(ys))
+        n_px += len(xs) * len(ys)
         return np.full((len(ys), len(xs), 3), 90, np.uint8)
 
     zoom = DeepZoom(fake_slide(size_px=(9000, 6100), paint=paint))
@@ -96,6 +97,10 @@ def test_a_slide_without_small_levels_is_never_read_whole(fake_slide):
     assert top.shape[:2] == zoom.size_px(zoom.most_halvings)[::-1]
     assert (top == 90).all()
     assert most <= 2048
+    assert n_px == 9000 * 6100
+    zoom.jpeg(zoom.most_halvings - 1, 1, 0)
+    np.testing.assert_array_equal(zoom.read(zoom.most_halvings, 0, 0), top)
+    assert n_px == 9000 * 6100  # what was put together is kept
 
 
 def test_what_cannot_be_read_is_said(fake_slide):

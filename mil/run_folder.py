@@ -156,12 +156,16 @@ class Run:
         """Return a CSV of this run, every column as text.
 
         Raises:
-            FormatError: it is not there.
+            FormatError: it is not there, or no table.
         """
         path = self.root / name
         if not path.is_file():
             raise FormatError(f"{self.root}: has no {name}", hint=hint)
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
+        try:
+            return pd.read_csv(path, dtype=str, keep_default_na=False)
+        except ValueError as error:  # an empty file, or no text: pandas' own errors are of that kind
+            why = str(error).partition("\n")[0]
+            raise FormatError(f"{self.root}: {name} is damaged ({why})", hint=hint) from error
 
     def write_table(self, name: str, rows: pd.DataFrame) -> None:
         """Write a CSV of this run, whole or not at all."""

@@ -2,13 +2,17 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from mil.batch import FAILED
 from mil.classes import names_in
 from mil.predictions import rows_by_slide
 from mil.run_folder import Run
+from tiling import FormatError, SlidebagError
+
+Problem = dict[str, str]  # the step that failed, the error, and the way out
+_Row = TypeVar("_Row")
 
 
 def key_of(slide_id: str) -> str:
@@ -16,29 +20,33 @@ def key_of(slide_id: str) -> str:
     return hashlib.sha256(slide_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def cohort_rows(run: Run) -> list[dict[str, Any]]:
+def problem_of(step: str, problem: SlidebagError) -> Problem:
+    """Return an error as the pages tell it."""
+    return {"step": step, "error": problem.message, "hint": problem.hint}
+
+
+def cohort_rows(run: Run, problems: list[Problem]) -> list[dict[str, Any]]:
     """Return the table's rows in the order of slides.csv, then what failed before it got there.
 
-    `key` is None where there is no slide to look at.
+    `key` is None where there is no slide to look at. Other tables that cannot be read go to `problems`.
 
     Raises:
         FormatError: this is no run folder.
     """
-    predicted = rows_by_slide(run) if (run.root / "predictions.csv").is_file() else {}
-    failed = _by_slide(run, "failures.csv")
-    flagged = _by_slide(run, "qc.csv")
+    predicted = _read(run, "predictions.csv", rows_by_slide, problems)
+    failed = _read(run, "failures.csv", _failures, problems)
+    flagged = _read(run, "qc.csv", _flags, problems)
     rows = []
     for slide in run.slides().to_dict("records"):
         slide_id = slide["slide_id"]
         told = predicted.get(slide_id, {})
-        flags = told.get("flags", "").replace("_", " ")
-        of_slide = [flag for row in flagged.get(slide_id, ()) for flag in row["flags"].split(", ")]
+        flags = [flag.replace("_", " ") for flag in told.get("flags", "").split()]
         known = {
             "key": key_of(slide_id),
             "patient_id": slide["patient_id"],
             "label": slide["label"],
             "n_tiles": int(slide["n_tiles"] or 0),
-            "flags": list(dict.fromkeys(filter(None, [flags, *of_slide]))),
+            "flags": list(dict.fromkeys([*flags, *flagged.get(slide_id, ())])),
         }
         rows.append(
             {"slide_id": slide_id}
@@ -50,13 +58,33 @@ def cohort_rows(run: Run) -> list[dict[str, Any]]:
     return [*rows, *strangers]
 
 
-def _by_slide(run: Run, table: str) -> dict[str, list[dict[str, str]]]:
+def _read(
+    run: Run, table: str, read: Callable[[Run], dict[str, _Row]], problems: list[Problem]
+) -> dict[str, _Row]:
+    """What a table says of each slide, nothing without it; why it cannot be read goes to `problems`."""
     if not (run.root / table).is_file():
         return {}
-    found: dict[str, list[dict[str, str]]] = {}
-    for row in run.read_table(table).to_dict("records"):
-        found.setdefault(row["slide_id"], []).append({str(k): v for k, v in row.items()})
+    try:
+        return read(run)
+    except KeyError as column:
+        error = f"{run.root}: {table} has no column {column}"
+        problems.append(problem_of(table, FormatError(error, hint="run the step that makes it again")))
+    except FormatError as problem:
+        problems.append(problem_of(table, problem))
+    return {}
+
+
+def _failures(run: Run) -> dict[str, list[Problem]]:
+    found: dict[str, list[Problem]] = {}
+    for row in run.read_table("failures.csv").to_dict("records"):
+        told = {name: row[name] for name in ("step", "error", "hint")}
+        found.setdefault(row["slide_id"], []).append(told)
     return found
+
+
+def _flags(run: Run) -> dict[str, list[str]]:
+    rows = run.read_table("qc.csv").to_dict("records")
+    return {row["slide_id"]: list(filter(None, row["flags"].split(", "))) for row in rows}
 
 
 def _predicted(told: Mapping[str, str], label: str) -> dict[str, Any]:
@@ -83,9 +111,9 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _status(status: str, message: str, failures: Iterable[Mapping[str, str]]) -> dict[str, Any]:
+def _status(status: str, message: str, failures: Iterable[Problem]) -> dict[str, Any]:
     """How far the slide came, and every step that failed with what to do about it."""
-    problems = [{"step": f["step"], "error": f["error"], "hint": f["hint"]} for f in failures]
+    problems = list(failures)
     if not problems and message:
         problems = [{"step": "", "error": message, "hint": ""}]
     return {"status": FAILED if any(p["step"] for p in problems) else status, "problems": problems}

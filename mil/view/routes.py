@@ -10,9 +10,9 @@ from typing import Any
 from mil.run_folder import Run
 from tiling import FormatError, ResolutionError, Slide, SlidebagError, heat_colours
 
-from .cohort_table import cohort_rows, key_of
+from .cohort_table import Problem, cohort_rows, key_of, problem_of
 from .open_slides import OpenSlides
-from .slide_data import SlideData
+from .slide_data import NotThere, SlideData
 
 _STATIC = Path(__file__).parent / "static"
 _KINDS = {
@@ -21,8 +21,13 @@ _KINDS = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_JSON, _BYTES, _JPEG = "application/json", "application/octet-stream", "image/jpeg"
+_JSON, BYTES, _JPEG = "application/json", "application/octet-stream", "image/jpeg"
 _FAINTEST = 0.15  # opacity at probability 0, as in the overlays: scored differs from not scored
+_CHANGED = {
+    "step": "heatmap",
+    "error": "the file has changed since it was tiled",
+    "hint": "check that it is the same slide, or tile it again",
+}  # to a copy of it, perhaps: the time of change counts
 _SLIDE = "/api/slides/([0-9a-f]{16})"
 _NUMBER = "([0-9]{1,7})"
 
@@ -61,7 +66,7 @@ class Routes:
             if found := re.fullmatch(pattern, path):
                 try:
                     return answer(self, *found.groups())
-                except LookupError:
+                except NotThere:
                     break
                 except SlidebagError as problem:
                     return Answer.problem(422, problem.message, problem.hint)
@@ -72,7 +77,9 @@ class Routes:
         self._open.close()
 
     def _file(self, name: str) -> Answer:
-        path = self._files[name]
+        path = self._files.get(name)
+        if path is None:
+            raise NotThere(name)
         return Answer(path.read_bytes(), _KINDS[path.suffix])
 
     def _cohort_page(self) -> Answer:
@@ -84,68 +91,77 @@ class Routes:
 
     def _cohort(self) -> Answer:
         self._look_up()
-        return Answer.json({"run": self._run.root.resolve().name, "slides": cohort_rows(self._run)})
+        problems: list[Problem] = []
+        rows = cohort_rows(self._run, problems)
+        return Answer.json({"run": self._run.root.resolve().name, "slides": rows, "problems": problems})
 
     def _slide(self, key: str) -> Answer:
-        path, rows = self._path(key), cohort_rows(self._run)
-        row = next(row for row in rows if row["key"] == key)
-        problems = list(row["problems"])
+        path, problems = self._path(key), []
+        rows = cohort_rows(self._run, problems)
+        row = next((row for row in rows if row["key"] == key), None)
+        if row is None:  # it has left slides.csv meanwhile
+            raise NotThere(key)
+        of_run, problems = problems, list(row["problems"])
         picture, scored = self._picture(path, problems), self._scored(row["slide_id"], problems)
         if picture and scored and tuple(picture["size_px"]) != tuple(scored["size_px"]):
             problems.append(_of_another_size(picture["size_px"], scored["size_px"]))
             scored = None
+        elif picture and scored and picture["fingerprint"] != scored["slide_fingerprint"]:
+            problems.append(_CHANGED)
         told = {
             "run": self._run.root.resolve().name,
             "slides": [r["key"] for r in rows if r["key"]],
             "scale": {"colours": heat_colours().tolist(), "faintest": _FAINTEST},
             "picture": picture,
             "scored": scored,
-            "problems": problems,
+            "problems": of_run + problems,
         }
         return Answer.json(row | told)
 
-    def _picture(self, path: Path, problems: list[dict[str, str]]) -> dict[str, Any] | None:
+    def _picture(self, path: Path, problems: list[Problem]) -> dict[str, Any] | None:
         """What the page needs to ask for squares of a slide; what is wrong with it goes to `problems`."""
         try:
             with self._open.opened(path) as zoom:
                 squares = {"most_halvings": zoom.most_halvings, "square_px": zoom.SQUARE_PX}
                 return _facts(zoom.slide) | squares
         except SlidebagError as problem:
-            problems.append({"step": "slide", "error": problem.message, "hint": problem.hint})
+            problems.append(problem_of("slide", problem))
             return None
 
-    def _scored(self, slide_id: str, problems: list[dict[str, str]]) -> dict[str, Any] | None:
+    def _scored(self, slide_id: str, problems: list[Problem]) -> dict[str, Any] | None:
         try:
             return SlideData.load(self._run, slide_id).told()
         except FormatError as problem:
             if not problems:  # else the step that failed has said why there are no tiles
-                problems.append({"step": "heatmap", "error": problem.message, "hint": problem.hint})
+                problems.append(problem_of("heatmap", problem))
             return None
 
     def _square(self, key: str, halvings: str, column: str, row: str) -> Answer:
         try:
             body = self._open.jpeg(self._path(key), int(halvings), int(column), int(row))
         except ValueError as error:
-            raise LookupError from error
+            raise NotThere from error
         return Answer(body, _JPEG)
 
     def _raster(self, key: str, number: str) -> Answer:
-        return Answer(self._data(key).raster(int(number)).astype("<f4").tobytes(), _BYTES)
+        return Answer(self._data(key).raster(int(number)).astype("<f4").tobytes(), BYTES)
 
     def _hot(self, key: str, number: str) -> Answer:
-        return Answer(self._data(key).hot(int(number)).astype("<f4").tobytes(), _BYTES)
+        return Answer(self._data(key).hot(int(number)).astype("<f4").tobytes(), BYTES)
 
     def _tiles(self, key: str) -> Answer:
-        return Answer(self._data(key).tiles(), _BYTES)
+        return Answer(self._data(key).tiles(), BYTES)
 
     def _data(self, key: str) -> SlideData:
         self._path(key)
         return SlideData.load(self._run, self._ids[key])
 
     def _path(self, key: str) -> Path:
-        """The slide of a key; raises LookupError."""
+        """The slide of a key; raises NotThere."""
         if key not in self._paths:
             self._look_up()
+        if key not in self._paths:
+            raise NotThere(key)
         return self._paths[key]
 
     def _look_up(self) -> None:
@@ -161,10 +177,10 @@ def _facts(slide: Slide) -> dict[str, Any]:
         mpp = slide.mpp
     except ResolutionError:
         mpp = None
-    return {"size_px": slide.size_px, "mpp": mpp, "reader": slide.reader}
+    return {"size_px": slide.size_px, "mpp": mpp, "reader": slide.reader, "fingerprint": slide.fingerprint}
 
 
-def _of_another_size(found: tuple[int, int], wanted: tuple[int, int]) -> dict[str, str]:
+def _of_another_size(found: tuple[int, int], wanted: tuple[int, int]) -> Problem:
     error = f"the slide is {found[0]} × {found[1]} px, its tiles are of one of {wanted[0]} × {wanted[1]} px"
     return {"step": "heatmap", "error": error, "hint": "another file lies in its place: tile it again"}
 

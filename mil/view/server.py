@@ -1,5 +1,6 @@
 """The viewer's HTTP server: who is let in, and what a browser is told not to do."""
 
+import gzip
 import hmac
 import secrets
 import socket
@@ -12,7 +13,7 @@ from mil.run_folder import Run
 from tiling import ConfigError
 
 from .config import ViewConfig
-from .routes import Answer, Routes
+from .routes import BYTES, Answer, Routes
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -23,7 +24,9 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_IDLE_S = 60
+_HTTP_PORT = 80  # which browsers leave out of `Host`
+_IDLE_S = 60  # until a client that takes no more bytes is given up
+_PIECE_BYTES = 65536  # written at a time, or a slow client would have to take a whole answer within that time
 
 
 class ViewServer(ThreadingHTTPServer):
@@ -55,10 +58,7 @@ class ViewServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """The address of the cohort's page."""
-        return f"http://{self._authority(self._host)}/{self._token and f'{self._token}/'}"
-
-    def _authority(self, host: str) -> str:
-        return f"[{host}]:{self.server_port}" if ":" in host else f"{host}:{self.server_port}"
+        return f"http://{_bare(self._host)}:{self.server_port}/{self._token and f'{self._token}/'}"
 
     def path_in(self, path: str, host: str) -> str | None:
         """Return the path below the token, or None where the request is not let in.
@@ -67,11 +67,13 @@ class ViewServer(ThreadingHTTPServer):
         to lead here, does not know that.
         """
         if not self._token:
-            own = {self._authority(name) for name in (self._host, "127.0.0.1", "localhost", "::1")}
+            bare = {_bare(name.lower()) for name in (self._host, "127.0.0.1", "localhost", "::1")}
+            own = {f"{name}:{self.server_port}" for name in bare}
+            own |= bare if self.server_port == _HTTP_PORT else set()
             return path if host.lower() in own else None
         _, _, below = path.partition("/")
-        token, _, rest = below.partition("/")
-        is_right = hmac.compare_digest(token.encode("latin-1", "replace"), self._token.encode())
+        token, slash, rest = below.partition("/")  # without the slash a page would not find its files
+        is_right = slash and hmac.compare_digest(token.encode("latin-1", "replace"), self._token.encode())
         return f"/{rest}" if is_right else None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -83,6 +85,10 @@ class ViewServer(ThreadingHTTPServer):
         """Stop listening and let go of all slides."""
         super().server_close()
         self.routes.close()
+
+
+def _bare(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -115,14 +121,21 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(answer, has_body=has_body)
 
     def _send(self, answer: Answer, *, has_body: bool) -> None:
+        body = answer.body
+        accepted = self.headers.get("Accept-Encoding", "").replace(" ", "").split(",")
+        is_packed = answer.kind == BYTES and "gzip" in accepted  # rasters are mostly empty
+        if is_packed:
+            body = gzip.compress(body, 1)
         self.send_response(answer.status)
         for name, value in _HEADERS.items():
             self.send_header(name, value)
         self.send_header("Content-Type", answer.kind)
-        self.send_header("Content-Length", str(len(answer.body)))
+        if is_packed:
+            self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if has_body:
-            self.wfile.write(answer.body)
+        for start in range(0, len(body) if has_body else 0, _PIECE_BYTES):
+            self.wfile.write(body[start : start + _PIECE_BYTES])
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -13,7 +13,12 @@ from mil.scores import Scores, load_scores
 from tiling import FormatError, TileGrid, exact_corners, load_grid, paint, side_level0_px
 
 _LONGEST_CELLS = 4096  # of a raster along the slide's longer side
+_LONGEST_LOOSE_CELLS = 2048  # of one whose cells are no whole parts of tiles, which is painted finer
 _WHOLE = 1e-6
+
+
+class NotThere(LookupError):
+    """What is asked for is not there."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class SlideData:
     def cell_px(self) -> float:
         """Level-0 pixels along a raster cell: the most of which tiles are whole numbers, if `is_exact`."""
         longest = max(self.grid.size_level0_px)
-        return self._common_px if self.is_exact else max(self.side_px / 32, longest / _LONGEST_CELLS)
+        return self._common_px if self.is_exact else max(self.side_px / 32, longest / _LONGEST_LOOSE_CELLS)
 
     @cached_property
     def is_exact(self) -> bool:
@@ -67,10 +72,10 @@ class SlideData:
         One class more than there are is all but the first together, for which the threshold is.
 
         Raises:
-            LookupError: there are no scores, or no such class.
+            NotThere: there are no scores, or no such class.
         """
         if self.scores is None or number > len(self.scores.classes):
-            raise LookupError(f"{self.grid.slide_id}: no scores of class {number}")
+            raise NotThere(f"{self.grid.slide_id}: no scores of class {number}")
         probability = self.scores.probability
         together = number == len(self.scores.classes)
         painted = probability[:, 1:].sum(axis=1) if together else probability[:, number]
@@ -82,15 +87,19 @@ class SlideData:
         Where it reaches the threshold is a region of the class. Nothing is of the first class.
 
         Raises:
-            LookupError: as for `raster`.
+            NotThere: as for `raster`.
         """
         n_classes = len(self.scores.classes) if self.scores else 0
         together = self.raster(n_classes)
         if number >= n_classes:
             return together
-        values = np.stack([self.raster(n) for n in range(1, n_classes)])
-        likeliest = 1 + np.where(np.isnan(values), -1, values).argmax(axis=0)
-        return np.where(likeliest == number, together, np.float32(np.nan))
+        if number == 0:
+            return np.full_like(together, np.nan)
+        own = self.raster(number)
+        for other in set(range(1, n_classes)) - {number}:
+            is_less = np.less_equal if other < number else np.less  # of two that are the same, the first
+            together[is_less(own, self.raster(other))] = np.nan
+        return together
 
     def tiles(self) -> bytes:
         """Return little-endian (x, y) float64 of every tile, then its probabilities float32 (N, C)."""
@@ -104,6 +113,7 @@ class SlideData:
         return {
             "size_px": self.grid.size_level0_px,
             "mpp": self.grid.mpp,
+            "slide_fingerprint": self.grid.slide_fingerprint,
             "n_tiles": len(self.grid),
             "tile_px": self.side_px,
             "tissue": self.grid.tissue_polygons.get("coordinates", ()),

@@ -1,7 +1,10 @@
 """The viewer's server: what it answers, what it refuses, and that what it sends lies in its place."""
 
+import gzip
 import http.client
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +22,8 @@ from viewed_run import HOSTILE, HOSTILE_LABEL, LIKELY, TILE_THRESHOLD, UNLIKELY,
 
 from mil import Run, ViewConfig
 from mil.view import ViewServer
-from mil.view.cohort_table import key_of
+from mil.view.cohort_table import cohort_rows, key_of
+from mil.view.routes import Routes
 from mil.view.slide_data import SlideData
 from tiling import ConfigError, FormatError, exact_corners, load_grid, open_slide, paint
 
@@ -49,11 +53,13 @@ def server(run):
         yield server
 
 
-def ask(server, path, *, host=None, method="GET"):
+def ask(server, path, *, host=None, method="GET", **headers):
     """(status, headers, body) of a request that no client has tidied up."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
-    connection.putrequest(method, path, skip_host=True)
+    connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
     connection.putheader("Host", host or f"127.0.0.1:{server.server_port}")
+    for name, value in headers.items():
+        connection.putheader(name.replace("_", "-"), value)
     connection.endheaders()
     response = connection.getresponse()
     told = response.status, dict(response.getheaders()), response.read()
@@ -270,6 +276,57 @@ def test_another_file_in_the_slides_place_gets_no_heatmap(server, run, tmp_path)
     assert "800 × 600 px, its tiles are of one of 2100 × 1603 px" in told["problems"][0]["error"]
 
 
+def test_a_file_that_has_changed_since_it_was_tiled_is_told(run, tmp_path):
+    other = Run.create(tmp_path / "run")
+    shutil.copytree(run.root, other.root, dirs_exist_ok=True)
+    rows = other.slides()
+    copied = shutil.copy2(rows.loc[rows.slide_id == "known", "path"].item(), tmp_path)
+    rows.loc[rows.slide_id == "known", "path"] = copied
+    other.write_table("slides.csv", rows)
+    with serving(other) as server:
+        assert ask_json(server, KNOWN)["problems"] == []  # a copy with all that is known of the file
+    os.utime(copied, (0, 0))
+    with serving(other) as server:
+        told = ask_json(server, KNOWN)
+    assert told["scored"]["n_tiles"]
+    assert [p["error"] for p in told["problems"]] == ["the file has changed since it was tiled"]
+    assert "check that it is the same slide" in told["problems"][0]["hint"]
+
+
+@pytest.mark.parametrize("table", ["failures.csv", "predictions.csv", "qc.csv"])
+@pytest.mark.parametrize("damage", [b"", b"a,b\n1,2\n", b"a\n1,2\n3,4,5\n", b"\xff\xfe\x00"])
+def test_a_damaged_table_is_told_and_the_slides_are_still_there(run, tmp_path, table, damage):
+    other = Run.create(tmp_path / "run")
+    other.write_table("slides.csv", run.slides())
+    (other.root / table).write_bytes(damage)
+    routes = Routes(other)
+    for path in ("/api/cohort", KNOWN):
+        answer = routes.answer(path)
+        told = json.loads(answer.body)
+        assert (answer.status, len(told["slides"])) == (200, 5)
+        assert told["problems"][0]["step"] == table
+        assert table in told["problems"][0]["error"]
+        assert told["problems"][0]["hint"]
+    routes.close()
+
+
+def test_a_slide_that_has_left_the_run_is_not_there(run, tmp_path):
+    other = Run.create(tmp_path / "run")
+    other.write_table("slides.csv", run.slides())
+    routes = Routes(other)
+    other.write_table("slides.csv", run.slides().tail(1))
+    assert routes.answer(KNOWN).status == 404
+    routes.close()
+
+
+def test_each_flag_is_told_by_itself(run, tmp_path):
+    other = Run.create(tmp_path / "run")
+    other.write_table("slides.csv", run.slides())
+    rows = run.read_table("predictions.csv").assign(flags="unlike_training few_tiles")
+    other.write_table("predictions.csv", rows)
+    assert cohort_rows(other, [])[0]["flags"] == ["unlike training", "few tiles"]
+
+
 def test_a_run_that_goes_on_is_read_anew(run, tmp_path):
     other = Run.create(tmp_path / "run")
     other.write_table("slides.csv", run.slides().head(1))
@@ -291,6 +348,25 @@ def test_beyond_this_machine_everything_is_behind_a_token(run):
         assert ask(server, f"{prefix}api/cohort")[0] == 200
         for path in ("/", "/api/cohort", "/static/slide.js", prefix[:-2] + "/", f"{prefix[:-1]}x/"):
             assert ask(server, path)[0] == 404
+        status, _, body = ask(server, prefix[:-1])  # as a page it would not find its files
+        assert (status, json.loads(body)["hint"]) == (404, "open the address that slidebag printed")
+
+
+def test_on_port_80_browsers_leave_the_port_out(run):
+    with serving(run) as server:
+        assert server.path_in("/", "localhost") is None
+        server.server_port = 80
+        assert [server.path_in("/", host) for host in ("localhost", "[::1]", "localhost:80")] == ["/"] * 3
+        assert server.path_in("/", "elsewhere.example") is None
+
+
+def test_rasters_are_sent_packed_to_those_who_can_unpack_them(server):
+    plain = ask(server, f"{KNOWN}/rasters/1")[2]
+    _, headers, body = ask(server, f"{KNOWN}/rasters/1", Accept_Encoding="br, gzip")
+    assert (headers["Content-Encoding"], int(headers["Content-Length"])) == ("gzip", len(body))
+    assert (gzip.decompress(body), len(body) < len(plain)) == (plain, True)
+    for path, accepted in ((f"{KNOWN}/squares/0/0/0", "gzip"), (f"{KNOWN}/rasters/1", "gzip;q=0")):
+        assert "Content-Encoding" not in ask(server, path, Accept_Encoding=accepted)[1]
 
 
 def test_where_nothing_can_listen_one_is_told(run, tmp_path):

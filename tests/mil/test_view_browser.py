@@ -5,8 +5,9 @@ import io
 import json
 import re
 import shutil
+import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -17,13 +18,16 @@ from viewed_run import HOSTILE, HOSTILE_LABEL, LIKELY, SIZE_PX, make_viewed_run
 
 from mil import load_scores
 from mil.view import ViewServer
-from mil.view.cohort_table import key_of
+from mil.view.cohort_table import cohort_rows, key_of
+from mil.view.routes import Routes
+from mil.view.slide_data import SlideData
 from tiling import exact_corners, load_grid, open_slide, side_level0_px
 from tiling.overlay import tint
 
 STYLE = Path(__file__).parents[2] / "mil" / "view" / "static" / "style.css"
 DESK, TABLET = (1280, 800), (768, 1024)
 WAIT_S = 10
+TABLE_IS_READY = "document.getElementById('table')?.getAttribute('aria-busy') === 'false'"
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +141,8 @@ class Browser:
 def browser(chromium, server):
     told = {"origin": server.url.rstrip("/"), "storageTypes": "local_storage"}
     chromium.execute_cdp_cmd("Storage.clearDataForOrigin", told)
+    chromium.get(f"{server.url}static/icon.svg")
+    chromium.execute_script("sessionStorage.clear()")
     chromium.get_log("browser"), chromium.get_log("performance")
     browser = Browser(chromium, server)
     browser.size(DESK)
@@ -168,12 +174,20 @@ def test_sorting_and_filtering(browser):
     browser.press(Keys.ESCAPE)
     browser.press("/")
     browser.press("of kn")
+    browser.wait(TABLE_IS_READY)
     assert browser.texts("tbody th") == ["known"]
     browser.press(Keys.ESCAPE)
     assert len(browser.texts("tbody th")) == 5
     browser.set("of-label", "normal")
     browser.js("document.getElementById('filters').dispatchEvent(new Event('input'))")
     assert browser.texts("tbody th") == ["damaged", "wrong"]
+    browser.find("th.probability button").click()
+    browser.find(".kind.wrong").click()
+    browser.open()  # as one has left it
+    assert browser.texts("tbody th") == ["wrong"]
+    assert browser.find("th.probability").get_attribute("aria-sort") == "descending"
+    browser.press(Keys.ESCAPE)
+    assert len(browser.texts("tbody th")) == 5
 
 
 def test_by_keys_from_the_table_to_a_slide_to_the_next_and_back(browser):
@@ -191,8 +205,24 @@ def test_by_keys_from_the_table_to_a_slide_to_the_next_and_back(browser):
     browser.wait("document.getElementById('slide-id')?.textContent === 'known'")
     browser.drawn()
     browser.press("b")
-    browser.wait("document.getElementById('table')?.getAttribute('aria-busy') === 'false'")
+    browser.wait(TABLE_IS_READY)
+    assert browser.js("document.activeElement.textContent") == "known"  # the slide that was seen last
     assert (browser.console(), browser.outside()) == ([], [])
+
+
+def test_of_many_slides_only_rows_near_those_that_are_seen_are_in_the_page(browser, run, monkeypatch):
+    rows = [row | {"slide_id": f"slide {n}"} for n, row in enumerate(200 * cohort_rows(run, []))]
+    monkeypatch.setattr(sys.modules[Routes.__module__], "cohort_rows", lambda *_: rows)
+    browser.open()
+    assert browser.find("#shown").text == "1,000 slides"
+    assert len(browser.texts("tbody tr")) < 500
+    assert browser.js("document.documentElement.scrollHeight <= innerHeight")
+    browser.js("document.querySelector('tbody tr:last-child').scrollIntoView()")
+    browser.wait("document.querySelectorAll('tbody tr').length >= 400")
+    browser.press("/")
+    browser.press("slide 997")
+    browser.wait(TABLE_IS_READY)
+    assert browser.texts("tbody th") == ["slide 997"]
 
 
 @pytest.mark.parametrize("zoom", [0.43, 1, 3.7])
@@ -295,14 +325,18 @@ def test_keys_change_the_heatmap_at_once_and_find_the_hot_regions(browser):
     assert "max 0.90" in browser.texts("#region-list button")[0]
     browser.wait("location.hash.startsWith('#x=')")
     browser.press("[", "[")
+    browser.drawn()
     assert browser.find("#threshold-value").text == "0.53"
     n_regions = len(browser.texts("#region-list button"))
     browser.set("threshold", 0.1)
+    browser.drawn()
     assert browser.find("#region-count").text
     assert len(browser.texts("#region-list button")) <= n_regions + 1
     browser.set("threshold", 1)
+    browser.drawn()
     assert browser.texts("#region-list li") == ["No tile of this class is at or above the threshold."]
     browser.find("#reset").click()
+    browser.drawn()
     assert len(browser.texts("#region-list button")) == n_regions
     browser.press("?")
     assert browser.js("document.getElementById('help').open")
@@ -313,6 +347,59 @@ def test_keys_change_the_heatmap_at_once_and_find_the_hot_regions(browser):
     browser.drawn()
     assert browser.find("#class").get_attribute("value") == "0"
     assert browser.console() == []
+
+
+def test_of_classes_chosen_in_haste_the_last_one_is_shown(browser):
+    browser.open_slide("known")
+    before = browser.stage()
+    browser.press("c", "c")
+    browser.wait("performance.getEntriesByType('resource').some((e) => e.name.endsWith('/hot/0'))")
+    browser.press(".", ",")
+    assert browser.find("#class").get_attribute("value") == "1"
+    assert (browser.stage() == before).all()
+    browser.open_slide("known")
+    browser.js("(() => { window.fetch = () => Promise.reject(new Error('cut')); })()")
+    browser.press("c")
+    browser.wait("document.getElementById('problems').textContent.includes('does not answer')")
+    assert browser.find("#class").get_attribute("value") == "1"
+    assert (browser.stage() == before).all()
+
+
+def test_only_the_main_button_moves_the_slide(browser):
+    def mouse(kind, x, **told):
+        event = {"type": kind, "x": x, "y": 400} | told
+        browser.driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+
+    browser.open_slide("known", "#x=1050&y=800&zoom=1")
+    browser.press("h", "o", "t")  # so that pointing changes little
+    for button, buttons, is_moved in (("right", 2, False), ("left", 1, True)):
+        mouse("mouseMoved", 400)
+        before = browser.stage()
+        mouse("mousePressed", 400, button=button, buttons=buttons, clickCount=1)
+        mouse("mouseMoved", 300, button=button, buttons=buttons)
+        moved = browser.stage()[500:600, 100:400]
+        assert (moved == before[500:600, 200:500]).all() == is_moved
+        mouse("mouseReleased", 300, button=button, clickCount=1)
+
+
+def test_where_tiles_overlap_the_reading_is_of_those_under_the_pointer(browser, run, monkeypatch):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    told = SlideData.load(run, "wrong")
+    assert told.scores is not None
+    grid = replace(
+        told.grid, coords=np.array([[300, 300], [330, 300]]), tissue_fraction=told.grid.tissue_fraction[:2]
+    )
+    probability = np.array([[0.8, 0.2], [0.4, 0.6]], np.float32)
+    two = SlideData(grid, replace(told.scores, probability=probability))
+    monkeypatch.setattr(SlideData, "load", lambda *_: two)
+    browser.open_slide("wrong", "#x=350&y=330&zoom=1")
+    stage = browser.find("#stage")
+    for away, reading in ((0, "p(tumour) 0.400 mean of 2 tiles"), (40, "p(tumour) 0.600 tile 2")):
+        ActionChains(browser.driver).move_to_element_with_offset(stage, away, 0).perform()
+        assert reading in " ".join(browser.find("#reading").text.split())
+    browser.press("c")
+    browser.wait("document.getElementById('class').value === '0'")
 
 
 def test_a_tile_tells_its_probabilities_to_mouse_and_keys(browser):

@@ -22,6 +22,9 @@ export function kindOf(slide, kind) {
   }
 }
 
+/** The order of texts: by their numbers too. */
+export const byText = new Intl.Collator(undefined, { numeric: true }).compare;
+
 /** The probability to sort by: of the second of two classes, else of the one that is called. */
 export function likelihood(slide, names) {
   const name = names.length === 2 ? names[1] : slide.prediction;
@@ -34,7 +37,7 @@ export function byNeed(one, other) {
   const rank = (slide) => (need(slide) < 0 ? KINDS.length : need(slide));
   const sure = (slide) => slide.probability?.[slide.prediction] ?? 0;
   return rank(one) - rank(other) || (one.is_wrong ? sure(other) - sure(one) : 0) ||
-    one.slide_id.localeCompare(other.slide_id, undefined, { numeric: true });
+    byText(one.slide_id, other.slide_id);
 }
 
 const plain = (id, name) => ({

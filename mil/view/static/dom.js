@@ -16,17 +16,35 @@ export function make(tag, attributes = {}, ...children) {
 
 /** Remember a choice in this browser, where it may. */
 export function keep(name, value) {
+  put("localStorage", name, value);
+}
+
+/** Return a kept choice, or null. */
+export function kept(name) {
+  return get("localStorage", name);
+}
+
+/** Remember something for the other pages of this tab, where it may: text, numbers, lists. */
+export function keepInTab(name, value) {
+  put("sessionStorage", name, JSON.stringify(value));
+}
+
+/** Return what was kept in this tab, or null. */
+export function keptInTab(name) {
+  return JSON.parse(get("sessionStorage", name));
+}
+
+function put(storage, name, value) {
   try {
-    localStorage.setItem(`slidebag-${name}`, value);
+    window[storage].setItem(`slidebag-${name}`, value);
   } catch {
     // storage is switched off: the choice holds for this page
   }
 }
 
-/** Return a kept choice, or null. */
-export function kept(name) {
+function get(storage, name) {
   try {
-    return localStorage.getItem(`slidebag-${name}`);
+    return window[storage].getItem(`slidebag-${name}`);
   } catch {
     return null;
   }

@@ -24,14 +24,18 @@ export class HeatLayer {
     this.near = new OffscreenCanvas(1, 1);
   }
 
-  /** Take the values of a class, loaded if need be, and `hot`: of all positive ones where it is the likeliest. */
-  async choose(number) {
+  /** Return the values of a class, loaded if need be, and `hot`: of all positive ones where it is the likeliest. */
+  async load(number) {
     if (!this.rasters.has(number)) {
       const asked = ["rasters", "hot"].map((kind) => askBytes(`${this.path}/${kind}/${number}`));
       this.rasters.set(number, (await Promise.all(asked)).map((bytes) => new Float32Array(bytes)));
     }
-    this.number = number;
-    [this.values, this.hot] = this.rasters.get(number);
+    return this.rasters.get(number);
+  }
+
+  /** Show what `load` has returned of a class from the next `colour` on. */
+  take(number, [values, hot]) {
+    Object.assign(this, { number, values, hot });
   }
 
   /** Colour the raster anew; what is not as `hot` as `least`, where that is not null, stays without colour. */

@@ -38,13 +38,19 @@ export class Choices {
       changed("opacity");
     });
     byId("class").addEventListener("change", () => changed("class"));
-    for (const name of ["heat-shown", "above-only", "regions-shown", "tissue-shown"])
+    for (const name of ["heat-shown", "above-only", "regions-shown"])
       byId(name).addEventListener("change", () => changed(name));
+    byId("region-of").hidden = classes.length < 3;
+    byId("region-of").textContent = `max and mean are of ${positive}`;
     byId("heatmap").hidden = byId("regions").hidden = false;
   }
 
   get number() {
     return Number(byId("class").value);
+  }
+
+  set number(number) {
+    byId("class").value = number;
   }
 
   get opacity() {

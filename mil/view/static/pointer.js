@@ -23,6 +23,7 @@ export function bindPointers(stage, pointedAt) {
   }, { passive: false });
 
   canvas.addEventListener("pointerdown", (event) => {
+    if (event.button) return; // the menu of a page would take its end
     canvas.setPointerCapture(event.pointerId);
     down.set(event.pointerId, at(event));
     travelled = 0;
@@ -30,6 +31,7 @@ export function bindPointers(stage, pointedAt) {
 
   canvas.addEventListener("pointermove", (event) => {
     const now = at(event);
+    if (!event.buttons) down.delete(event.pointerId); // it was let go of elsewhere
     const before = down.get(event.pointerId);
     if (!before) {
       pointedAt(...view.toSlide(...now));

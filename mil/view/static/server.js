@@ -10,6 +10,9 @@ export class Problem extends Error {
   }
 }
 
+/** The server was not reached: it may be next time. */
+export class NoAnswer extends Problem {}
+
 /** The address of a path of the viewer. */
 export function address(path) {
   return new URL(path, root).href;
@@ -21,7 +24,7 @@ async function ask(path, signal) {
     response = await fetch(address(path), { signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem("slidebag does not answer", "start `slidebag view` again and open the address it prints");
+    throw new NoAnswer("slidebag does not answer", "start `slidebag view` again and open the address it prints");
   }
   if (response.ok) return response;
   const { error, hint } = await response.json();

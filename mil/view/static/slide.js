@@ -1,6 +1,6 @@
 /* The page of one slide. */
 
-import { byId, make } from "./dom.js";
+import { byId, keepInTab, make } from "./dom.js";
 import { HeatLayer } from "./heat_layer.js";
 import { bindKeys } from "./keys.js";
 import { drawBar, tissueColour } from "./legend.js";
@@ -35,6 +35,9 @@ class SlidePage {
       this.pixels = new SlideLayer(PATH, slide.picture, () => this.#pixelsCame());
       this.stage.layers.push(this.pixels);
     }
+    this.problem = null; // what could not be loaded last
+    this.told = "[]";
+    this.seen = ""; // the tiles whose probabilities are told
     this.regions = [];
     this.region = -1;
     byId("overview").hidden = !slide.picture;
@@ -48,7 +51,8 @@ class SlidePage {
     const { scored, scale } = this.slide;
     this.tiles = new TileTable(await askBytes(`${PATH}/tiles`), scored);
     this.lines = new LineLayer(scored, this.tiles);
-    if (!scored.classes.length) {
+    this.#bindTissue();
+    if (!hasScores(this.slide)) {
       this.stage.layers.push(this.lines);
       this.stage.redraw();
       return;
@@ -61,30 +65,68 @@ class SlidePage {
     await this.choose("class");
   }
 
+  #bindTissue() {
+    const show = () => {
+      this.lines.isTissueShown = byId("tissue-shown").checked;
+      this.stage.redraw();
+    };
+    byId("tissue").hidden = false;
+    byId("tissue-shown").addEventListener("change", show);
+    show();
+  }
+
   /** Show what was chosen by the control `name`. */
   async choose(name) {
     const { choices, heat, lines } = this;
-    const { number } = choices;
-    if (name === "class") await heat.choose(number);
-    if (number !== choices.number) return; // meanwhile another one was chosen
+    if (name === "class" && !(await this.#takeClass(choices.number))) return;
     heat.isShown = choices.is("heat-shown");
     lines.areRegionsShown = choices.is("regions-shown") && heat.isShown;
-    lines.isTissueShown = choices.is("tissue-shown");
-    const isColoured = name !== "threshold" || choices.is("above-only");
-    if (isColoured) heat.colour(choices.opacity, choices.least);
-    if (["class", "threshold"].includes(name)) this.#findRegions();
+    if (name !== "threshold" || choices.is("above-only")) this.stage.later(this.#colour);
+    if (["class", "threshold"].includes(name)) this.stage.later(this.#findRegions);
     choices.tell();
     this.#drawBar();
     this.stage.redraw();
   }
 
-  #findRegions() {
+  /** Load a class; return whether it is still the one to show. */
+  async #takeClass(number) {
+    const { choices, heat } = this;
+    let rasters = null;
+    this.problem = null;
+    try {
+      rasters = await heat.load(number);
+    } catch (problem) {
+      this.problem = problem;
+    }
+    if (number !== choices.number) return false; // meanwhile another one was chosen
+    this.#tellProblems();
+    if (rasters) heat.take(number, rasters);
+    else if (heat.values.length) choices.number = heat.number;
+    return rasters !== null;
+  }
+
+  #tellProblems() {
+    const own = [this.pixels?.problem, this.problem].filter(Boolean).map(asRow);
+    const told = JSON.stringify(own);
+    if (told !== this.told) tellProblems([...this.slide.problems, ...own]);
+    this.told = told;
+  }
+
+  #colour = () => this.heat.colour(this.choices.opacity, this.choices.least);
+
+  #findRegions = () => {
     const { width, height, cell_px: cell } = this.heat.raster;
     this.regions = findRegions(this.heat.hot, width, this.choices.threshold);
     this.lines.edges = regionEdges(this.heat.hot, width, height, this.choices.threshold);
     this.lines.chosen = null;
     this.region = -1;
     listRegions(this.regions, cell, this.mpp, (number) => this.goToRegion(number));
+  };
+
+  /** Go so many regions on. */
+  stepRegion(by) {
+    this.stage.settle(); // the threshold may just have moved
+    this.goToRegion(by > 0 ? this.region + by : Math.max(this.region, 0) + by);
   }
 
   goToRegion(number) {
@@ -105,11 +147,12 @@ class SlidePage {
     const found = x === null ? [] : this.tiles.at(x, y);
     const tile = found.at(-1) ?? null;
     byId("reading").hidden = tile === null;
-    if (tile !== this.lines.tile) {
-      this.lines.tile = tile;
-      this.stage.redraw();
-      if (tile !== null) this.#tell(found, tile);
-    }
+    const seen = `${found} ${this.choices?.number}`;
+    if (seen === this.seen) return;
+    this.seen = seen;
+    this.lines.tile = tile;
+    this.stage.redraw();
+    if (tile !== null) this.#tell(found, tile);
   }
 
   #tell(found, tile) {
@@ -129,7 +172,7 @@ class SlidePage {
   }
 
   #pixelsCame() {
-    if (this.pixels.problem) tellProblems([...this.slide.problems, asRow(this.pixels.problem)]);
+    this.#tellProblems();
     if (this.pixels.overview && !this.beneath && this.heat?.values.length) this.#drawBar();
     this.stage.redraw();
   }
@@ -173,39 +216,56 @@ class SlidePage {
   }
 }
 
+/** Whether there is a heatmap to show. */
+function hasScores({ scored }) {
+  return Boolean(scored?.classes.length && scored.n_tiles);
+}
+
 async function start() {
   bindPanel();
   let slide;
   let page = null;
   try {
     slide = await askJson(PATH);
+    if (slide.scored?.n_tiles === 0)
+      slide.problems.push({ step: "tile", error: slide.status, hint: "it has no tiles: no model has seen any of it" });
     document.title = `${slide.slide_id} · slidebag`;
     byId("slide-id").textContent = slide.slide_id;
     byId("subtitle").textContent = [slide.run, slide.patient_id].filter(Boolean).join(" · ");
     tellCalled(slide);
     tellProblems(slide.problems);
     bindNeighbours(slide, KEY);
+    keepInTab("seen", KEY);
     if (slide.picture || slide.scored) page = new SlidePage(slide);
     tellFacts(slide, page?.mpp ?? null);
-    if (slide.scored) await page.showScores();
   } catch (problem) {
     tellProblems([...(slide?.problems ?? []), asRow(problem)]);
   }
-  bindKeys(keysOf(page));
-  if (page) bindButtons(page);
+  bindKeys(keysOf(page, slide && hasScores(slide)));
+  if (page) await fill(page);
   else byId("stage").setAttribute("aria-busy", "false");
 }
 
-function bindButtons(page) {
+/** Let the page be used, and add the scores when they have come. */
+async function fill(page) {
+  bindButtons(page);
+  try {
+    if (page.slide.scored) await page.showScores();
+  } catch (problem) {
+    tellProblems([...page.slide.problems, asRow(problem)]);
+  }
   page.stage.isWaiting = false;
   page.stage.redraw();
+}
+
+function bindButtons(page) {
   byId("zoom-in").addEventListener("click", () => page.act((view) => view.zoom(1.5)));
   byId("zoom-out").addEventListener("click", () => page.act((view) => view.zoom(1 / 1.5)));
   byId("zoom-fit").addEventListener("click", () => page.act((view) => view.fit()));
   byId("zoom-full").addEventListener("click", () =>
     page.act((view) => view.zoom(1 / page.stage.ratio / view.aim.scale)));
-  byId("region-after").addEventListener("click", () => page.goToRegion(page.region + 1));
-  byId("region-before").addEventListener("click", () => page.goToRegion(Math.max(page.region, 0) - 1));
+  byId("region-after").addEventListener("click", () => page.stepRegion(1));
+  byId("region-before").addEventListener("click", () => page.stepRegion(-1));
 }
 
 await start();

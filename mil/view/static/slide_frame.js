@@ -1,6 +1,6 @@
 /* What stands around a slide: what it was called, what went wrong, where the next one is. */
 
-import { byId, keep, kept, make } from "./dom.js";
+import { byId, keep, kept, keptInTab, make } from "./dom.js";
 import { address } from "./server.js";
 import { probability } from "./wording.js";
 
@@ -29,13 +29,9 @@ export function tellCalled(slide) {
 
 /** The slides before and after, in the order in which the cohort's table was seen. */
 function neighbours(slide, key) {
-  let order = slide.slides;
-  try {
-    const seen = JSON.parse(sessionStorage.getItem("slidebag-order") ?? "[]");
-    if (seen.includes(key)) order = seen.filter((key) => slide.slides.includes(key));
-  } catch {
-    // storage is switched off: the order of slides.csv
-  }
+  const known = new Set(slide.slides);
+  const seen = keptInTab("order") ?? [];
+  const order = seen.includes(key) ? seen.filter((other) => known.has(other)) : slide.slides;
   const at = order.indexOf(key);
   return [order[at - 1], order[at + 1]];
 }

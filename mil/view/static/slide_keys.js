@@ -6,8 +6,8 @@ const PAN_PX = 120;
 
 const press = (id) => () => byId(id).click();
 
-/** The keys of the page; without a slide to look at, those that leave it. */
-export function keysOf(page) {
+/** The keys of the page; without a slide to look at, those that leave it. Scores may still be on their way. */
+export function keysOf(page, hasScores) {
   const leaving = [
     ["j", "next slide", press("after")],
     ["k", "slide before", press("before")],
@@ -25,18 +25,18 @@ export function keysOf(page) {
     ["- _", "zoom out", () => page.act((view) => view.zoom(1 / 1.5))],
     ["0", "whole slide", () => page.act((view) => view.fit())],
     ["1", "a pixel of the scan on one of the screen", press("zoom-full")],
+    ["t", "outline of tissue", press("tissue-shown")],
   ];
-  if (!page.choices) return [...moving, ...leaving];
+  if (!hasScores) return [...moving, ...leaving];
   return [
-    ["n", "next hot region", () => page.goToRegion(page.region + 1)],
-    ["p", "region before", () => page.goToRegion(Math.max(page.region, 0) - 1)],
-    ["h", "heatmap on or off", () => page.choices.toggle("heat-shown")],
-    ["c", "next class", () => page.choices.nextClass()],
-    [", .", "less or more opacity", (event) => page.choices.add("opacity", event.key === "." ? 5 : -5)],
-    ["[ ]", "lower or higher threshold", (event) => page.choices.add("threshold", event.key === "]" ? 0.01 : -0.01)],
-    ["a", "only from the threshold on", () => page.choices.toggle("above-only")],
-    ["o", "outline of regions", () => page.choices.toggle("regions-shown")],
-    ["t", "outline of tissue", () => page.choices.toggle("tissue-shown")],
+    ["n", "next hot region", () => page.stepRegion(1)],
+    ["p", "region before", () => page.stepRegion(-1)],
+    ["h", "heatmap on or off", () => page.choices?.toggle("heat-shown")],
+    ["c", "next class", () => page.choices?.nextClass()],
+    [", .", "less or more opacity", (event) => page.choices?.add("opacity", event.key === "." ? 5 : -5)],
+    ["[ ]", "lower or higher threshold", (event) => page.choices?.add("threshold", event.key === "]" ? 0.01 : -0.01)],
+    ["a", "only from the threshold on", () => page.choices?.toggle("above-only")],
+    ["o", "outline of regions", () => page.choices?.toggle("regions-shown")],
     ...moving,
     ...leaving,
   ];

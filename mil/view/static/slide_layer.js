@@ -1,9 +1,10 @@
 /* The slide itself, in squares of the size that the screen can show, loaded as they come into view. */
 
-import { askPicture } from "./server.js";
+import { NoAnswer, askPicture } from "./server.js";
 
 const AT_ONCE = 6; // requests; a browser makes no more of them to one server
 const MOST_KEPT = 500; // squares of 256 kB
+const AGAIN_MS = 2000; // until a server that did not answer is asked again
 const COARSER = 0.25; // of a halving: rather a little blurred than four times the squares
 
 export class SlideLayer {
@@ -16,6 +17,7 @@ export class SlideLayer {
     this.coming = new Map();
     this.wanted = [];
     this.problem = null;
+    this.isPausing = false;
   }
 
   /** Which squares fill the view, the nearest to its middle first. */
@@ -76,6 +78,7 @@ export class SlideLayer {
   }
 
   #load() {
+    if (this.isPausing) return;
     const names = new Set(this.wanted.map(nameOf));
     for (const [name, stop] of this.coming) if (!names.has(name)) stop.abort();
     for (const square of this.wanted) {
@@ -90,14 +93,23 @@ export class SlideLayer {
     this.coming.set(name, stop);
     try {
       this.#keep(name, await askPicture(`${this.path}/squares/${name}`, stop.signal));
+      if (this.problem instanceof NoAnswer) this.problem = null;
     } catch (error) {
-      if (error.name !== "AbortError") {
-        this.problem = error;
-        this.#keep(name, null);
-      }
+      if (error.name !== "AbortError") this.problem = error;
+      if (error instanceof NoAnswer) this.#pause();
+      else if (error.name !== "AbortError") this.#keep(name, null);
     }
     this.coming.delete(name);
     this.changed();
+  }
+
+  #pause() {
+    if (this.isPausing) return;
+    this.isPausing = true;
+    setTimeout(() => {
+      this.isPausing = false;
+      this.changed();
+    }, AGAIN_MS);
   }
 
   #keep(name, bitmap) {

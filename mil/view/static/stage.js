@@ -10,6 +10,7 @@ export class Stage {
     this.layers = []; // each draws itself, and returns false while something of it is still to come
     this.isWaiting = true; // for layers that are still to come
     this.whenDrawn = () => {};
+    this.due = new Set();
     this.frame = 0;
     new ResizeObserver(() => this.#resize()).observe(canvas);
     this.#resize();
@@ -19,6 +20,18 @@ export class Stage {
   redraw() {
     this.canvas.setAttribute("aria-busy", "true");
     if (!this.frame) this.frame = requestAnimationFrame((time) => this.#draw(time));
+  }
+
+  /** Have something done before the next drawing: once, however often a control moves until then. */
+  later(does) {
+    this.due.add(does);
+    this.redraw();
+  }
+
+  /** Do what is due at once. */
+  settle() {
+    for (const does of this.due) does();
+    this.due.clear();
   }
 
   #resize() {
@@ -33,6 +46,7 @@ export class Stage {
 
   #draw(time) {
     this.frame = 0;
+    this.settle();
     const isMoving = this.view.step(time);
     const place = this.view.placed(this.ratio);
     const { context } = this;

@@ -16,7 +16,7 @@ export class HeatLayer {
     this.raster = scored.raster;
     this.scale = scale;
     this.rasters = new Map();
-    this.values = new Float32Array(0);
+    this.values = this.hot = new Float32Array(0);
     this.isShown = true;
     const { width, height } = this.raster;
     this.canvas = new OffscreenCanvas(width, height);

@@ -18,28 +18,24 @@ export function address(path) {
   return new URL(path, root).href;
 }
 
-async function ask(path, signal) {
-  let response;
+/** Return what is answered, read as "json", "arrayBuffer" or "blob". */
+async function ask(path, kind, signal) {
+  let response, body;
   try {
     response = await fetch(address(path), { signal });
+    body = await response[response.ok ? kind : "json"]();
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new NoAnswer("slidebag does not answer", "start `slidebag view` again and open the address it prints");
   }
-  if (response.ok) return response;
-  const { error, hint } = await response.json();
-  throw new Problem(error, hint);
+  if (response.ok) return body;
+  throw new Problem(body.error, body.hint);
 }
 
-export async function askJson(path) {
-  return (await ask(path)).json();
-}
+export const askJson = (path) => ask(path, "json");
 
-export async function askBytes(path) {
-  return (await ask(path)).arrayBuffer();
-}
+export const askBytes = (path) => ask(path, "arrayBuffer");
 
 export async function askPicture(path, signal) {
-  const blob = await (await ask(path, signal)).blob();
-  return createImageBitmap(blob, { colorSpaceConversion: "none" });
+  return createImageBitmap(await ask(path, "blob", signal), { colorSpaceConversion: "none" });
 }

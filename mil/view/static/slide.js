@@ -173,14 +173,14 @@ class SlidePage {
 
   #pixelsCame() {
     this.#tellProblems();
-    if (this.pixels.overview && !this.beneath && this.heat?.values.length) this.#drawBar();
+    if (this.pixels.overview && !this.beneath) this.#drawBar();
     this.stage.redraw();
   }
 
   #drawBar() {
     if (!this.heat) return;
     const picture = this.pixels?.overview;
-    if (picture) this.beneath ??= tissueColour(picture, this.heat.values, this.#spread());
+    if (picture && this.heat.values.length) this.beneath ??= tissueColour(picture, this.heat.values, this.#spread());
     drawBar(byId("bar"), this.slide.scale, this.beneath ?? [255, 255, 255], this.choices);
   }
 
@@ -228,7 +228,7 @@ async function start() {
   try {
     slide = await askJson(PATH);
     if (slide.scored?.n_tiles === 0)
-      slide.problems.push({ step: "tile", error: slide.status, hint: "it has no tiles: no model has seen any of it" });
+      slide.problems.push({ step: "tile", error: `no tiles (${slide.status})`, hint: "no model has seen any of it" });
     document.title = `${slide.slide_id} · slidebag`;
     byId("slide-id").textContent = slide.slide_id;
     byId("subtitle").textContent = [slide.run, slide.patient_id].filter(Boolean).join(" · ");

@@ -83,7 +83,7 @@ def calibration_error(probability: np.ndarray, truth: np.ndarray, n_bins: int = 
     """Return the expected calibration error of `probability` (N, C) for the classes `truth`: int or bool.
 
     `truth` is int (N,), or bool (N, C) where classes do not exclude each other. Probabilities of one class
-    are cut into bins of equally many; the mean of how far each bin's mean lies from the share of truth in
+    are cut into `equal_bins`; the mean of how far each bin's mean lies from the share of truth in
     it (Naeini et al. 2015). Of three or more classes, or ones that do not exclude each other, the mean of
     each against the rest (Kull et al., arXiv 1910.12656). With few slides it is large by chance alone.
     """
@@ -92,11 +92,23 @@ def calibration_error(probability: np.ndarray, truth: np.ndarray, n_bins: int = 
     is_of = _is_of(truth, probability.shape[1])
     each = []
     for c in range(int(is_of.shape[1] == 2 and truth.ndim == 1), is_of.shape[1]):
-        order = np.argsort(probability[:, c], kind="stable")
-        bins = np.array_split(order, min(n_bins, len(order)))
-        gaps = [abs(probability[rows, c].mean() - is_of[rows, c].mean()) * len(rows) for rows in bins]
-        each.append(sum(gaps) / len(order))
+        gaps = [
+            abs(probability[rows, c].mean() - is_of[rows, c].mean()) * len(rows)
+            for rows in equal_bins(probability[:, c], n_bins)
+        ]
+        each.append(sum(gaps) / len(probability))
     return float(np.mean(each))
+
+
+def equal_bins(values: np.ndarray, n_bins: int) -> list[np.ndarray]:
+    """Return the rows of bins of about equally many `values` (N,), ascending; equal values share a bin.
+
+    There are fewer than `n_bins` where values are fewer, or often the same.
+    """
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    middle, n = np.cumsum(counts) - counts / 2, len(values)
+    bin_of = (middle * min(n_bins, n) / max(n, 1)).astype(int)[which]
+    return [np.flatnonzero(bin_of == number) for number in np.unique(bin_of)]
 
 
 def dice(score: np.ndarray, truth: np.ndarray, threshold: float) -> float:
@@ -138,6 +150,6 @@ def choose_tile_threshold(
         return 0.5
     known = np.sort(np.concatenate(negative).astype(np.float64))
     allowed = int(most_false * len(known))
-    # just above the highest tile that has to stay out
-    highest = np.nextafter(known[len(known) - 1 - allowed], np.inf)
-    return float(min(max(0.5, highest), 1.0))
+    # just above the highest tile that has to stay out, in the precision of stored scores
+    highest = np.nextafter(np.float32(known[len(known) - 1 - allowed]), np.float32(np.inf))
+    return min(max(0.5, float(highest)), 1.0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from mil.metrics import calibration_error
+from mil.metrics import calibration_error, equal_bins
 
 from .intervals import proportion_interval
 
@@ -17,13 +17,12 @@ def calibration_bins(
 ) -> pd.DataFrame:
     """Return the bins of a calibration curve: mean probability, share of truth with its interval, and n.
 
-    `probability` (B,) of one class, `truth` bool (B,), `patients` (B,). Bins hold equally many rows, fewer
-    bins where there would be less than 5 in each.
+    `probability` (B,) of one class, `truth` bool (B,), `patients` (B,). Bins hold about equally many rows,
+    fewer bins where there would be less than 5 in each.
     """
-    order = np.argsort(probability, kind="stable")
-    n = max(1, min(n_bins, len(order) // _LEAST_IN_BIN))
+    n = max(1, min(n_bins, len(probability) // _LEAST_IN_BIN))
     rows = []
-    for number, own in enumerate(np.array_split(order, n) if len(order) else []):
+    for number, own in enumerate(equal_bins(probability, n)):
         low, high = proportion_interval(truth[own], patients[own])
         rows.append((number, float(probability[own].mean()), float(truth[own].mean()), low, high, len(own)))
     return pd.DataFrame(rows, columns=["bin", "mean_probability", "share", "low", "high", "n"])

@@ -10,6 +10,7 @@ from mil.metrics import (
     choose_tile_threshold,
     class_aucs,
     dice,
+    equal_bins,
     instance_ap,
     instance_auc,
     slide_auc,
@@ -119,6 +120,27 @@ def test_tile_threshold_never_leaves_zero_to_one():
 def test_brier():
     assert brier(two_columns([0.5, 1.0]), np.array([0, 1])) == pytest.approx(0.125)
     assert brier(np.array([[0.5, 0.5, 0.0]]), np.array([0])) == pytest.approx(0.5)
+
+
+def test_bins_hold_about_equally_many_and_never_part_equal_values():
+    values = np.random.default_rng(0).random(103)
+    bins = equal_bins(values, 10)
+    assert [len(rows) for rows in bins] == pytest.approx([10.3] * 10, abs=1)
+    assert np.array_equal(np.concatenate([np.sort(values[rows]) for rows in bins]), np.sort(values))
+    tied = np.repeat([0.2, 0.5, 0.9], [5, 90, 5])
+    assert sum(len(np.unique(tied[rows])) for rows in equal_bins(tied, 10)) == 3
+    assert equal_bins(np.zeros(0), 10) == []
+
+
+def test_the_order_of_rows_says_nothing_of_calibration():
+    same = np.full((100, 2), 0.5)
+    assert calibration_error(same, np.repeat([0, 1], 50)) == pytest.approx(0)
+
+
+def test_a_tile_that_has_to_stay_out_stays_out_when_the_threshold_was_written_down():
+    tiles = [np.full(100, np.float32(p)) for p in (0.7, 0.6123456)]
+    threshold = float(f"{choose_tile_threshold(tiles, np.array([False, False])):.9g}")
+    assert not (tiles[0] >= threshold).any()
 
 
 def test_calibration_error():

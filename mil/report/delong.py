@@ -88,5 +88,5 @@ def delong_test(
     else:
         p_value = float(2 * ndtr(-abs(difference) / error))
     half = float(quantile_of_normal(level) * error) if error >= 1e-12 else float("nan")
-    interval = (max(-1.0, difference - half), min(1.0, difference + half))
-    return Comparison(float(aucs[0]), float(aucs[1]), difference, interval, p_value)
+    low, high = np.clip([difference - half, difference + half], -1, 1)  # keeps NaN
+    return Comparison(float(aucs[0]), float(aucs[1]), difference, (float(low), float(high)), p_value)

@@ -29,8 +29,14 @@ def group_names(values: Sequence[str]) -> np.ndarray:
         return told if len(names) <= MOST_GROUPS else np.where(np.isin(told, often), told, OTHER)
     edges = np.unique(np.nanquantile(numbers, [0, 0.25, 0.5, 0.75, 1]))
     place = np.clip(np.searchsorted(edges, numbers) - 1, 0, len(edges) - 2)
-    quarters = np.array([f"{low:.4g} to {high:.4g}" for low, high in pairwise(edges)])
+    quarters = np.array([f"{low} to {high}" for low, high in pairwise(_written(edges))])
     return np.where(told == "", NOT_GIVEN, quarters[place])
+
+
+def _written(edges: np.ndarray) -> list[str]:
+    """Numbers that differ as texts that differ, of four digits or as many as that takes."""
+    texts = ([f"{edge:.{digits}g}" for edge in edges] for digits in range(4, 18))
+    return next(told for told in texts if len(set(told)) == len(edges))
 
 
 def _number(text: str) -> float:

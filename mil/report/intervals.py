@@ -11,6 +11,7 @@ import numpy as np
 LEVEL = 0.95
 N_RESAMPLES = 2000
 _LEAST_DEFINED = 0.5  # share of the resamples in which a figure has to be defined, to have an interval
+_LEAST_SPREAD = 1e-9  # less is the rounding of equal sums
 _AT_A_TIME = 4_000_000  # weights in memory
 
 Interval = tuple[float, float]
@@ -63,7 +64,7 @@ def of_samples(samples: np.ndarray, level: float = LEVEL) -> Interval:
     that is.
     """
     low, high = percentiles(samples, level)
-    return (float(low), float(high)) if low < high else (float("nan"), float("nan"))
+    return (float(low), float(high)) if high - low > _LEAST_SPREAD else (float("nan"), float("nan"))
 
 
 def quantile_of_normal(level: float = LEVEL) -> float:

@@ -49,8 +49,9 @@ class Ranking:
 
     def auc(self) -> np.ndarray:
         """Return the areas under the ROC curves, (R,); NaN where one class is absent."""
-        recall, false_rate = (np.pad(a, ((0, 0), (1, 0))) for a in (self.recall, self.false_rate))
-        return np.trapezoid(recall, false_rate, axis=1)
+        hits, false = (np.pad(a, ((0, 0), (1, 0))) for a in (self.hits, self.false))
+        # of counts, which are exact: the area of a ranking without any mistake is 1 to the last bit
+        return _share(np.trapezoid(hits, false, axis=1), hits[:, -1] * false[:, -1])
 
     def average_precision(self) -> np.ndarray:
         """Return the average precisions, (R,); NaN where one class is absent."""

@@ -168,6 +168,15 @@ def test_numbers_become_quarters_and_rare_groups_others():
     assert {"other", "not given", "site 0"} < set(many)
 
 
+@pytest.mark.parametrize(
+    "values", [[f"{20230101 + 13 * k}" for k in range(60)], [f"{0.2502 + 1e-6 * k:.6f}" for k in range(40)]]
+)
+def test_quarters_of_numbers_that_hardly_differ_stay_apart(values):
+    names, counts = np.unique(group_names(values), return_counts=True)
+    assert len(names) == 4
+    assert counts.max() - counts.min() <= 1
+
+
 def test_two_models_are_compared_on_the_same_slides(tmp_path):
     good = two_classes(tmp_path / "good", spread=0.1)
     poor = two_classes(tmp_path / "poor", spread=0.9, seed=1)

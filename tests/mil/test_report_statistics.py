@@ -14,6 +14,7 @@ from mil.report.delong import delong, delong_test
 from mil.report.froc import FALSE_POSITIVES, SlideDetections, froc_curve, froc_table, local_maxima
 from mil.report.intervals import (
     bootstrap,
+    of_samples,
     patient_weights,
     percentiles,
     perfect_auc_interval,
@@ -126,6 +127,21 @@ def by_definition(scores, truth):
     return np.array([k.mean() for k in kernel]), np.cov(v10) / m + np.cov(v01) / n
 
 
+@pytest.mark.parametrize("n", range(8, 61))
+@pytest.mark.parametrize("n_of_negative", [lambda n: n, lambda n: 2 * n + 1])
+def test_a_ranking_without_any_mistake_is_perfect_to_the_last_bit(n, n_of_negative):
+    m = n_of_negative(n)
+    score = np.concatenate([np.linspace(0.6, 1, n), np.linspace(0, 0.4, m)])
+    truth, patients = np.arange(n + m) < n, np.arange(n + m)
+    assert Ranking.of(score, truth).auc()[0] == 1
+    assert Ranking.of(-score, truth).auc()[0] == 0
+    assert auc_interval(score, truth, patients) == perfect_auc_interval(1, n, m)
+    precision = bootstrap(
+        lambda w: Ranking.of(score, truth, w).average_precision(), patients, n_resamples=100
+    )
+    assert np.isnan(of_samples(precision)).all()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_fast_delong_is_the_definition(seed):
     rng = np.random.default_rng(seed)
@@ -172,6 +188,15 @@ def test_the_same_scores_are_no_different():
     assert (told.difference, told.p_value) == (0, 1)
     with pytest.raises(ValueError, match="0 negative"):
         delong(np.arange(3), np.ones(3, bool))
+
+
+def test_areas_that_cannot_be_told_apart_have_no_interval():
+    truth = np.array([True, True, False, False])
+    perfect = delong_test(np.array([0.9, 0.8, 0.1, 0.2]), np.array([0.7, 0.6, 0.1, 0.3]), truth)
+    assert np.isnan(perfect.interval).all()
+    patients = np.array(["a", "a", "b", "b"])  # one of a class
+    few = delong_test(np.array([0.9, 0.8, 0.1, 0.2]), np.array([0.1, 0.6, 0.7, 0.3]), truth, patients)
+    assert np.isnan([*few.interval, few.p_value]).all()
 
 
 def test_calibration_bins_are_scikit_learns_quantile_bins():

@@ -61,9 +61,14 @@ def _ranked(
         lambda w: np.stack([(r := ranking(w)).auc(), r.average_precision()], axis=1), patients
     )
     values = instance_auc(score, truth), instance_ap(score, truth)
+    # resamples see a ranking without any mistake through levels, which may mix its classes
+    intervals = [
+        (float("nan"), float("nan")) if min(value, 1 - value) < 1e-12 else of_samples(samples[:, k])
+        for k, value in enumerate(values)
+    ]
     return [
-        (name, value, *of_samples(samples[:, k]), len(score))
-        for k, (name, value) in enumerate(zip(names, values, strict=True))
+        (name, value, *interval, len(score))
+        for name, value, interval in zip(names, values, intervals, strict=True)
     ]
 
 

@@ -176,3 +176,15 @@ def test_drawn_classes_have_figures_each_and_masks_count_for_all_of_them_alone()
         truth = np.concatenate([drawn.truth[:, c], np.zeros(40, bool)])
         assert told.value[f"tile AUC, {name}, all slides"] == pytest.approx(roc_auc_score(truth, p))
     assert told.n["tile AUC, all slides"] == 120
+
+
+def test_heatmaps_without_any_mistake_have_no_interval_though_levels_are_cut():
+    none, slides = SlideDetections("p", np.zeros(0), np.zeros(0)), []
+    for k in range(6):
+        score = np.linspace(0, 1, 601)[:, None] ** (1 + k / 10)
+        truth = score > 0.5003
+        slides.append(SlideTruth(f"s{k}", f"s{k}", score[:, 0], score, truth, 0.5, none))
+    told = tile_table(TileTruths(tuple(slides), ("a",))).set_index("figure")
+    ranked = told.loc[["tile AUC, all slides", "tile average precision, all slides"]]
+    assert ranked.value.tolist() == pytest.approx([1, 1])
+    assert ranked[["low", "high"]].isna().all(axis=None)

@@ -168,7 +168,9 @@ def write_scores(
 
 
 def write_predictions(run: Run, rows: list[dict[str, Any]]) -> None:
-    """Write predictions.csv."""
+    """Write predictions.csv; a report of the earlier ones is gone before."""
+    for name in ("index.html", "report.json"):
+        (run.root / "report" / name).unlink(missing_ok=True)
     empty = pd.DataFrame(columns=["slide_id", "label", "prediction", "set", "tile_threshold", "flags"])
     run.write_table("predictions.csv", pd.DataFrame(rows) if rows else empty)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mil.run_folder import Run
-from tiling import replacing, replacing_folder
+from tiling import replacing_folder
 
 from .contents import gather
 from .figures import to_svg
@@ -49,14 +49,14 @@ def report(
     contents = gather(run, truth=truth, annotations=annotations, table=table, by=by, others=others)
     drawn = {name: to_svg(figure, name) for name, figure in contents.figures.items()}
     folder = run.root / "report"
-    with replacing_folder(folder / "tables") as temporary:
+    told = json.dumps(as_json(contents), indent=1, allow_nan=False)
+    with replacing_folder(folder) as new:
+        for name in ("tables", "figures"):
+            (new / name).mkdir()
         for name, frame in contents.tables.items():
-            frame.to_csv(temporary / f"{name}.csv", index=False)
-    with replacing_folder(folder / "figures") as temporary:
+            frame.to_csv(new / "tables" / f"{name}.csv", index=False)
         for name, svg in drawn.items():
-            (temporary / f"{name}.svg").write_text(svg, encoding="utf-8")
-    with replacing(folder / "report.json") as temporary:
-        temporary.write_text(json.dumps(as_json(contents), indent=1, allow_nan=False) + "\n")
-    with replacing(folder / "index.html") as temporary:
-        temporary.write_text(page(run, contents, drawn, folder), encoding="utf-8")
+            (new / "figures" / f"{name}.svg").write_text(svg, encoding="utf-8")
+        (new / "report.json").write_text(f"{told}\n")
+        (new / "index.html").write_text(page(run, contents, drawn, folder), encoding="utf-8")
     return Report(folder / "index.html", contents.tables)

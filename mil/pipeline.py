@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from features import EncoderConfig
-from tiling import GridConfig, OverlayConfig, TissueConfig
+from tiling import GridConfig, OverlayConfig, SlidebagError, TissueConfig
 
 from .annotations import find_annotations
 from .bags import group_slides
@@ -38,12 +38,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a run left behind: each step's outcome, the training, its evaluation and the report."""
+    """What a run left behind: each step's outcome, the training, its evaluation and the report.
+
+    `report` is None where it could not be made; `report_error` tells why.
+    """
 
     outcomes: tuple[Outcome, ...]
     training: Training
     evaluation: Evaluation
-    report: Report
+    report: Report | None
+    report_error: str = ""
 
 
 def run_all(
@@ -75,4 +79,9 @@ def run_all(
     )
     evaluation = evaluate(run, truth)
     painted = heatmap(run, plan.overlay, plan.heatmap)
-    return Finished((tiled, extracted, painted), training, evaluation, report(run, truth=truth))
+    written, why = None, ""
+    try:
+        written = report(run, truth=truth)
+    except SlidebagError as error:  # what was learned is there all the same
+        why = str(error)
+    return Finished((tiled, extracted, painted), training, evaluation, written, why)

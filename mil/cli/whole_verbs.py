@@ -12,7 +12,7 @@ from mil.demo import demo as run_demo
 from mil.extract import ExtractConfig
 from mil.heatmap_files import HeatmapConfig
 from mil.options import configured
-from mil.pipeline import Plan, run_all
+from mil.pipeline import Finished, Plan, run_all
 from mil.run_folder import Run
 from mil.train_config import FitConfig, TrainConfig
 from tiling import GridConfig, OverlayConfig, TissueConfig
@@ -52,11 +52,7 @@ def run_command(
     folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
     done = run_all(cohort, folder, plan, mpp=mpp, truth=truth, regions=regions, annotations=annotations)
     show.quality(folder)
-    show.training(done.training)
-    show.figures(done.evaluation)
-    show.overlays(folder)
-    show.report(done.report)
-    show.finish(folder, *done.outcomes)
+    _tell(folder, done)
 
 
 @app.command()
@@ -65,9 +61,18 @@ def demo(
 ) -> None:
     """Draw a small cohort with known tumour and take it the whole way; no network, no weights."""
     done = run_demo(folder)
-    run = Run(folder / "run")
+    _tell(Run(folder / "run"), done)
+
+
+def _tell(run: Run, done: Finished) -> None:
+    """Print what came out, and end with exit code 1 if slides failed or there is no report."""
     show.training(done.training)
     show.figures(done.evaluation)
     show.overlays(run)
-    show.report(done.report)
+    if done.report is not None:
+        show.report(done.report)
+    else:
+        show.error(f"no report: {done.report_error}")
     show.finish(run, *done.outcomes)
+    if done.report is None:
+        raise typer.Exit(1)

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mil.batch import FAILED, NO_TILE, NO_TILE_HINT, NO_TISSUE
+from mil.cohort import SPLITS
 from mil.run_folder import PENDING, Run
 
 from .predicted import slides_of
@@ -30,6 +31,7 @@ def predictions_by_unit(run: Run) -> dict[str, list[str]]:
 def attrition_table(run: Run) -> pd.DataFrame:
     """Return how many slides came through each step: columns step, n, lost.
 
+    Slides that the table's split holds for training and validation are a step of their own, and not lost.
     A step that the run's files tell nothing of, as the features of a packed store, is left out.
     """
     rows, predicted = run.slides(), _predicted(run)
@@ -45,13 +47,31 @@ def attrition_table(run: Run) -> pd.DataFrame:
     folder = _features_folder(run)
     if folder is not None:
         told.append(("with features", {i for i in with_tiles if (folder / f"{i}.h5").is_file()}))
+    held = told[-1][1] & _held(run) - predicted
     told.append(("predicted", predicted & with_tiles))
     labels = dict(zip(rows["slide_id"], rows["label"], strict=True))
     if any(labels.values()):
         told.append(("predicted, with a label", {i for i in told[-1][1] if labels.get(i)}))
     n = [len(slides) for _, slides in told]
     lost = [0, *(before - after for before, after in pairwise(n))]
-    return pd.DataFrame({"step": [name for name, _ in told], "n": n, "lost": lost})
+    frame = pd.DataFrame({"step": [name for name, _ in told], "n": n, "lost": lost})
+    return _with_held(frame, len(held)) if held else frame
+
+
+def _held(run: Run) -> set[str]:
+    """The slides that the table's split gives to training and validation, less those that failed there."""
+    rows, failures = run.slides(), _failures(run)
+    is_held = rows["split"].isin(SPLITS[:2]) & (rows["label"] != "")
+    failed = failures.loc[failures["step"].isin(["train", "predict"]), "slide_id"]
+    return set(rows.loc[is_held, "slide_id"]) - set(failed)
+
+
+def _with_held(frame: pd.DataFrame, n_held: int) -> pd.DataFrame:
+    """The table with a row of its own for slides that are not predicted because they were learned from."""
+    place = frame["step"].tolist().index("predicted")
+    frame.loc[place, "lost"] -= n_held
+    held = {"step": "held for training and validation, by the table's split", "n": n_held, "lost": 0}
+    return pd.concat([frame.iloc[:place], pd.DataFrame([held]), frame.iloc[place:]], ignore_index=True)
 
 
 def _predicted(run: Run) -> set[str]:

@@ -105,5 +105,15 @@ def _predicted(rows: pd.DataFrame, names: tuple[str, ...], patients: np.ndarray,
 
 
 def slides_of(row: dict[str, str]) -> list[str]:
-    """Return the slides that a row of predictions.csv is of."""
-    return [row["slide_id"]] if "slide_id" in row else row["slide_ids"].split(SET_MARK)
+    """Return the slides that a row of predictions.csv is of.
+
+    Raises:
+        FormatError: it does not tell.
+    """
+    if "slide_id" in row:
+        return [row["slide_id"]]
+    if "slide_ids" not in row:
+        raise FormatError(
+            "predictions.csv does not tell which slides a row is of", hint="train or predict again"
+        )
+    return row["slide_ids"].split(SET_MARK)

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mil.cohort import CohortSlide
 from mil.predictions import rows_by_slide
 from mil.run_folder import Run
 from mil.scores import Scores, load_scores
@@ -65,28 +66,30 @@ def load_truth(run: Run, masks: Path | None = None, annotations: Path | None = N
     Raises:
         FormatError: the run has no predictions.
     """
-    patients = dict(zip(*(run.slides()[c] for c in ("slide_id", "patient_id")), strict=True))
+    own = {slide.slide_id: slide for slide in run.cohort().slides}
     slides, left_out, classes = [], {}, ()
     for slide_id, row in sorted(rows_by_slide(run).items()):
         try:
             grid = load_grid(run.grid_path(slide_id))
             scores = load_scores(run.scores_path(slide_id), grid=grid)
-            truth, areas = _known(run, slide_id, row["label"], grid, scores.classes, masks, annotations)
+            if slide_id not in own:
+                raise FormatError(f"{slide_id}: is not in the run's slides.csv")
+            truth, areas = _known(own[slide_id], row["label"], grid, scores.classes, masks, annotations)
         except SlidebagError as error:
             left_out[slide_id] = error.message
             continue
         classes = scores.classes[1:]
-        patient = patients.get(slide_id) or slide_id
+        patient = own[slide_id].patient_id or slide_id
         slides.append(_slide(grid, scores, truth, areas, patient, float(row["tile_threshold"])))
     return TileTruths(tuple(slides), classes, left_out)
 
 
 def _known(
-    run: Run, slide_id: str, label: str, grid: TileGrid, classes: Sequence[str], masks: Path | None,
+    slide: CohortSlide, label: str, grid: TileGrid, classes: Sequence[str], masks: Path | None,
     annotations: Path | None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """The positive tiles, bool (N, T - 1) or (N, 1), and cells of half a tile, bool (rows, columns)."""
-    cells, shape = _cells(grid)
+    slide_id, (cells, shape) = slide.slide_id, _cells(grid)
     mask_path, drawn_path = ((f / slide_id if f else None) for f in (masks, annotations))
     if mask_path and (path := mask_path.with_name(f"{mask_path.name}.png")).is_file():
         mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
@@ -95,8 +98,7 @@ def _known(
         tiles, areas = (covered_share(g, mask >= 128) >= 0.5 for g in (grid, cells))
         return tiles[:, None], areas.reshape(shape)
     if drawn_path and (path := drawn_path.with_name(f"{drawn_path.name}.geojson")).is_file():
-        slide_path = next(s.path for s in run.cohort().slides if s.slide_id == slide_id)
-        with open_slide(slide_path, id=slide_id, mpp=grid.mpp) as opened:
+        with open_slide(slide.path, id=slide_id, mpp=grid.mpp) as opened:
             corner = opened.shown_from_px
         tiles, areas = (annotated_tiles(path, g, classes, shown_from_px=corner)[:, 1:] for g in (grid, cells))
         return tiles, np.asarray(areas.any(axis=1)).reshape(shape)

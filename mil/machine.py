@@ -22,6 +22,8 @@ def computed_by() -> dict[str, object]:
 
 def _command() -> str:
     name = Path(sys.argv[0]).name
+    if name == "ipykernel_launcher.py":
+        return "in Python"  # what a notebook's kernel was started with says nothing of it
     if name in ("", "-c", "__main__.py"):  # python itself, or a package by python -m
         return shlex.join(["python", *sys.orig_argv[1:]])
     return shlex.join([name, *sys.argv[1:]])

@@ -90,9 +90,9 @@ def predict(
     predicted = each_slide(run, "predict", slides, lambda slide: predict_bag(group_of[slide.slide_id]))
     write_predictions(run, rows)
     run.note("predict", {
-        "model": str(model), "predict": asdict(config), "precision": encoder.precision, "learned_in": own,
-        "engine": encoder.engine, "seconds": round(predicted.seconds, 2), "slides": predicted.counts,
-    })  # fmt: skip
+        "model": str(model.absolute()), "predict": asdict(config), "learned_in": own,
+        "precision": encoder.precision, "engine": encoder.engine, "slides": predicted.counts,
+        "seconds": round(predicted.seconds, 2)})  # fmt: skip
     return [tiled, extracted, predicted]
 
 

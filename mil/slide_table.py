@@ -26,7 +26,7 @@ def read_table(table: Path) -> pd.DataFrame:
 
 
 def read_columns(table: Path) -> pd.DataFrame:
-    """Return all columns of a slide table, those of `read_table` under our names; raises CohortError."""
+    """Return all columns of a slide table, those of `read_table` under our names too; raises CohortError."""
     try:
         rows = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
@@ -45,7 +45,7 @@ def read_columns(table: Path) -> pd.DataFrame:
                 f"{table}: has no column {noun!r}, its columns are {', '.join(rows.columns)}",
                 hint=f"add a column {noun!r}" + (" (empty where unknown)" if noun == "label" else ""),
             )
-    return pd.DataFrame(rows.rename(columns=known)).map(str.strip)
+    return rows.assign(**{noun: rows[own] for own, noun in known.items()}).map(str.strip)
 
 
 def names_of(files: dict[str, Path]) -> dict[str, list[str]]:

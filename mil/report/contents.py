@@ -13,7 +13,7 @@ from mil.run_folder import Run
 from tiling import ConfigError
 
 from . import curves, figures, tables
-from .attrition import attrition_table, lost_slides
+from .attrition import attrition_table, lost_slides, predictions_by_unit
 from .columns import column_of
 from .comparing import comparison_table
 from .facts import Facts, run_facts
@@ -59,7 +59,7 @@ def gather(
         _of_others(contents, run, others)
     if truth is not None or annotations is not None:
         _of_tiles(contents, load_truth(run, truth, annotations))
-    contents.limits += [*_limits(contents), *_flagged(run, p.unit)]
+    contents.limits += [*_limits(contents), *_of_rows(run, contents)]
     return contents
 
 
@@ -112,15 +112,32 @@ def _of_groups(contents: Contents, column: str, values: np.ndarray) -> None:
 
 
 def _of_others(contents: Contents, run: Run, others: Sequence[Path]) -> None:
-    models, used = {}, [run, *(Run(path) for path in others)]
-    for each in used:
-        name = f"{run_facts(each).learner or 'model'} ({each.root.absolute().name})"
-        if name in models:
-            raise ConfigError(
-                f"two runs are called {name}", hint="name each run once, in folders of other names"
+    models: dict[str, Predicted] = {}
+    used = [run, *(Run(path) for path in others)]
+    for each, called in zip(used, _run_names([each.root for each in used]), strict=True):
+        name = f"{run_facts(each).learner or 'model'} ({called})"
+        models[name] = p = load_predicted(each)
+        if each is not run and "" in p.folds.tolist():
+            contents.limits.append(
+                f"Compared with {name}, a finished model: its figures are too good "
+                "if it was trained on any of these slides."
             )
-        models[name] = load_predicted(each)
     contents.tables["compared"] = comparison_table(models)
+
+
+def _run_names(roots: Sequence[Path]) -> list[str]:
+    """The folders' names, with as many of those above them as it takes to tell them apart.
+
+    Raises:
+        ConfigError: a folder is named twice.
+    """
+    paths = [root.resolve() for root in roots]
+    twice = [path for k, path in enumerate(paths) if path in paths[:k]]
+    if twice:
+        raise ConfigError(f"{twice[0]}: is to be compared with itself", hint="name each run once")
+    depths = range(1, max(len(path.parts) for path in paths) + 1)
+    told = ([Path(*path.parts[-n:]).as_posix() for path in paths] for n in depths)
+    return next(names for names in told if len(set(names)) == len(names))
 
 
 def _of_tiles(contents: Contents, truths: TileTruths) -> None:
@@ -163,23 +180,42 @@ def _limits(contents: Contents) -> list[str]:
                 f"Patients {'of' if least == n_with else 'not of'} class {name}: only {least}. "
                 "Figures of it may be far off, and their intervals too."
             )
-    if set(p.folds) == {""}:
+    n_finished = int((p.folds == "").sum())
+    if n_finished:
+        which = "These" if n_finished == len(p) else f"{n_finished} of {len(p)}"
         told.append(
-            "These predictions are of a finished model. If it was trained on any of these slides, "
+            f"{which} predictions are of a finished model. If it was trained on any of these slides, "
             "all figures are too good."
         )
-    if np.array_equal(p.probability, p.uncalibrated):
-        told.append("Probabilities are not calibrated: too few slides were held out for it.")
+    folds = contents.tables["by_fold"]["auc"].to_numpy(float)[: len(set(p.folds))]
+    if len(folds) > 1 and np.isnan(folds).any():
+        told.append(
+            f"The AUC of {np.isnan(folds).sum()} of {len(folds)} folds is not defined, "
+            "and their mean is of the others."
+        )
     if not contents.has_truth:
         told.append("No truth of tiles was given: whether the heatmaps are right is not measured here.")
     return told
 
 
-def _flagged(run: Run, unit: str) -> list[str]:
-    rows = run.read_table("predictions.csv")
+def _of_rows(run: Run, contents: Contents) -> list[str]:
+    """Say what cannot be relied on of the predictions themselves, labelled or not."""
+    rows, unit, told = run.read_table("predictions.csv"), contents.predicted.unit, []
+    if contents.facts.missing_card:
+        told.append(f"The model's card was not found: there is no {contents.facts.missing_card}.")
+    known = set(run.slides()["slide_id"])
+    strangers = [i for slides in predictions_by_unit(run).values() for i in slides if i not in known]
+    if strangers:
+        told.append(f"Slides that were predicted but are not in slides.csv: {len(strangers)}, the first is "
+                    f"{strangers[0]}. Nothing is known of them but their predictions.")  # fmt: skip
+    folds = sorted(set(rows.loc[rows["is_calibrated"] == "false", "fold"])) if "is_calibrated" in rows else []
+    if folds:
+        models = ", ".join(f"fold {fold}" if fold else "the final model" for fold in folds)
+        which = f" of {models}" if len(folds) < len(set(rows["fold"])) else ""
+        told.append(f"Probabilities{which} are not calibrated: too few slides were held out for it.")
     n = sum(UNLIKE.replace(" ", "_") in flags.split() for flags in rows["flags"]) if "flags" in rows else 0
-    return (
-        [f"Unlike what the model was trained on: {n} of {len(rows)} {unit}s (flag in predictions.csv)."]
-        if n
-        else []
-    )
+    if n:
+        told.append(
+            f"Unlike what the model was trained on: {n} of {len(rows)} {unit}s (flag in predictions.csv)."
+        )
+    return told

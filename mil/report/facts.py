@@ -29,6 +29,7 @@ class Facts:
     card: dict[str, Any]
     model: Path | None = None
     typical: pd.DataFrame = field(default_factory=pd.DataFrame)
+    missing_card: str = ""  # where the model's card was looked for and not found
 
 
 def run_facts(run: Run) -> Facts:
@@ -50,6 +51,7 @@ def run_facts(run: Run) -> Facts:
     return Facts(
         run.root.absolute().name, learner, encoder, _table(steps), _options(steps), versions, card,
         model if model and card else None, _typical(run, model) if model else pd.DataFrame(),
+        str(card_path) if card_path and not card else "",
     )  # fmt: skip
 
 

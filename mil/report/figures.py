@@ -162,6 +162,8 @@ def _cell(column: int, row: int, share: float) -> Any:
 
 def _short(name: object) -> str:
     text = str(name)
+    if text.startswith("_"):
+        text = f"\u200b{text}"  # a label that begins with "_" is left out of legends
     return text if len(text) <= 18 else f"{text[:17]}…"
 
 

@@ -1,0 +1,190 @@
+"""What the report says of its own limits, and what it does with runs that are old, odd or incomplete."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import mil.pipeline
+from mil import Cohort, Run, attrition_table, column_of, load_predicted, report, roc_curves, roc_figure
+from mil.cli.app import app
+from mil.evaluate import Evaluation
+from mil.machine import computed_by
+from mil.pipeline import Finished, Plan, run_all
+from mil.predictions import write_predictions
+from mil.report.contents import gather
+from mil.report.figures import to_svg
+from mil.report.predicted import slides_of
+from mil.train import Training
+from tiling import ConfigError, FormatError
+
+NAMES = ("normal", "tumour")
+
+
+def write_run(root: Path, n: int = 60, *, spread: float = 0.35, folds=None, names=NAMES) -> Run:
+    """A run of predictions alone, of two classes in turn."""
+    run, truth = Run.create(root), np.arange(n) % 2
+    p = np.clip(truth * 0.4 + 0.3 + np.random.default_rng(0).normal(0, spread, n), 0.001, 0.999)
+    ids, labels = [f"slide-{k:03d}" for k in range(n)], [names[t] for t in truth]
+    told = {"slide_id": ids, "path": "/nowhere.svs", "patient_id": ids, "label": labels, "mpp": "",
+            "split": "", "n_tiles": "9", "status": "extracted", "message": ""}  # fmt: skip
+    run.write_table("slides.csv", pd.DataFrame(told))
+    rows = {"slide_id": ids, "label": labels}
+    for what in ("p", "uncalibrated"):
+        rows |= {f"{what}({names[0]})": 1 - p, f"{what}({names[1]})": p}
+    rows |= {"prediction": [names[int(v >= 0.5)] for v in p], "set": "", "threshold": "0.5"}
+    rows |= {"tile_threshold": "0.5", "fold": folds or [str(k % 3) for k in range(n)], "flags": ""}
+    run.write_table("predictions.csv", pd.DataFrame(rows))
+    return run
+
+
+def text_of(page: Path) -> str:
+    return " ".join(page.read_text(encoding="utf-8").split())
+
+
+def changed(run: Run, name: str, **columns) -> Run:
+    run.write_table(name, run.read_table(name).assign(**columns))
+    return run
+
+
+def limits(run: Run, **told) -> str:
+    return " ".join(gather(run, **told).limits)
+
+
+def test_a_finished_model_is_told_also_of_those_compared(tmp_path):
+    run, other = write_run(tmp_path / "run"), write_run(tmp_path / "other", spread=0.9)
+    assert "finished model" not in limits(run, others=[other.root])
+    assert "thresholds were frozen before" in text_of(report(run).page)
+    changed(other, "predictions.csv", fold="")
+    assert "Compared with model (other), a finished model" in limits(run, others=[other.root])
+    assert "These predictions are of a finished model" in limits(other)
+    assert "thresholds were frozen before" not in text_of(report(other).page)
+    changed(run, "predictions.csv", fold=["", *["0"] * 59])
+    assert "1 of 60 predictions are of a finished model" in limits(run)
+
+
+def test_runs_of_one_folder_name_are_named_by_their_paths(tmp_path):
+    run, other = write_run(tmp_path / "a" / "run"), write_run(tmp_path / "b" / "run")
+    told = gather(run, others=[other.root]).tables["compared"].iloc[0]
+    assert (told.model, told.other) == ("model (a/run)", "model (b/run)")
+    (tmp_path / "link").symlink_to(run.root)
+    with pytest.raises(ConfigError, match="compared with itself"):
+        gather(run, others=[tmp_path / "link"])
+
+
+def test_slides_held_for_training_by_the_table_are_not_lost(tmp_path):
+    run = write_run(tmp_path / "run", 8)
+    changed(run, "slides.csv", split=["train"] * 4 + ["val"] * 2 + ["test"] * 2)
+    run.write_table("predictions.csv", run.read_table("predictions.csv").iloc[6:])
+    for slide_id in run.slides()["slide_id"]:
+        run.grid_path(slide_id).parent.mkdir(exist_ok=True)
+        run.grid_path(slide_id).touch()
+    told = attrition_table(run).set_index("step")
+    assert told.n["held for training and validation, by the table's split"] == 6
+    assert told.n["predicted"] == 2
+    assert told.lost.sum() == 0
+    failed = [("slide-000", "train", "cut off", "extract again")]
+    run.write_table("failures.csv", pd.DataFrame(failed, columns=["slide_id", "step", "error", "hint"]))
+    told = attrition_table(run).set_index("step")
+    assert told.n["held for training and validation, by the table's split"] == 5
+    assert told.lost["predicted"] == 1
+
+
+def test_predictions_of_slides_that_the_run_does_not_name_are_told(tmp_path):
+    run = write_run(tmp_path / "run")
+    run.write_table("slides.csv", run.slides().iloc[1:])
+    (tmp_path / "regions").mkdir()
+    (tmp_path / "regions" / "slide-000.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    told = gather(run, by=["mpp"], annotations=tmp_path / "regions")
+    assert "not in slides.csv: 1, the first is slide-000" in " ".join(told.limits)
+    assert "slide-000" in told.tables["without_truth"].slide_id.tolist()
+
+
+def test_a_report_of_earlier_predictions_is_gone_and_its_folder_is_replaced_whole(tmp_path):
+    run = write_run(tmp_path / "run")
+    written = report(run)
+    stale = written.page.parent / "tables" / "by_9.csv"
+    stale.touch()
+    report(run)
+    assert not stale.exists()
+    assert {p.name for p in stale.parents[1].iterdir()} == {"index.html", "report.json", "tables", "figures"}
+    assert not list(run.root.glob(".report*"))
+    rows = run.read_table("predictions.csv").to_dict("records")
+    write_predictions(run, [{str(k): v for k, v in row.items()} for row in rows])
+    assert not written.page.exists()
+    report(run)
+    assert written.page.exists()
+
+
+def test_a_failing_report_hides_nothing_of_what_was_learned(tmp_path, monkeypatch):
+    training, figures = Training(tmp_path, False, 1.0, ()), Evaluation({"slides": 3.0})
+    steps = {"train": training, "evaluate": figures, "tile": None, "extract": None, "heatmap": None}
+    for name, outcome in steps.items():
+        monkeypatch.setattr(mil.pipeline, name, lambda *_, outcome=outcome, **__: outcome)
+    for method in ("labelled", "classes", "folds"):
+        monkeypatch.setattr(Cohort, method, lambda self, *_: self)
+    run = Run.create(tmp_path / "demo" / "run")  # without predictions
+    done = run_all(Cohort(()), run, Plan())
+    assert (done.report, done.training) == (None, training)
+    assert "has no predictions.csv" in done.report_error
+    empty = Finished((), training, figures, None, done.report_error)
+    monkeypatch.setattr("mil.cli.whole_verbs.run_demo", lambda _: empty)
+    said = CliRunner().invoke(app, ["demo", str(tmp_path / "demo")])
+    assert said.exit_code == 1
+    assert "fitted in 1.0 s" in said.output
+    assert "no report: " in said.output
+
+
+def test_a_card_that_is_not_found_is_told(tmp_path):
+    run, model = write_run(tmp_path / "run"), tmp_path / "model"
+    run.note("predict", {"model": str(model)})
+    assert f"card was not found: there is no {model / 'card.json'}" in limits(run)
+    model.mkdir()
+    (model / "card.json").write_text(json.dumps({"learner": "mix"}))
+    assert "card was not found" not in limits(run)
+
+
+def test_folds_without_an_area_are_told_and_so_are_uncalibrated_ones(tmp_path):
+    folds = ["0" if k % 2 else "1" for k in range(60)]
+    folds[:6] = ["2"] * 6
+    run = write_run(tmp_path / "run", folds=folds)
+    assert "The AUC of 2 of 3 folds is not defined" in limits(run)
+    changed(run, "predictions.csv", is_calibrated=["false" if f == "2" else "true" for f in folds])
+    assert "Probabilities of fold 2 are not calibrated" in limits(run)
+    changed(run, "predictions.csv", is_calibrated="false")
+    assert "Probabilities are not calibrated" in limits(run)
+    changed(run, "predictions.csv", is_calibrated="true", fold="0")
+    assert "not calibrated" not in limits(run)
+    assert "not defined" not in limits(run)
+
+
+def test_a_column_is_found_by_the_name_that_the_table_gives_it(tmp_path):
+    run = write_run(tmp_path / "run", 8)
+    table = tmp_path / "table.csv"
+    rows = {"filename": run.slides()["slide_id"], "label": "", "case_id": [f"c{k}" for k in range(8)]}
+    pd.DataFrame(rows).to_csv(table, index=False)
+    p = load_predicted(run)
+    for name in ("case_id", "patient"):
+        assert column_of(run, p, name, table).tolist() == rows["case_id"]
+
+
+def test_a_class_whose_name_begins_with_an_underscore_is_in_the_legend(tmp_path):
+    run = write_run(tmp_path / "run", names=("_n", "_t"))
+    figure = roc_figure(roc_curves(load_predicted(run)))
+    (legend,) = [axes.get_legend() for axes in figure.axes]
+    assert [text.get_text().strip("\u200b") for text in legend.get_texts()] == ["_t"]
+    assert "_t" in to_svg(figure, "roc")
+
+
+def test_a_row_that_names_no_slide_is_told():
+    with pytest.raises(FormatError, match="which slides"):
+        slides_of({"patient_id": "p"})
+
+
+def test_a_notebook_is_no_command(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/x/ipykernel_launcher.py", "-f", "/home/someone/kernel.json"])
+    assert computed_by()["command"] == "in Python"

@@ -25,6 +25,7 @@ from .tile_codec import JpegCodec, UndecodableTile
 _TILE_PX, _SMALL_PX, _STEP = 256, 1024, 4
 _QUALITY = 90
 _SUBSAMPLING = {"444": (1, 1), "422": (2, 1), "420": (2, 2)}
+_BLOCK_PX = 4096  # blocks that are averaged down
 _AHEAD = 64  # tiles in work
 _PROBES = 16  # tiles that are asked of what kind they are
 
@@ -42,7 +43,8 @@ def write_blended(
 
     It has the levels of the slide, and where those end at more than 1,024 px more, each a quarter as wide.
     A tile without a score is taken over byte for byte where the file holds it as JPEG; all others are
-    coloured as in `overlay`, and encoded again. No more than a few rows of tiles are in memory.
+    coloured as in `overlay`, and encoded again. No more than a few rows of tiles, or a block of
+    4,096 × 4,096 px, are in memory.
 
     Args:
         path: the file; it takes its place only when it is whole.
@@ -90,18 +92,34 @@ class _Level:
         return self.jpeg.tile_px if self.jpeg else (_TILE_PX, _TILE_PX)
 
     def read(self, column: int, row: int) -> np.ndarray:
-        """Return the pixels of a tile, whole also beyond the border."""
+        """Return the pixels of a tile, beyond the border as at it; what is averaged is read in blocks."""
         x, y = column * self.tile_px[0], row * self.tile_px[1]
+        beyond = [
+            max(0, at + n - n_all) for at, n, n_all in zip((x, y), self.tile_px, self.size_px, strict=True)
+        ]
+        inside = np.empty((self.tile_px[1] - beyond[1], self.tile_px[0] - beyond[0], 3), np.uint8)
+        side = max(1, _BLOCK_PX // self.shrink)
+        for top in range(0, inside.shape[0], side):
+            for left in range(0, inside.shape[1], side):
+                block = inside[top : top + side, left : left + side]
+                block[:] = self._block(x + left, y + top, block.shape[1::-1])
+        return cv2.copyMakeBorder(inside, 0, beyond[1], 0, beyond[0], cv2.BORDER_REPLICATE)
+
+    def _block(self, x: int, y: int, size_px: tuple[int, int]) -> np.ndarray:
+        """The pixels under some of this level, read no further than to the slide's border."""
         down = self.slide.downsamples[self.number] * self.shrink
         scale = max(s for s in self.slide.scales if self.shrink % s == 0)
-        width, height = (side * self.shrink // scale for side in self.tile_px)
+        width, height = (
+            max(1, min(n * self.shrink, side - start * self.shrink) // scale)
+            for n, side, start in zip(size_px, self.slide.level_sizes_px[self.number], (x, y), strict=True)
+        )
         left, top = round(x * down), round(y * down)
         out = np.empty((1, height, width, 3), np.uint8)
         region = out[0]
         if self.slide.read_batch(np.array([[left, top]]), self.number, out, scale=scale).any():
             # which says what is wrong
             region = self.slide.read(left, top, self.number, (width * scale, height * scale))
-        return cv2.resize(region, self.tile_px, interpolation=cv2.INTER_AREA)
+        return cv2.resize(region, size_px, interpolation=cv2.INTER_AREA)
 
 
 def _own_level(slide: Slide, number: int) -> _Level:

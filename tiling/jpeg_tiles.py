@@ -10,8 +10,8 @@ from .tile_codec import JpegCodec
 class JpegTiles:
     """Tiles of `tile_px` (width, height), `shape` (rows, columns) of them, numbered row by row.
 
-    `streams` returns the bytes of some tiles by number, None for one that is missing; `codec` knows what
-    the tiles share.
+    `streams` returns the bytes of some tiles by number, None for one that is missing or cannot be read
+    whole; `codec` knows what the tiles share.
     """
 
     tile_px: tuple[int, int]

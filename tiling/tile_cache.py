@@ -64,15 +64,14 @@ class TileCache:
         return out
 
     def compressed(self, level: int, number: int) -> memoryview | None:
-        """Return a tile's bytes as they are in the file, None if it is missing."""
-        (extent,) = self._levels[level].extents([number])
-        return self._bytes.read([extent])[extent] if extent[1] else None
+        """Return a tile's bytes as they are in the file, None if it is missing or cannot be read whole."""
+        return self.streams(level, [number])[0]
 
     def streams(self, level: int, numbers: Sequence[int]) -> list[memoryview | None]:
         """Return several tiles' bytes as `compressed` does, by few large reads."""
         extents = self._levels[level].extents(numbers)
         read = self._bytes.read(extent for extent in extents if extent[1])
-        return [read[extent] if extent[1] else None for extent in extents]
+        return [read[extent] if extent[1] and len(read[extent]) == extent[1] else None for extent in extents]
 
     def expect(self, level: int, scale: int, numbers: Iterable[int]) -> None:
         """Begin to read the tiles that will be spread next."""

@@ -1,3 +1,4 @@
+from itertools import count
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -8,8 +9,10 @@ import tifffile
 
 from tiling import ArraySlide, open_slide, paint, write_slide
 from tiling.blended import write_blended
+from tiling.heatmap import Heatmap
 from tiling.ome_metadata import ome_fingerprint
 from tiling.overlay import tint
+from tiling.tile_bytes import TileBytes
 
 OPACITY = 0.65
 
@@ -120,6 +123,40 @@ def test_a_slide_without_tiles_or_levels_gets_them(tmp_path, corner_grid):
         small = whole.reshape(height, step, width, step, 3).mean(axis=(1, 3)).astype(np.uint8)
         expected = tint(small, heatmap.resampled((width, height)), OPACITY)
         assert np.abs(level.astype(int) - expected).mean() < 2.5
+
+
+def test_added_levels_read_the_slide_once_each_and_in_blocks(tmp_path):
+    asked = []
+
+    class Watched(InMemory):
+        def _read(self, x, y, level, size_px):
+            asked.append(size_px)
+            return super()._read(x, y, level, size_px)
+
+    slide = Watched(np.broadcast_to(np.uint8(99), (260, 18_000, 3)), 0.5)
+    nothing = Heatmap(np.full((1, 70), np.nan, np.float32), 260.0, slide.size_px)
+    path = blended(tmp_path / "b.ome.tiff", slide, nothing)
+    with tifffile.TiffFile(path) as file:
+        levels = file.series[0].levels
+        assert [level.shape[:2] for level in levels] == [(260, 18_000), (65, 4500), (16, 1125), (4, 281)]
+        assert all(np.abs(level.asarray().astype(int) - 99).max() < 3 for level in levels)
+    assert max(max(size) for size in asked) <= 4096
+    assert sum(width * height for width, height in asked) <= len(levels) * 260 * 18_000
+
+
+def test_tiles_that_cannot_be_read_at_once_are_read_another_way(tmp_path, corner_grid, monkeypatch):
+    write_slide(tmp_path / "s.svs", picture(600, 1500), mpp=0.5)
+    with open_slide(tmp_path / "s.svs") as slide:
+        plain = slide.read(0, 0, 0, slide.size_px)
+        read, calls, n_probes = TileBytes._read_span, count(), len(slide.level_sizes_px)
+        monkeypatch.setattr(
+            TileBytes, "_read_span", lambda *args: read(*args) if next(calls) < n_probes else b""
+        )
+        path = blended(tmp_path / "b.ome.tiff", slide, corner_grid(slide.size_px, 0.5))
+    assert all(streams_of(path)[0])
+    with tifffile.TiffFile(path) as file:
+        found = file.series[0].levels[0].asarray()
+    assert np.abs(found[:, 768:].astype(int) - plain[:, 768:]).mean() < 2
 
 
 @pytest.mark.parametrize("is_rgb", [False, True])

@@ -38,6 +38,7 @@ def write_dicom_heatmap(
     Raises:
         ConfigError: the slide is no DICOM, or highdicom is not installed.
         FormatError: the slide's header lacks what a segmentation must refer to.
+        ValueError: a value is no probability, or the heatmaps are of different rasters.
     """
     try:
         import highdicom
@@ -49,6 +50,10 @@ def write_dicom_heatmap(
     source = _source(slide)
     level = pyramid_of(heatmaps, slide.id)[0][0]
     probability = np.nan_to_num(np.moveaxis(level, 0, -1)[None])
+    if probability.min() < 0 or probability.max() > 1:
+        raise ValueError(
+            f"{slide.id}: values are {probability.min():g} to {probability.max():g}, wanted 0 to 1"
+        )
     height, width = level.shape[1:]
     spacing_mm = (slide.mpp * slide.size_px[1] / height / 1000, slide.mpp * slide.size_px[0] / width / 1000)
     try:
@@ -60,6 +65,7 @@ def write_dicom_heatmap(
             max_fractional_value=_SCALE,
             segment_descriptions=[_segment(number, name) for number, name in enumerate(heatmaps, 1)],
             pixel_measures=highdicom.PixelMeasuresSequence(spacing_mm, slice_thickness=0.001),
+            plane_positions=[_position(source, spacing_mm, slide.mpp / 1000)],
             tile_pixel_array=True,
             tile_size=(_TILE_PX, _TILE_PX),
             omit_empty_frames=False,
@@ -109,6 +115,17 @@ def _source(slide: Slide) -> Any:
         f"{slide.id}: no file of its series has {slide.size_px[0]} × {slide.size_px[1]} px",
         hint="keep all files of the series in one folder",
     )
+
+
+def _position(source: Any, spacing_mm: tuple[float, float], source_spacing_mm: float) -> Any:
+    """The centre of the first pixel, which is what an origin is: in larger pixels it lies further in."""
+    import highdicom
+
+    (origin,) = source.TotalPixelMatrixOriginSequence
+    along_row, along_column = np.reshape(source.ImageOrientationSlide, (2, 3)).astype(float)
+    down, right = ((side - source_spacing_mm) / 2 for side in spacing_mm)
+    at = [float(origin.get(f"{axis}OffsetInSlideCoordinateSystem", 0)) for axis in "XYZ"]
+    return highdicom.PlanePositionSequence("SLIDE", at + right * along_row + down * along_column, (1, 1))
 
 
 def _segment(number: int, class_name: str) -> Any:

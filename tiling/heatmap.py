@@ -127,6 +127,7 @@ def _fill_mean(values: np.ndarray, boxes: tuple[np.ndarray, ...], scores: np.nda
     total = _sum_over(local, scores, part.shape)
     count = np.rint(_sum_over(local, np.ones(len(scores)), part.shape))
     np.divide(total, count, out=part, where=count > 0, casting="same_kind")
+    np.clip(part, float(scores.min()), float(scores.max()), out=part)  # running sums leave some 1e-15
 
 
 def _sum_over(boxes: tuple[np.ndarray, ...], amounts: np.ndarray, shape: tuple) -> np.ndarray:

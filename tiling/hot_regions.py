@@ -110,7 +110,9 @@ class _Measured:
         self._mean_together = np.asarray(ndimage.mean(together.values, self._labels, every))
         self._max = np.asarray(ndimage.maximum(together.values, self._labels, every))
         middles = exact_corners(grid) + side_level0_px(grid) / 2
-        columns, rows = np.minimum(middles // self._px, np.array(mask.shape[::-1]) - 1).astype(np.int64).T
+        # tiles of other grids may hang over any border
+        last = np.array(mask.shape[::-1]) - 1
+        columns, rows = np.clip(middles // self._px, 0, last).astype(np.int64).T
         self._n_tiles = np.bincount(self._labels[rows, columns], minlength=n_labels)
 
     def region(self, rings: list[np.ndarray], name: str, number: int, tolerance_px: float) -> HotRegion:

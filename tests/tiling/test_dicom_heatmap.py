@@ -60,7 +60,17 @@ def test_segments_are_classes_with_their_probability_over_the_whole_slide(tmp_pa
     (refers,) = found.SourceImageSequence
     assert refers.ReferencedSOPInstanceUID == source.SOPInstanceUID
     assert found.FrameOfReferenceUID == source.FrameOfReferenceUID
-    assert found.TotalPixelMatrixOriginSequence[0].XOffsetInSlideCoordinateSystem == 1
+    # the origin is the centre of the first pixel; rows run along -y of the glass, columns along -x
+    (origin,) = found.TotalPixelMatrixOriginSequence
+    shift_mm = (10 * MPP - MPP) / 2 / 1000
+    at = (origin.XOffsetInSlideCoordinateSystem, origin.YOffsetInSlideCoordinateSystem)
+    assert at == pytest.approx((1 - shift_mm, 1 - shift_mm), abs=1e-7)
+
+
+def test_what_is_no_probability_is_not_laid_to_the_header(tmp_path):
+    heatmaps = {"tumour": Heatmap(np.full((70, 90), 1.5, np.float32), 10.0, (900, 700))}
+    with drawn(tmp_path) as slide, pytest.raises(ValueError, match=r"slide: values are .* wanted 0 to 1"):
+        write_dicom_heatmap(tmp_path / "h.dcm", slide, heatmaps, fingerprint="f")
 
 
 def test_a_header_that_lacks_something_is_told(tmp_path):

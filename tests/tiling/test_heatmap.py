@@ -113,6 +113,12 @@ def test_overlapping_tiles_are_averaged_and_a_missing_score_does_not_count():
     np.testing.assert_allclose(heatmap.values, np.array([[0.2, 0.35, 0.55, 0.6]] * 2, np.float32))
 
 
+def test_rounding_never_leaves_the_range_of_the_scores(make_lattice):
+    grid = make_lattice((4000, 3000), mpp=0.5, overlap_px=37)
+    scores = np.where(np.random.default_rng(0).random(len(grid)) < 0.5, 0, 0.1)
+    assert np.nanmin(paint(grid, scores).values) == 0
+
+
 @pytest.mark.parametrize(("mpp", "overlap_px"), [(0.2628, 0), (0.4991, 25)])
 def test_a_disc_of_tumour_is_painted_to_within_a_tile_everywhere(mpp, overlap_px):
     side, step = 100 * 0.5 / mpp, (100 - overlap_px) * 0.5 / mpp

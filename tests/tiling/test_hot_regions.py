@@ -56,6 +56,13 @@ def test_regions_of_a_tile_in_the_very_corner_end_at_the_slides_border(make_latt
     assert region.n_tiles == 1
 
 
+def test_tiles_over_the_left_and_top_border_count_where_they_are(make_lattice):
+    grid = make_lattice((1000, 1000), mpp=0.5, tile_px=100, tile_mpp=0.5)
+    grid = replace(grid, coords=np.array([[-70, -70], [0, 900], [900, 0]]))
+    regions = found(grid, np.array([1.0, 0.9, 0.8]))
+    assert [r.n_tiles for r in regions] == [1, 1, 1]
+
+
 @pytest.fixture
 def ringed(make_lattice):
     """A ring of hot tiles with a hole, a lone tile, and a cold rest; 100 px tiles, none at the left edge."""

@@ -1,5 +1,6 @@
 """The files of one slide's heatmaps, made from its stored scores and kept while they are still right."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -13,6 +14,7 @@ from tiling import (
     Legend,
     OverlayConfig,
     Slide,
+    SlidebagError,
     TileGrid,
     dicom_fingerprint,
     fingerprint,
@@ -60,6 +62,8 @@ class HeatmapConfig:
     )
 
     def __post_init__(self) -> None:
+        if not self.format:
+            raise ConfigError("no heatmap format is given", hint=f"choose from {', '.join(FORMATS)}")
         for name in self.format:
             if name not in FORMATS:
                 raise ConfigError(
@@ -125,6 +129,14 @@ class Painting:
         marks = [""] if len(names) == 1 else [f"-{number}" for number in range(1, len(names) + 1)]
         return [(n, self.folder / f"{stem}{mark}{suffix}") for n, mark in zip(names, marks, strict=True)]
 
+    def remove_others(self, stem: str, suffix: str) -> None:
+        """Remove such files of a time when there was another number of classes."""
+        own = [path for _, path in self.path_of_each(stem, suffix)]
+        for path in self.folder.glob(f"{stem}*{suffix}"):
+            mark = path.name.removeprefix(stem).removesuffix(suffix)
+            if path not in own and re.fullmatch(r"(-\d+)?", mark):
+                path.unlink()
+
     @property
     def about(self) -> dict[str, str]:
         """What files say of themselves."""
@@ -136,14 +148,25 @@ class Painting:
 
 
 def write_formats(painting: Painting) -> bool:
-    """Write the formats that are asked for; return whether any had to be made anew."""
-    is_new = [FORMATS[name](painting) for name in dict.fromkeys(painting.config.format)]
-    return any(is_new)
+    """Write the formats that are asked for; return whether any had to be made anew.
+
+    One that fails does not keep the others from being written; then the first one's SlidebagError is raised.
+    """
+    is_new, failed = False, None
+    for name in dict.fromkeys(painting.config.format):
+        try:
+            is_new |= FORMATS[name](painting)
+        except SlidebagError as error:
+            failed = failed or error
+    if failed:
+        raise failed
+    return is_new
 
 
 def _write_pictures(painting: Painting) -> bool:
     """One picture for each class that a tile can show evidence of; return whether any was written."""
     is_new = False
+    painting.remove_others("overlay", ".png")
     for name, path in painting.path_of_each("overlay", ".png"):
         if picture_fingerprint(path) == painting.fingerprint:
             continue
@@ -200,6 +223,7 @@ def _write_regions(painting: Painting) -> bool:
 
 def _write_top_tiles(painting: Painting) -> bool:
     table, sheets = painting.folder / "top_tiles.csv", painting.path_of_each("top_tiles", ".png")
+    painting.remove_others("top_tiles", ".png")
     if table.exists() and all(picture_fingerprint(path) == painting.fingerprint for _, path in sheets):
         return False
     write_top_tiles(
@@ -225,6 +249,7 @@ def _write_channels(
 
 def _write_blended(painting: Painting) -> bool:
     is_new = False
+    painting.remove_others("blended", ".ome.tiff")
     for name, path in painting.path_of_each("blended", ".ome.tiff"):
         if ome_fingerprint(path) == painting.fingerprint:
             continue

@@ -165,11 +165,18 @@ def _read_toml(path: Path, classes: Mapping[str, type | Several]) -> dict[str, A
         for field, hint in _shown(_plain(cls)):
             if field.name in told:
                 may_be_list = field.name in _repeated(cls)
-                _check_type(path, field.name, told[field.name], _type_of(hint), may_be_list=may_be_list)
+                told[field.name] = _checked(
+                    path, field.name, told[field.name], _type_of(hint), may_be_list=may_be_list
+                )
     return told
 
 
-def _check_type(path: Path, name: str, value: Any, wanted: type, *, may_be_list: bool) -> None:
-    values = value if may_be_list and isinstance(value, list) else [value]
+def _checked(path: Path, name: str, value: Any, wanted: type, *, may_be_list: bool) -> Any:
+    """The value, as a flag would give it: a whole number may stand for any number."""
+    is_list = may_be_list and isinstance(value, list)
+    values: list[Any] = value if is_list else [value]
     if not all(type(v) is wanted or (wanted is float and type(v) is int) for v in values):
         raise ConfigError(f"{path}: {name} is {value!r}", hint=f"write it as {_TOML_KINDS[wanted]}")
+    if wanted is float:
+        values = [float(v) for v in values]
+    return values if is_list else values[0]

@@ -125,7 +125,9 @@ def _position(source: Any, spacing_mm: tuple[float, float], source_spacing_mm: f
     along_row, along_column = np.reshape(source.ImageOrientationSlide, (2, 3)).astype(float)
     down, right = ((side - source_spacing_mm) / 2 for side in spacing_mm)
     at = [float(origin.get(f"{axis}OffsetInSlideCoordinateSystem", 0)) for axis in "XYZ"]
-    return highdicom.PlanePositionSequence("SLIDE", at + right * along_row + down * along_column, (1, 1))
+    return highdicom.PlanePositionSequence(
+        "SLIDE", (at + right * along_row + down * along_column).tolist(), (1, 1)
+    )
 
 
 def _segment(number: int, class_name: str) -> Any:

@@ -115,6 +115,28 @@ def test_all_formats_tell_the_same(scored):
     assert {p.name for p in folder.glob("*.png")} == pictures
 
 
+def test_no_picture_stays_of_classes_that_are_no_more(scored):
+    run, slide_id = scored("normal", "in situ", "invasive")
+    paint_run(run, format=("png",))
+    folder = run.heatmap_folder(slide_id)
+    (folder / "overlay.png").touch()
+    (folder / "overlay-of-mine.png").touch()
+    paint_run(run, format=("png",))
+    assert {p.name for p in folder.iterdir()} == {"overlay-1.png", "overlay-2.png", "overlay-of-mine.png"}
+
+
+def test_a_predicted_slide_that_is_not_among_the_slides_is_told(scored):
+    run, _ = scored("normal", "tumour")
+    rows = pd.read_csv(run.root / "predictions.csv", dtype=str, keep_default_na=False)
+    rows.loc[0, "slide_id"] = "gone"
+    run.write_table("predictions.csv", rows)
+    outcome = heatmap(run, OVERLAY, HeatmapConfig(format=("geojson",)))
+    assert outcome.counts == {"done": 1, "failed": 1}
+    assert [(f.slide_id, f.error) for f in outcome.failures] == [
+        ("gone", "has a prediction, but no row in slides.csv")
+    ]
+
+
 def test_what_is_asked_for_alone_is_written(scored):
     run, slide_id = scored("normal", "in situ", "invasive")
     assert paint_run(run, format=("blended",)).counts == {"done": 2}
@@ -128,7 +150,7 @@ def test_a_folder_is_kept_like_a_file_and_dicom_is_for_dicom(scored):
     assert paint_run(run, format=("ome-zarr",)).counts == {"done": 2}
     assert paint_run(run, format=("ome-zarr", "ome-zarr")).counts == {"kept": 2}
     assert (run.heatmap_folder(slide_id) / "heatmap.ome.zarr" / "zarr.json").is_file()
-    outcome = heatmap(run, OVERLAY, HeatmapConfig(format=("png", "dicom")))
+    outcome = heatmap(run, OVERLAY, HeatmapConfig(format=("dicom", "png")))
     assert {(f.error, f.hint) for f in outcome.failures} == {
         ("is no DICOM slide, of which a DICOM segmentation could be", "leave out --format dicom")
     }
@@ -152,7 +174,7 @@ def test_a_tolerance_that_a_slide_does_not_allow_fails_that_slide(scored):
     assert "quarter of a tile" in outcome.failures[0].error
 
 
-@pytest.mark.parametrize("wrong", [{"format": ("gif",)}, {"smooth_um": -1.0}])
+@pytest.mark.parametrize("wrong", [{"format": ("gif",)}, {"format": ()}, {"smooth_um": -1.0}])
 def test_options_are_checked(wrong):
     with pytest.raises(ConfigError):
         HeatmapConfig(**wrong)

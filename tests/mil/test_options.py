@@ -34,6 +34,11 @@ def test_what_holds_several_values_is_a_flag_to_repeat_and_a_list_in_toml(tmp_pa
         config_of(tmp_path, 'format = ["gif"]', "heatmap")
 
 
+def test_a_whole_number_is_the_number_that_a_flag_gives(tmp_path):
+    told = config_of(tmp_path, "smooth_um = 60", "heatmap")["smooth_um"]
+    assert (told, type(told)) == (60.0, float)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

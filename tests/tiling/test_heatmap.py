@@ -115,7 +115,8 @@ def test_overlapping_tiles_are_averaged_and_a_missing_score_does_not_count():
 
 def test_rounding_never_leaves_the_range_of_the_scores(make_lattice):
     grid = make_lattice((4000, 3000), mpp=0.5, overlap_px=37)
-    scores = np.where(np.random.default_rng(0).random(len(grid)) < 0.5, 0, 0.1)
+    rng = np.random.default_rng(0)
+    scores = np.where(rng.random(len(grid)) < 0.5, 0, rng.random(len(grid)))
     assert np.nanmin(paint(grid, scores).values) == 0
 
 

@@ -42,6 +42,8 @@ from .classes import SEPARATOR, names_in
 from .scores import Scores
 from .top_tiles import write_top_tiles
 
+_MOST_SMOOTH_UM = 5000  # beyond that little is left but the slide's mean
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeatmapConfig:
@@ -69,8 +71,10 @@ class HeatmapConfig:
                 raise ConfigError(
                     f"unknown heatmap format {name!r}", hint=f"choose from {', '.join(FORMATS)}"
                 )
-        if not 0 <= self.smooth_um < 1e5:
-            raise ConfigError(f"smooth_um is {self.smooth_um:g}", hint="give µm, or 0 for none")
+        if not 0 <= self.smooth_um <= _MOST_SMOOTH_UM:
+            raise ConfigError(
+                f"smooth_um is {self.smooth_um:g}", hint=f"give up to {_MOST_SMOOTH_UM:g} µm, or 0 for none"
+            )
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,9 @@ def test_a_tolerance_that_a_slide_does_not_allow_fails_that_slide(scored):
     assert "quarter of a tile" in outcome.failures[0].error
 
 
-@pytest.mark.parametrize("wrong", [{"format": ("gif",)}, {"format": ()}, {"smooth_um": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"format": ("gif",)}, {"format": ()}, {"smooth_um": -1.0}, {"smooth_um": 5001.0}]
+)
 def test_options_are_checked(wrong):
     with pytest.raises(ConfigError):
         HeatmapConfig(**wrong)

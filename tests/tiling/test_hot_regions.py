@@ -1,5 +1,6 @@
 import csv
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from shapely.geometry import shape
 
 from tiling import ConfigError, paint
 from tiling.geojson import geojson_fingerprint
-from tiling.heatmap import side_level0_px
+from tiling.heatmap import Heatmap, side_level0_px
 from tiling.hot_region_files import write_region_table, write_regions
 from tiling.hot_regions import hot_regions
 from tiling.smoothing import smooth
@@ -183,6 +184,26 @@ class TestSmoothing:
         deviation = np.sqrt((weight * (x - mean) ** 2).sum() / weight.sum())
         assert deviation == pytest.approx(np.hypot(300.0, 100 / np.sqrt(12)), rel=0.01)
         assert weight.sum() == pytest.approx(16, rel=1e-3)
+
+    def test_a_wide_one_is_that_of_a_finer_raster(self, make_lattice):
+        """Which is made coarser on the way: what is told must not depend on the raster."""
+        grid = make_lattice((12_300, 9100), mpp=0.5)
+        x, y = grid.coords.T
+        scores = np.where(x > 7000, np.nan, (x + y > 6000).astype(float))
+        fine, coarse = (smooth(paint(grid, scores, px_level0=px), 790.0) for px in (12.5, 100.0))
+        seen = fine.resampled(coarse.values.shape[::-1])
+        np.testing.assert_array_equal(np.isnan(seen), np.isnan(coarse.values))
+        np.testing.assert_allclose(seen, coarse.values, atol=0.01)
+        assert np.nanstd(coarse.values) > 0.2
+
+    def test_takes_no_longer_for_a_wide_one(self):
+        heatmap = Heatmap(
+            np.random.default_rng(0).random((2000, 3000), dtype=np.float32), 10, (30_000, 20_000)
+        )
+        start = time.process_time()
+        values = smooth(heatmap, 10_000.0).values
+        assert time.process_time() - start < 2
+        assert values.std() < 0.01
 
     def test_of_nothing_changes_nothing(self, ringed):
         heatmap = paint(*ringed)

@@ -58,9 +58,7 @@ class HeatmapConfig:
     )
     region_tolerance_um: float | None = field(
         default=None,
-        metadata={
-            "help": "by how much a region's border may be simplified; a quarter of a tile if not given"
-        },
+        metadata={"help": "how far a region's border may be simplified, at most a quarter of a tile"},
     )
 
     def __post_init__(self) -> None:
@@ -132,6 +130,14 @@ class Painting:
         names = self.scores.classes[1:]
         marks = [""] if len(names) == 1 else [f"-{number}" for number in range(1, len(names) + 1)]
         return [(n, self.folder / f"{stem}{mark}{suffix}") for n, mark in zip(names, marks, strict=True)]
+
+    @property
+    def region_tolerance_um(self) -> float:
+        """By how many µm a region's border may move: a smoothed one has no steps of tiles to leave out."""
+        asked, most = self.config.region_tolerance_um, region_tolerance_um(self.grid)
+        if asked is None and self.config.smooth_um > 0:
+            return min(most, self.together.px_level0 * self.grid.mpp)
+        return region_tolerance_um(self.grid, asked)
 
     def remove_others(self, stem: str, suffix: str) -> None:
         """Remove such files of a time when there was another number of classes."""
@@ -211,12 +217,11 @@ def _write_regions(painting: Painting) -> bool:
     path, table = painting.folder / "regions.geojson", painting.folder / "regions.csv"
     if table.exists() and geojson_fingerprint(path) == painting.fingerprint:
         return False
-    grid = painting.grid
-    tolerance_um = region_tolerance_um(grid, painting.config.region_tolerance_um)
+    grid, tolerance_um = painting.grid, painting.region_tolerance_um
+    told = painting.about | {"tolerance_um": tolerance_um}
     regions = hot_regions(
         grid, painting.heatmaps, painting.together, painting.threshold, tolerance_um=tolerance_um
     )
-    told = painting.about | {"tolerance_um": tolerance_um}
     write_region_table(table, grid, regions, painting.heatmaps)  # first: the other's fingerprint is of both
     write_regions(
         path, grid, regions,

@@ -48,13 +48,12 @@ def write_dicom_heatmap(
             hint="pip install 'slidebag[dicom]'",
         ) from error
     source = _source(slide)
-    level = pyramid_of(heatmaps, slide.id)[0][0]
-    probability = np.nan_to_num(np.moveaxis(level, 0, -1)[None])
+    probability = np.nan_to_num(np.moveaxis(pyramid_of(heatmaps, slide.id)[0][0], 0, -1)[None])
     if probability.min() < 0 or probability.max() > 1:
         raise ValueError(
             f"{slide.id}: values are {probability.min():g} to {probability.max():g}, wanted 0 to 1"
         )
-    height, width = level.shape[1:]
+    height, width = probability.shape[1:3]
     spacing_mm = (slide.mpp * slide.size_px[1] / height / 1000, slide.mpp * slide.size_px[0] / width / 1000)
     try:
         segmentation = highdicom.seg.Segmentation(

@@ -157,6 +157,16 @@ def test_a_folder_is_kept_like_a_file_and_dicom_is_for_dicom(scored):
     assert (run.heatmap_folder(slide_id) / "overlay.png").is_file()
 
 
+def test_smoothed_regions_keep_their_area(scored):
+    run, slide_id = scored("normal", "tumour")
+    areas = []
+    for tolerance_um in (None, 0.0):
+        paint_run(run, format=("regions",), smooth_um=40.0, region_tolerance_um=tolerance_um)
+        areas.append(pd.read_csv(run.heatmap_folder(slide_id) / "regions.csv")["area_mm2"].sum())
+    assert areas[0] == pytest.approx(areas[1], rel=0.01)
+    assert areas[0] != areas[1]
+
+
 def test_every_overlay_frames_where_the_classes_together_reach_the_threshold(scored):
     run, slide_id = scored("normal", "in situ", "invasive")
     paint_run(run, format=("png",))

@@ -173,31 +173,37 @@ def write_formats(painting: Painting) -> bool:
     return is_new
 
 
-def _write_pictures(painting: Painting) -> bool:
-    """One picture for each class that a tile can show evidence of; return whether any was written."""
-    is_new = False
-    painting.remove_others("overlay", ".png")
-    for name, path in painting.path_of_each("overlay", ".png"):
-        if picture_fingerprint(path) == painting.fingerprint:
-            continue
-        legend = Legend(
-            class_name=name,
-            threshold=painting.threshold,
-            is_threshold_of_all=len(painting.heatmaps) > 1,
-            prediction=_slide_prediction(painting.row, name),
-            smooth_um=painting.config.smooth_um,
-        )
-        picture = overlay(
-            painting.slide,
-            painting.heatmaps[name],
-            legend,
-            together=painting.together,
-            tissue_polygons=painting.grid.tissue_polygons,
-            config=painting.overlay,
-        )
-        write_picture(path, picture, fingerprint=painting.fingerprint, about=painting.grid.slide_id)
-        is_new = True
-    return is_new
+def _write_each(
+    file: tuple[str, str],
+    fingerprint_of: Callable[[Path], str | None],
+    write: Callable[[Painting, str, Path], None],
+    painting: Painting,
+) -> bool:
+    """Write a file (stem, suffix) for each class that has a heatmap; return whether any was written."""
+    painting.remove_others(*file)
+    old = [(n, p) for n, p in painting.path_of_each(*file) if fingerprint_of(p) != painting.fingerprint]
+    for name, path in old:
+        write(painting, name, path)
+    return bool(old)
+
+
+def _write_overlay(painting: Painting, name: str, path: Path) -> None:
+    legend = Legend(
+        class_name=name,
+        threshold=painting.threshold,
+        is_threshold_of_all=len(painting.heatmaps) > 1,
+        prediction=_slide_prediction(painting.row, name),
+        smooth_um=painting.config.smooth_um,
+    )
+    picture = overlay(
+        painting.slide,
+        painting.heatmaps[name],
+        legend,
+        together=painting.together,
+        tissue_polygons=painting.grid.tissue_polygons,
+        config=painting.overlay,
+    )
+    write_picture(path, picture, fingerprint=painting.fingerprint, about=painting.grid.slide_id)
 
 
 def _write_tiles(painting: Painting) -> bool:
@@ -256,19 +262,12 @@ def _write_channels(
     return True
 
 
-def _write_blended(painting: Painting) -> bool:
-    is_new = False
-    painting.remove_others("blended", ".ome.tiff")
-    for name, path in painting.path_of_each("blended", ".ome.tiff"):
-        if ome_fingerprint(path) == painting.fingerprint:
-            continue
-        write_blended(
-            path, painting.slide, painting.heatmaps[name],
-            opacity=painting.overlay.opacity, fingerprint=painting.fingerprint,
-            about={"colours": f"p({name}), 0 dark violet to 1 yellow; none: not scored", **painting.about},
-        )  # fmt: skip
-        is_new = True
-    return is_new
+def _write_blended(painting: Painting, name: str, path: Path) -> None:
+    write_blended(
+        path, painting.slide, painting.heatmaps[name],
+        opacity=painting.overlay.opacity, fingerprint=painting.fingerprint,
+        about={"colours": f"p({name}), 0 dark violet to 1 yellow; none: not scored", **painting.about},
+    )  # fmt: skip
 
 
 def _write_dicom(painting: Painting) -> bool:
@@ -280,12 +279,12 @@ def _write_dicom(painting: Painting) -> bool:
 
 
 FORMATS: dict[str, Callable[[Painting], bool]] = {
-    "png": _write_pictures,
+    "png": partial(_write_each, ("overlay", ".png"), picture_fingerprint, _write_overlay),
     "geojson": _write_tiles,
     "regions": _write_regions,
     "top-tiles": _write_top_tiles,
     "ome-tiff": partial(_write_channels, "heatmap.ome.tiff", ome_fingerprint, write_ome_heatmap),
-    "blended": _write_blended,
+    "blended": partial(_write_each, ("blended", ".ome.tiff"), ome_fingerprint, _write_blended),
     "ome-zarr": partial(_write_channels, "heatmap.ome.zarr", zarr_fingerprint, write_zarr_heatmap),
     "dicom": _write_dicom,
 }

@@ -20,6 +20,7 @@ from tiling import (
     covered_share,
     load_grid,
     open_slide,
+    side_level0_px,
 )
 
 from .froc import SlideDetections, local_maxima
@@ -110,17 +111,12 @@ def _known(
 def _cells(grid: TileGrid) -> tuple[TileGrid, tuple[int, int]]:
     """A grid of cells of half a tile over the whole slide, row by row, and its (rows, columns)."""
     config = replace(grid.config, tile_px=max(1, grid.config.tile_px // 2), overlap_px=0)
-    side = _side(replace(grid, config=config))
+    side = side_level0_px(replace(grid, config=config))
     columns, rows = (int(np.ceil(size / side)) for size in grid.size_level0_px)
     y, x = np.divmod(np.arange(rows * columns), columns)
     coords = np.round(np.stack([x, y], axis=1) * side).astype(np.int64)
     nothing = np.zeros(len(coords), np.float32)
     return replace(grid, coords=coords, tissue_fraction=nothing, config=config), (rows, columns)
-
-
-def _side(grid: TileGrid) -> float:
-    """The exact side of a tile in level-0 pixels."""
-    return grid.config.tile_px * grid.config.tile_mpp / grid.mpp
 
 
 def _slide(
@@ -129,7 +125,9 @@ def _slide(
     by_class = scores.probability[:, 1:].astype(np.float64)
     read = ~np.isnan(by_class).any(axis=1)
     score = by_class[read].sum(axis=1)
-    detections = detect(grid.coords[read], _side(grid), score, areas, _side(_cells(grid)[0]), patient)
+    detections = detect(
+        grid.coords[read], side_level0_px(grid), score, areas, side_level0_px(_cells(grid)[0]), patient
+    )
     return SlideTruth(grid.slide_id, patient, score, by_class[read], truth[read], threshold, detections)
 
 

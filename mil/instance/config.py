@@ -41,11 +41,7 @@ class InstanceConfig:
     witness_epochs: int = field(default=15, metadata={"help": "epochs of the witnesses, who see bags alone"})
     witness_hidden: int = field(default=32, metadata={"help": "width of witnesses that are not linear"})
     witness_weight: float = field(
-        default=0.5,
-        metadata={
-            "help": "share of the witnesses in a tile's margin; in a slide's at least that",
-            "sweep": (0.0, 1.0),
-        },
+        default=0.5, metadata={"help": "share of the witnesses in a tile's margin", "sweep": (0.0, 1.0)}
     )
     epochs: int = field(default=15, metadata={"help": "epochs of the net; the last one counts"})
     steps_per_epoch: int = field(default=20, metadata={"help": "steps in an epoch"})

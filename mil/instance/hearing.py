@@ -78,7 +78,10 @@ def choose_kind(reading: Reading, dim: int, material: Material, config: Instance
         kind, margins = _simplest_unbeaten(replace(rehearsal, config=replace(config, tiles_per_bag=few)))
         if material.packed.counts.max() > few:
             margins = None  # they are not enough to weigh poolings by
-    reading.learn(rehearsal.margins(kind) if margins is None else margins, rehearsal.truth)
+    if margins is None:
+        margins = rehearsal.margins(kind)
+    reading.weigh(margins, rehearsal.truth)
+    reading.calibrate(margins, material)
     return kind
 
 
@@ -125,7 +128,7 @@ class Rehearsal:
     def errors(self, margins: Tensor) -> np.ndarray:
         """Return the squared error for each bag, (B,), of margins (W, B, K) that weigh the witnesses."""
         reading = Reading(len(WITNESSES), margins.shape[2])
-        reading.learn(margins, self.truth)
+        reading.weigh(margins, self.truth)
         return squared_errors(reading(margins).numpy(), self.truth)
 
 

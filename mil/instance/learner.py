@@ -68,15 +68,11 @@ class Member(nn.Module):
         return margins.lerp(heard, self.witness_weight), margins, similar, witnessed
 
     def read_bag(self, margins: Tensor, witnessed: Tensor, summaries: Tensor, reading: Reading) -> Tensor:
-        """Return what net and witnesses make of one bag: (N, K), (W, N, K), (1, 2 D) -> (1, K)."""
+        """Return the margins of one bag by witnesses, if any: (N, K), (W, N, K), (1, 2 D) -> (1, K)."""
         count = torch.tensor([len(margins)])
-        read = self.net.read_bags(margins, count)
         if self.witnesses is None:
-            return read
-        heard = reading(self.witnesses.read_each(witnessed, count, summaries))
-        # the net reads the strongest tiles: beside witnesses it has no say where the mean tells the label
-        beside = min(1.0, 2 * self.witness_weight)
-        return heard.lerp(read, (1 - self.witness_weight) * (1 - beside * reading.by_mean))
+            return self.net.read_bags(margins, count)
+        return reading(self.witnesses.read_each(witnessed, count, summaries))
 
     @torch.no_grad()
     def settle_witnesses(self, material: Material) -> Tensor:
@@ -145,9 +141,9 @@ class SlidebagLearner(Learner):
     """INS (arXiv 2307.02249) whose pseudo labels begin where witnesses of the bag labels agree.
 
     The witnesses learn from the bag term alone. A small net learns the instances from what they agree
-    on, by pseudo labels, contrast and prototypes, and how its strongest instances tell the slide.
-    Several such members are fitted apart; a tile's margin is the mean of what their nets and witnesses
-    make of it, a slide's is weighed by a `Reading`.
+    on, by pseudo labels, contrast and prototypes. Several such members are fitted apart; a tile's margin
+    is the mean of what their nets and witnesses make of it, a slide's that of the witnesses, weighed by a
+    `Reading`; without witnesses that of the nets' strongest instances.
     """
 
     name = "slidebag"

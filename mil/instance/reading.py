@@ -4,51 +4,72 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .witness import WITNESSES
+from mil.bag_term import bag_loss
+
+from .material import Material
+
+_PULL = 1.5  # exp(-2 z) is about the odds that who is worse by z is the better one; a mean is better still
+_LEAST_GAIN = 0.1  # where held-out bags know nothing, the order of slides is kept
 
 
 class Reading(nn.Module):
-    """A weighted mean of the witnesses' bag margins, brought to one scale: (W, B, K) -> (B, K).
+    """A line of the weighted mean of the witnesses' bag margins on one scale: (W, B, K) -> (B, K).
 
-    `weight` (W,) sums to 1; `centre` and `spread` (W, K) are those of the margins of held-out bags. A new
-    one is the plain mean.
+    `weight` (W,) sums to 1; `centre` and `spread` (W, K) are those of the margins of held-out bags, and so
+    is the line of `gain` and `offset` (K,). A new one is the plain mean.
     """
 
     weight: Tensor
     centre: Tensor
     spread: Tensor
+    gain: Tensor
+    offset: Tensor
 
     def __init__(self, n_witnesses: int, n_margins: int) -> None:
         super().__init__()
         self.register_buffer("weight", torch.full((n_witnesses,), 1 / n_witnesses))
         self.register_buffer("centre", torch.zeros(n_witnesses, n_margins))
         self.register_buffer("spread", torch.ones(n_witnesses, n_margins))
+        self.register_buffer("gain", torch.ones(()))
+        self.register_buffer("offset", torch.zeros(n_margins))
 
     def forward(self, margins: Tensor) -> Tensor:
-        """Return the margins of bags, on the witnesses' mean scale."""
-        standard = (margins - self.centre[:, None]) / self.spread[:, None]
-        return self._mean(standard) * (self.weight @ self.spread) + self.weight @ self.centre
+        """Return the margins of bags, log odds of a balanced cohort."""
+        return self._mean(margins) * self.gain + self.offset
 
-    @property
-    def by_mean(self) -> float:
-        """The share of what tells the label by the mean of all instances, not by the strongest."""
-        return float(self.weight[WITNESSES.index("mean")])
-
-    def learn(self, margins: Tensor, truth: np.ndarray) -> None:
+    def weigh(self, margins: Tensor, truth: np.ndarray) -> None:
         """Weigh the witnesses by their margins (W, B, K) of bags that they have not seen.
 
         `truth` bool (B, C) says of which classes the bags are. A witness whose squared error is larger
-        than the best one's by z standard errors of the paired difference has exp(-z) of its weight.
+        than the best one's by z standard errors of the paired difference has exp(-1.5 z) of its weight.
         """
         errors = np.stack([squared_errors(each, truth) for each in margins.numpy()])
         worse = errors - errors[errors.mean(1).argmin()]
         standard_error = worse.std(1) / worse.shape[1] ** 0.5
         z = np.divide(worse.mean(1), standard_error, out=np.zeros(len(worse)), where=standard_error > 0)
-        self.weight = torch.softmax(torch.from_numpy(-z).float(), 0)
+        self.weight = torch.softmax(torch.from_numpy(-_PULL * z).float(), 0)
         self.centre, spread = margins.mean(1), margins.std(1)
         self.spread = torch.where(spread > 1e-6, spread, 1.0)
 
-    def _mean(self, standard: Tensor) -> Tensor:
+    def calibrate(self, margins: Tensor, material: Material) -> None:
+        """Choose the line by margins (W, B, K) of all bags of `material` that the witnesses had not seen."""
+        told, known = self._mean(margins), (material.packed.labels, material.classes, material.balance)
+        gain = torch.ones((), requires_grad=True)
+        offset = torch.zeros(told.shape[1], requires_grad=True)
+        optimizer = torch.optim.LBFGS([gain, offset], max_iter=100, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            # the pull of one bag keeps the line of labels that are told without fault from growing steep
+            found = bag_loss(told * gain + offset, *known) + 0.5 * gain.square() / len(told)
+            found.backward()
+            return found
+
+        optimizer.step(loss)
+        self.gain, self.offset = gain.detach().clamp(min=_LEAST_GAIN), offset.detach()
+
+    def _mean(self, margins: Tensor) -> Tensor:
+        standard = (margins - self.centre[:, None]) / self.spread[:, None]
         return torch.einsum("w,wbk->bk", self.weight, standard)
 
 

@@ -100,9 +100,18 @@ class Run:
         """Return slides.csv, all columns as text.
 
         Raises:
-            FormatError: this is no run folder.
+            FormatError: this is no run folder, or columns are missing.
         """
-        return self.read_table("slides.csv", hint="make the run with `slidebag tile SLIDES RUN` first")
+        hint = "`slidebag tile SLIDES RUN` makes the run and its slides.csv"
+        rows = self.read_table("slides.csv", hint=hint)
+        missing = [name for name in _SLIDE_COLUMNS if name not in rows.columns]
+        if missing:
+            raise FormatError(
+                f"{self.root}: slides.csv has no column {', '.join(missing)}; "
+                f"its columns are {', '.join(rows.columns)}",
+                hint=hint,
+            )
+        return rows
 
     def cohort(self, *statuses: str) -> Cohort:
         """Return the slides of this run, or only those of the given statuses, which the last step left."""

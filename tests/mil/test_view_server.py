@@ -310,6 +310,21 @@ def test_a_damaged_table_is_told_and_the_slides_are_still_there(run, tmp_path, t
     routes.close()
 
 
+def test_a_table_of_slides_without_its_columns_is_told_before_anything_is_served(run, tmp_path):
+    other = Run.create(tmp_path / "run")
+    other.write_table("slides.csv", run.slides()[["slide_id", "label"]])
+    with pytest.raises(
+        FormatError, match=r"slides\.csv has no column path, .*columns are slide_id, label"
+    ) as told:
+        ViewServer(other)
+    assert "slidebag tile" in told.value.hint
+    other.write_table("slides.csv", run.slides())
+    routes = Routes(other)
+    other.write_table("slides.csv", run.slides()[["slide_id"]])
+    assert routes.answer("/api/cohort").status == 422
+    routes.close()
+
+
 def test_a_slide_that_has_left_the_run_is_not_there(run, tmp_path):
     other = Run.create(tmp_path / "run")
     other.write_table("slides.csv", run.slides())

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from mil.run_folder import Run
@@ -15,8 +16,8 @@ from .open_slides import OpenSlides
 from .slide_data import NotThere, SlideData
 
 _STATIC = Path(__file__).parent / "static"
+_HTML = "text/html; charset=utf-8"
 _KINDS = {
-    ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
@@ -83,11 +84,11 @@ class Routes:
         return Answer(path.read_bytes(), _KINDS[path.suffix])
 
     def _cohort_page(self) -> Answer:
-        return self._file("cohort.html")
+        return _page("cohort", up="")
 
     def _slide_page(self, key: str) -> Answer:
         self._path(key)
-        return self._file("slide.html")
+        return _page("slide", up="../")
 
     def _cohort(self) -> Answer:
         self._look_up()
@@ -170,6 +171,12 @@ class Routes:
         self._paths = {
             key_of(i): Path(path) for i, path in zip(slides["slide_id"], slides["path"], strict=True)
         }
+
+
+def _page(name: str, *, up: str) -> Answer:
+    """A page of ours in the frame that all have; `up` leads from its address to that of the cohort."""
+    frame, body = ((_STATIC / f"{each}.html").read_text(encoding="utf-8") for each in ("page", name))
+    return Answer(Template(frame).substitute(name=name, up=up, body=body).encode(), _HTML)
 
 
 def _facts(slide: Slide) -> dict[str, Any]:

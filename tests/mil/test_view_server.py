@@ -104,6 +104,7 @@ def test_pages_and_data_are_served_and_nothing_from_elsewhere_may_be_loaded_by_t
         "/slides.csv",
         "/run.json",
         "/static/",
+        "/static/page.html",
         "/static/../routes.py",
         "/static/..%2froutes.py",
         "/static/%2e%2e/routes.py",

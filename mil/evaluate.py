@@ -4,17 +4,17 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 
-from tiling import FormatError, TileGrid, covered_share, load_grid, replacing
+from tiling import FormatError, load_grid, replacing
 
 from .classes import SEPARATOR, members, names_in
 from .metrics import brier, calibration_error, class_aucs, dice, instance_ap, instance_auc, slide_auc
 from .predictions import SET_MARK, rows_by_slide
 from .run_folder import Run
 from .scores import load_scores
+from .truth_masks import load_truth_mask, positive_tiles
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def tile_figures(run: Run, truth: Path, thresholds: dict[str, float]) -> dict[st
         stored = load_scores(run.scores_path(slide_id), grid=grid)
         suspicion = stored.probability[:, 1:].sum(axis=1)  # 1 - p(negative) would be rounded
         undone = stored.calibration.undo(stored.probability) if stored.calibration else stored.probability
-        is_positive = tile_truth(grid, truth / f"{slide_id}.png")
+        is_positive = positive_tiles(grid, load_truth_mask(truth / f"{slide_id}.png"))
         read = ~np.isnan(suspicion)
         scores.append(suspicion[read])
         before.append(undone[read, 1:].sum(axis=1))
@@ -129,17 +129,3 @@ def tile_figures(run: Run, truth: Path, thresholds: dict[str, float]) -> dict[st
         "dice": dice(called.astype(float), is_positive, 0.5),
         **_calibration("patch", after, raw, is_positive.astype(int)),
     }
-
-
-def tile_truth(grid: TileGrid, mask_path: Path) -> np.ndarray:
-    """Return bool (N,): the tiles of which at least half the area is positive in a truth mask.
-
-    Raises:
-        FormatError: there is no readable mask.
-    """
-    mask = cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise FormatError(
-            f"{grid.slide_id}: no truth mask {mask_path}", hint="give a PNG mask for every slide"
-        )
-    return covered_share(grid, mask >= 128) >= 0.5

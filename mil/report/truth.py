@@ -5,19 +5,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from mil.cohort import CohortSlide
 from mil.predictions import rows_by_slide
 from mil.run_folder import Run
 from mil.scores import Scores, load_scores
+from mil.truth_masks import load_truth_mask, positive_tiles
 from tiling import (
     FormatError,
     SlidebagError,
     TileGrid,
     annotated_tiles,
-    covered_share,
     load_grid,
     open_slide,
     side_level0_px,
@@ -93,10 +92,8 @@ def _known(
     slide_id, (cells, shape) = slide.slide_id, _cells(grid)
     mask_path, drawn_path = ((f / slide_id if f else None) for f in (masks, annotations))
     if mask_path and (path := mask_path.with_name(f"{mask_path.name}.png")).is_file():
-        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if mask is None:
-            raise FormatError(f"{path}: is no picture")
-        tiles, areas = (covered_share(g, mask >= 128) >= 0.5 for g in (grid, cells))
+        mask = load_truth_mask(path)
+        tiles, areas = (positive_tiles(g, mask) for g in (grid, cells))
         return tiles[:, None], areas.reshape(shape)
     if drawn_path and (path := drawn_path.with_name(f"{drawn_path.name}.geojson")).is_file():
         with open_slide(slide.path, id=slide_id, mpp=grid.mpp) as opened:

@@ -10,9 +10,9 @@ import pytest
 from sklearn.metrics import average_precision_score, jaccard_score, roc_auc_score
 
 from mil import Cohort, Run, Scores, evaluate, load_truth, report, save_scores, tile, tile_table
-from mil.evaluate import tile_truth
 from mil.report.froc import SlideDetections
 from mil.report.truth import SlideTruth, TileTruths, detect
+from mil.truth_masks import load_truth_mask, positive_tiles
 from tiling import GridConfig, TissueConfig, load_grid, write_slide
 
 THRESHOLD = 0.6
@@ -47,7 +47,9 @@ def run(phantom, tmp_path_factory) -> Run:
 def score(run: Run, name: str, truth: Path) -> None:
     grid = load_grid(run.grid_path(name))
     rng = np.random.default_rng(len(name))
-    p = np.clip(0.5 * tile_truth(grid, truth / f"{name}.png") + rng.random(len(grid)) * 0.6, 0, 1)
+    p = np.clip(
+        0.5 * positive_tiles(grid, load_truth_mask(truth / f"{name}.png")) + rng.random(len(grid)) * 0.6, 0, 1
+    )
     p[3] = np.nan  # unread
     both = np.stack([1 - p, p], axis=1).astype(np.float32)
     scores = Scores(name, ("normal", "tumour"), both, np.zeros(len(grid), np.int16), "mix", "f")

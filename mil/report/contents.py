@@ -21,7 +21,7 @@ from .froc import froc_curve, froc_table
 from .groups import batch_effect_table, group_names, group_table
 from .predicted import Predicted, load_predicted
 from .tile_tables import tile_table
-from .truth import TileTruths, load_truth
+from .truth import TileTruths
 
 
 @dataclass
@@ -34,31 +34,19 @@ class Contents:
     figures: dict[str, Any] = field(default_factory=dict)
     groups: list[tuple[str, str]] = field(default_factory=list)  # column, name of its tables
     limits: list[str] = field(default_factory=list)  # what cannot be told, and why
-    has_truth: bool = False
 
 
-def gather(
-    run: Run,
-    *,
-    truth: Path | None = None,
-    annotations: Path | None = None,
-    table: Path | None = None,
-    by: Sequence[str] = (),
-    others: Sequence[Path] = (),
-) -> Contents:
-    """Work out all that a report says; the arguments are those of `report`."""
+def gather(run: Run) -> Contents:
+    """Work out what a report says of a run by itself.
+
+    Raises:
+        FormatError: the run has no predictions.
+    """
     contents = Contents(load_predicted(run), run_facts(run))
-    p = contents.predicted
     contents.tables |= {"attrition": attrition_table(run), "lost": lost_slides(run)}
     _probabilities(contents, run)
-    if len(p):
+    if len(contents.predicted):
         _of_predictions(contents)
-    for column in by:
-        _of_groups(contents, column, column_of(run, p, column, table))
-    if others:
-        _of_others(contents, run, others)
-    if truth is not None or annotations is not None:
-        _of_tiles(contents, load_truth(run, truth, annotations))
     contents.limits += [*_limits(contents), *_of_rows(run, contents)]
     return contents
 
@@ -99,19 +87,25 @@ def _probabilities(contents: Contents, run: Run) -> None:
     contents.tables["predicted"] = pd.DataFrame({"prediction": counts.index, "n": counts.to_numpy()})
 
 
-def _of_groups(contents: Contents, column: str, values: np.ndarray) -> None:
-    p, name = contents.predicted, f"by_{len(contents.groups) + 1}"
-    if not len(p):
+def add_groups(contents: Contents, run: Run, by: Sequence[str], table: Path | None = None) -> None:
+    """Add results by columns, which are sought in a slide table and in the run; raises ConfigError."""
+    p = contents.predicted
+    for column in by:
+        values = column_of(run, p, column, table)
+        if not len(p):
+            continue
+        name, groups = f"by_{len(contents.groups) + 1}", group_names(values.tolist())
+        frame = group_table(p, groups)
+        contents.tables |= {name: frame, f"{name}_effects": batch_effect_table(p, groups)}
+        contents.groups.append((column, name))
+        if not np.isnan(frame["auc"].to_numpy(float)).all():
+            contents.figures[name] = figures.groups_figure(frame)
+
+
+def add_others(contents: Contents, run: Run, others: Sequence[Path]) -> None:
+    """Add a comparison with the models of other runs; raises ConfigError where they cannot be compared."""
+    if not others:
         return
-    groups = group_names(values.tolist())
-    frame = group_table(p, groups)
-    contents.tables |= {name: frame, f"{name}_effects": batch_effect_table(p, groups)}
-    contents.groups.append((column, name))
-    if not np.isnan(frame["auc"].to_numpy(float)).all():
-        contents.figures[name] = figures.groups_figure(frame)
-
-
-def _of_others(contents: Contents, run: Run, others: Sequence[Path]) -> None:
     models: dict[str, Predicted] = {}
     used = [run, *(Run(path) for path in others)]
     for each, called in zip(used, _run_names([each.root for each in used]), strict=True):
@@ -140,9 +134,14 @@ def _run_names(roots: Sequence[Path]) -> list[str]:
     return next(names for names in told if len(set(names)) == len(names))
 
 
-def _of_tiles(contents: Contents, truths: TileTruths) -> None:
+def add_truth(contents: Contents, truths: TileTruths | None) -> None:
+    """Add how the heatmaps fare against the truth of tiles, or that there is none."""
+    if truths is None:
+        contents.limits.append(
+            "No truth of tiles was given: whether the heatmaps are right is not measured here."
+        )
+        return
     detections = [slide.detections for slide in truths.slides]
-    contents.has_truth = True
     contents.tables |= {
         "tiles": tile_table(truths),
         "froc": froc_table(detections),
@@ -193,8 +192,6 @@ def _limits(contents: Contents) -> list[str]:
             f"The AUC of {np.isnan(folds).sum()} of {len(folds)} folds is not defined, "
             "and their mean is of the others."
         )
-    if not contents.has_truth:
-        told.append("No truth of tiles was given: whether the heatmaps are right is not measured here.")
     return told
 
 

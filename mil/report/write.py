@@ -10,9 +10,10 @@ import pandas as pd
 from mil.run_folder import Run
 from tiling import replacing_folder
 
-from .contents import gather
+from .contents import add_groups, add_others, add_truth, gather
 from .figures import to_svg
 from .page import as_json, page
+from .truth import load_truth
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,11 @@ def report(
         FormatError: the run has no predictions.
         ConfigError: there is no such column, or a run that cannot be compared.
     """
-    contents = gather(run, truth=truth, annotations=annotations, table=table, by=by, others=others)
+    contents = gather(run)
+    add_groups(contents, run, by, table)
+    add_others(contents, run, others)
+    has_truth = truth is not None or annotations is not None
+    add_truth(contents, load_truth(run, truth, annotations) if has_truth else None)
     drawn = {name: to_svg(figure, name) for name, figure in contents.figures.items()}
     folder = run.root / "report"
     told = json.dumps(as_json(contents), indent=1, allow_nan=False)

@@ -10,13 +10,23 @@ import pytest
 from typer.testing import CliRunner
 
 import mil.pipeline
-from mil import Cohort, Run, attrition_table, column_of, load_predicted, report, roc_curves, roc_figure
+from mil import (
+    Cohort,
+    Run,
+    attrition_table,
+    column_of,
+    load_predicted,
+    load_truth,
+    report,
+    roc_curves,
+    roc_figure,
+)
 from mil.cli.app import app
 from mil.evaluate import Evaluation
 from mil.machine import computed_by
 from mil.pipeline import Finished, Plan, run_all
 from mil.predictions import write_predictions
-from mil.report.contents import gather
+from mil.report.contents import Contents, add_groups, add_others, add_truth, gather
 from mil.report.figures import to_svg
 from mil.report.predicted import slides_of
 from mil.train import Training
@@ -51,16 +61,22 @@ def changed(run: Run, name: str, **columns) -> Run:
     return run
 
 
-def limits(run: Run, **told) -> str:
-    return " ".join(gather(run, **told).limits)
+def compared(run: Run, *others: Path) -> Contents:
+    contents = gather(run)
+    add_others(contents, run, others)
+    return contents
+
+
+def limits(run: Run, *others: Path) -> str:
+    return " ".join(compared(run, *others).limits)
 
 
 def test_a_finished_model_is_told_also_of_those_compared(tmp_path):
     run, other = write_run(tmp_path / "run"), write_run(tmp_path / "other", spread=0.9)
-    assert "finished model" not in limits(run, others=[other.root])
+    assert "finished model" not in limits(run, other.root)
     assert "thresholds were frozen before" in text_of(report(run).page)
     changed(other, "predictions.csv", fold="")
-    assert "Compared with model (other), a finished model" in limits(run, others=[other.root])
+    assert "Compared with model (other), a finished model" in limits(run, other.root)
     assert "These predictions are of a finished model" in limits(other)
     assert "thresholds were frozen before" not in text_of(report(other).page)
     changed(run, "predictions.csv", fold=["", *["0"] * 59])
@@ -69,11 +85,11 @@ def test_a_finished_model_is_told_also_of_those_compared(tmp_path):
 
 def test_runs_of_one_folder_name_are_named_by_their_paths(tmp_path):
     run, other = write_run(tmp_path / "a" / "run"), write_run(tmp_path / "b" / "run")
-    told = gather(run, others=[other.root]).tables["compared"].iloc[0]
+    told = compared(run, other.root).tables["compared"].iloc[0]
     assert (told.model, told.other) == ("model (a/run)", "model (b/run)")
     (tmp_path / "link").symlink_to(run.root)
     with pytest.raises(ConfigError, match="compared with itself"):
-        gather(run, others=[tmp_path / "link"])
+        compared(run, tmp_path / "link")
 
 
 def test_slides_held_for_training_by_the_table_are_not_lost(tmp_path):
@@ -99,7 +115,9 @@ def test_predictions_of_slides_that_the_run_does_not_name_are_told(tmp_path):
     run.write_table("slides.csv", run.slides().iloc[1:])
     (tmp_path / "regions").mkdir()
     (tmp_path / "regions" / "slide-000.geojson").write_text('{"type": "FeatureCollection", "features": []}')
-    told = gather(run, by=["mpp"], annotations=tmp_path / "regions")
+    told = gather(run)
+    add_groups(told, run, ["mpp"])
+    add_truth(told, load_truth(run, annotations=tmp_path / "regions"))
     assert "not in slides.csv: 1, the first is slide-000" in " ".join(told.limits)
     assert "slide-000" in told.tables["without_truth"].slide_id.tolist()
 

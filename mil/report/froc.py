@@ -16,6 +16,7 @@ import pandas as pd
 from .intervals import bootstrap, of_samples
 
 FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # a slide, as in the CAMELYON challenges
+_AT_A_TIME = 4_000_000  # counts in memory, of slides and of resamples by score level
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,20 @@ def froc_levels(slides: Sequence[SlideDetections], weights: np.ndarray) -> np.nd
     """
     lesions = np.concatenate([s.lesions for s in slides])
     levels = np.append(np.unique(lesions[np.isfinite(lesions)]), np.inf)  # it changes at no other level
-    found = weights @ np.stack([_from_level(s.lesions, levels) for s in slides])
-    wrong = weights @ np.stack([_from_level(s.false, levels) for s in slides])
-    total = weights @ np.array([[float(len(s.lesions))] for s in slides])
-    sensitivity = np.divide(found, total, out=np.full(found.shape, np.nan), where=total > 0)
+    total = weights @ np.array([float(len(s.lesions)) for s in slides])
     most = np.array(FALSE_POSITIVES) * weights.sum(axis=1, keepdims=True) + 1e-9
-    # levels go up, so the first one that is strict enough finds the most
-    first = np.stack([(wrong > each[:, None]).sum(axis=1) for each in most.T], axis=1)
-    return np.take_along_axis(sensitivity, first, axis=1)
+    found = np.full(most.shape, np.nan)
+    at_a_time = max(1, _AT_A_TIME // (len(slides) + len(weights)))
+    for start in range(0, len(levels), at_a_time):
+        own = levels[start : start + at_a_time]
+        hits = weights @ np.stack([_from_level(s.lesions, own) for s in slides])
+        wrong = weights @ np.stack([_from_level(s.false, own) for s in slides])
+        for k, each in enumerate(most.T):
+            # levels go up, so the first one that is strict enough finds the most
+            n_lax = (wrong > each[:, None]).sum(axis=1)
+            new = np.flatnonzero(np.isnan(found[:, k]) & (n_lax < len(own)))
+            found[new, k] = hits[new, n_lax[new]]
+    return np.divide(found, total[:, None], out=np.full(found.shape, np.nan), where=total[:, None] > 0)
 
 
 def _from_level(scores: np.ndarray, levels: np.ndarray) -> np.ndarray:

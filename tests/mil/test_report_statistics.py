@@ -1,5 +1,6 @@
 """The report's statistics against scikit-learn, definitions and cases done by hand."""
 
+import sys
 import time
 
 import numpy as np
@@ -11,7 +12,14 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from mil.metrics import calibration_error
 from mil.report.calibration_curve import calibration_bins, error_by_chance
 from mil.report.delong import delong, delong_test
-from mil.report.froc import FALSE_POSITIVES, SlideDetections, froc_curve, froc_table, local_maxima
+from mil.report.froc import (
+    FALSE_POSITIVES,
+    SlideDetections,
+    froc_curve,
+    froc_levels,
+    froc_table,
+    local_maxima,
+)
 from mil.report.intervals import (
     bootstrap,
     of_samples,
@@ -254,6 +262,21 @@ def test_froc_by_hand():
     assert curve.false_positives.tolist() == [0, 0.75]
     assert curve.sensitivity.tolist() == pytest.approx([1 / 3, 2 / 3])
     assert len(told) == len(FALSE_POSITIVES) + 1
+
+
+def test_froc_is_the_same_however_many_levels_are_in_memory(monkeypatch):
+    rng, slides = np.random.default_rng(5), []
+    for k in range(12):
+        lesions = np.where(rng.random(5) < 0.8, rng.random(5), -np.inf)
+        slides.append(SlideDetections(f"p{k // 2}", lesions, rng.random(30) ** 3))
+    weights = rng.integers(0, 3, (40, 12)).astype(float)
+    weights[0] = 0
+    whole = froc_levels(slides, weights)
+    assert np.isnan(whole[0]).all()
+    assert len(np.unique(whole[1:])) > 20
+    for most in (1, 3 * (12 + 40)):
+        monkeypatch.setattr(sys.modules[froc_levels.__module__], "_AT_A_TIME", most)
+        np.testing.assert_array_equal(froc_levels(slides, weights), whole)
 
 
 def test_froc_without_lesions_says_nothing():

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-from viewed_run import HOSTILE, HOSTILE_LABEL, LIKELY, TILE_THRESHOLD, UNLIKELY, make_viewed_run
+from viewed_run import HOSTILE, HOSTILE_LABEL, LIKELY, TILE_THRESHOLD, UNLIKELY
 
 from mil import Run, ViewConfig
 from mil.view import ViewServer
@@ -30,9 +30,9 @@ from tiling import ConfigError, FormatError, exact_corners, load_grid, open_slid
 KNOWN = f"/api/slides/{key_of('known')}"
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Run:
-    return make_viewed_run(tmp_path_factory.mktemp("viewed"))
+@pytest.fixture
+def run(viewed_run) -> Run:
+    return viewed_run
 
 
 @contextmanager
@@ -47,10 +47,9 @@ def serving(run, **options):
             thread.join()
 
 
-@pytest.fixture(scope="module")
-def server(run):
-    with serving(run) as server:
-        yield server
+@pytest.fixture
+def server(viewer) -> ViewServer:
+    return viewer
 
 
 def ask(server, path, *, host=None, method="GET", **headers):

@@ -101,7 +101,7 @@ def _source(slide: Slide) -> Any:
     uid = series_uid(slide.path)
     if not uid:
         raise ConfigError(
-            f"{slide.id}: is no DICOM slide, of which a DICOM segmentation could be",
+            f"{slide.id}: is no DICOM slide, so there is no DICOM segmentation of it",
             hint="leave out --format dicom",
         )
     for path in [slide.path, *sorted(slide.path.parent.glob("*.dcm"))]:

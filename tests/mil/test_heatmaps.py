@@ -152,7 +152,7 @@ def test_a_folder_is_kept_like_a_file_and_dicom_is_for_dicom(scored):
     assert (run.heatmap_folder(slide_id) / "heatmap.ome.zarr" / "zarr.json").is_file()
     outcome = heatmap(run, OVERLAY, HeatmapConfig(format=("dicom", "png")))
     assert {(f.error, f.hint) for f in outcome.failures} == {
-        ("is no DICOM slide, of which a DICOM segmentation could be", "leave out --format dicom")
+        ("is no DICOM slide, so there is no DICOM segmentation of it", "leave out --format dicom")
     }
     assert (run.heatmap_folder(slide_id) / "overlay.png").is_file()
 

@@ -54,8 +54,8 @@ def write_top_tiles(
     for name, path in sheets:
         of_class = pd.DataFrame(found[found["class"] == name])
         cards = _cards(of_class, pictures, is_above)
-        title = f"{slide.id}: most and least p({name})"
-        sheet = contact_sheet(cards, len(of_class), title, picture_px=TILE_PICTURE_PX)
+        title = f"{slide.id}: most and least p({name}); dark frame: at or above the threshold {threshold:.3g}"
+        sheet = contact_sheet(cards, len(of_class), title, picture_px=TILE_PICTURE_PX, n_figures=1)
         write_picture(path, sheet, fingerprint=fingerprint, about=slide.id)
 
 

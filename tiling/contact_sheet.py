@@ -37,11 +37,12 @@ class Card:
 
 
 def contact_sheet(
-    cards: Iterable[Card], n_cards: int, title: str, *, picture_px: tuple[int, int] = CARD_PICTURE_PX
-) -> Image.Image:
+    cards: Iterable[Card], n_cards: int, title: str, *, picture_px: tuple[int, int] = CARD_PICTURE_PX,
+    n_figures: int = 2,
+) -> Image.Image:  # fmt: skip
     """Return up to 100 cards on one sheet, row by row, in RGB; they are asked for one at a time.
 
-    `picture_px` is the room for a picture on its card.
+    `picture_px` is the room for a picture on its card, `n_figures` for how many lines of figures there is.
 
     Raises:
         ValueError: more cards than a sheet has room for.
@@ -49,7 +50,7 @@ def contact_sheet(
     if n_cards > CARDS_A_SHEET:
         raise ValueError(f"{n_cards} cards for a sheet of {CARDS_A_SHEET}")
     columns = min(_COLUMNS, max(_LEAST_COLUMNS, ceil(sqrt(n_cards) * 1.1)))
-    width, height = _card_size_px(picture_px)
+    width, height = size_px = _card_size_px(picture_px, n_figures)
     head = round(2.2 * _TITLE_PX)
     rows = max(1, ceil(n_cards / columns))
     sheet_width = 2 * _MARGIN_PX + columns * (width + _GAP_PX) - _GAP_PX
@@ -61,18 +62,17 @@ def contact_sheet(
     for number, card in enumerate(cards):
         row, column = divmod(number, columns)
         x, y = _MARGIN_PX + column * (width + _GAP_PX), _MARGIN_PX + head + row * (height + _GAP_PX)
-        sheet.paste(_drawn(card, picture_px), (x, y))
+        sheet.paste(_drawn(card, picture_px, size_px), (x, y))
     return sheet
 
 
-def _card_size_px(picture_px: tuple[int, int]) -> tuple[int, int]:
-    text = _STEP * (2 * _TEXT_PX + 2 * _SMALL_PX)
+def _card_size_px(picture_px: tuple[int, int], n_figures: int) -> tuple[int, int]:
+    text = _STEP * (2 * _TEXT_PX + n_figures * _SMALL_PX)
     return picture_px[0] + 2 * (_PAD_PX + _BORDER_PX), round(picture_px[1] + text + 4 * _PAD_PX)
 
 
-def _drawn(card: Card, picture_px: tuple[int, int]) -> Image.Image:
-    width, height = _card_size_px(picture_px)
-    image = Image.new("RGB", (width, height), _CARD)
+def _drawn(card: Card, picture_px: tuple[int, int], size_px: tuple[int, int]) -> Image.Image:
+    (width, height), image = size_px, Image.new("RGB", size_px, _CARD)
     draw = ImageDraw.Draw(image)
     border = _BORDER_PX if card.flag else 1
     draw.rectangle((0, 0, width - 1, height - 1), outline=card.colour, width=border)

@@ -2,6 +2,7 @@
 
 import base64
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from mil.run_folder import Run
+from mil.view import key_of
 
 from .attrition import predictions_by_unit
 from .contents import Contents
@@ -53,7 +55,7 @@ def page(run: Run, contents: Contents, drawn: Mapping[str, str], folder: Path) -
         sections=_sections(contents), mistakes=_mistakes(run, contents, folder), most_lost=_MOST_LOST,
         steps=steps, commands=list(dict.fromkeys(s["command"] for s in steps if s["command"])),
         model_link=_link(run, facts.model / "README.md", folder) if facts.model else "",
-        typical=_typical(contents),
+        typical=_typical(contents), view_command=shlex.join(["slidebag", "view", facts.name]),
     )  # fmt: skip
 
 
@@ -77,11 +79,13 @@ def _themed(svg: str) -> str:
 def _mistakes(run: Run, contents: Contents, folder: Path) -> list[dict[str, Any]]:
     if "mistakes" not in contents.tables:
         return []
-    slides, shown = predictions_by_unit(run), []
+    slides, known, shown = predictions_by_unit(run), set(run.slides()["slide_id"]), []
     for row in contents.tables["mistakes"].head(_MOST_MISTAKES).to_dict("records"):
         overlays = [path for i in slides[row["id"]] for path in _overlays(run, i)]
         links = [(f"{path.parent.name}/{path.name}", _link(run, path, folder)) for path in overlays]
-        shown.append(row | {"picture": _thumbnail(overlays[0]) if overlays else "", "links": links})
+        pages = [(i, f"../slides/{key_of(i)}") for i in slides[row["id"]] if i in known]
+        picture = _thumbnail(overlays[0]) if overlays else ""
+        shown.append(row | {"picture": picture, "links": links, "pages": pages})
     return shown
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -23,6 +23,7 @@ _KINDS = {
     ".svg": "image/svg+xml",
 }
 _JSON, BYTES, _JPEG = "application/json", "application/octet-stream", "image/jpeg"
+_REPORT_KINDS = {".html": _HTML, ".csv": "text/csv; charset=utf-8", ".json": _JSON, ".svg": _KINDS[".svg"]}
 _FAINTEST = 0.15  # opacity at probability 0, as in the overlays: scored differs from not scored
 _CHANGED = {
     "step": "heatmap",
@@ -31,15 +32,22 @@ _CHANGED = {
 }  # to a copy of it, perhaps: the time of change counts
 _SLIDE = "/api/slides/([0-9a-f]{16})"
 _NUMBER = "([0-9]{1,7})"
+_AT_HOME = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " + _AT_HOME
+)
+_REPORT_POLICY = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; {_AT_HOME}"
+_IN_VIEWER = b'<html lang="en">', b'<html lang="en" class="in-viewer">'  # by which a report shows its links
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The body of an answer, what kind of content it is, and its HTTP status."""
+    """The body of an answer, what kind of content it is, its HTTP status, and what a page may do."""
 
     body: bytes
     kind: str
     status: int = 200
+    policy: str = _POLICY
 
     @classmethod
     def json(cls, told: Any, status: int = 200) -> "Answer":
@@ -90,11 +98,29 @@ class Routes:
         self._path(key)
         return _page("slide", up="../")
 
+    def _report(self, name: str) -> Answer:
+        """A file of the run's report, which runs nothing and loads nothing, whoever wrote it."""
+        folder = self._run.root.resolve() / "report"
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder):
+            raise NotThere(name)
+        try:
+            body = path.read_bytes()
+        except OSError as error:  # there is none, or it has just been taken away
+            raise NotThere(name) from error
+        return Answer(body, _REPORT_KINDS[path.suffix], policy=_REPORT_POLICY)
+
+    def _report_page(self) -> Answer:
+        page = self._report("index.html")
+        return replace(page, body=page.body.replace(*_IN_VIEWER, 1))
+
     def _cohort(self) -> Answer:
         self._look_up()
         problems: list[Problem] = []
         rows = cohort_rows(self._run, problems)
-        return Answer.json({"run": self._run.root.resolve().name, "slides": rows, "problems": problems})
+        root = self._run.root.resolve()
+        told = {"run": root.name, "has_report": (root / "report" / "index.html").is_file()}
+        return Answer.json(told | {"slides": rows, "problems": problems})
 
     def _slide(self, key: str) -> Answer:
         path, problems = self._path(key), []
@@ -196,6 +222,8 @@ _ROUTES: tuple[tuple[str, Callable[..., Answer]], ...] = (
     ("/", Routes._cohort_page),
     ("/slides/([0-9a-f]{16})", Routes._slide_page),
     (r"/static/([a-z_]+\.[a-z]+)", Routes._file),
+    ("/report/", Routes._report_page),
+    (r"/report/(report\.json|tables/[a-z0-9_]+\.csv|figures/[a-z0-9_]+\.svg)", Routes._report),
     ("/api/cohort", Routes._cohort),
     (_SLIDE, Routes._slide),
     (f"{_SLIDE}/squares/{_NUMBER}/{_NUMBER}/{_NUMBER}", Routes._square),

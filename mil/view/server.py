@@ -16,8 +16,6 @@ from .config import ViewConfig
 from .routes import BYTES, Answer, Routes
 
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",  # nothing of a patient stays in the browser
@@ -129,6 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in _HEADERS.items():
             self.send_header(name, value)
+        self.send_header("Content-Security-Policy", answer.policy)
         self.send_header("Content-Type", answer.kind)
         if is_packed:
             self.send_header("Content-Encoding", "gzip")

@@ -1,13 +1,14 @@
 """The viewer's table of the cohort in a browser, by mouse and keys, and what both pages look like."""
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from viewed_run import HOSTILE, HOSTILE_LABEL
-from viewer_browser import TABLET
+from viewer_browser import DESK, TABLET
 
 from mil.view.cohort_table import cohort_rows, key_of
 from mil.view.routes import Routes
@@ -90,6 +91,34 @@ def test_of_many_slides_only_rows_near_those_that_are_seen_are_in_the_page(brows
     browser.press("slide 997")
     browser.wait(TABLE_IS_READY)
     assert browser.texts("tbody th") == ["slide 997"]
+
+
+def test_the_report_is_linked_where_there_is_one(browser, viewed_run):
+    browser.open()
+    assert not browser.find("#report").is_displayed()
+    page = viewed_run.root / "report" / "index.html"
+    page.parent.mkdir()
+    page.write_text(
+        '<html lang="en"><title>the report</title><style>b { color: red }</style>', encoding="utf-8"
+    )
+    browser.open()
+    browser.press("r")
+    browser.wait("document.title === 'the report'")
+    assert browser.js("document.documentElement.className") == "in-viewer"
+    shutil.rmtree(page.parent)
+    assert browser.console() == []
+
+
+@pytest.mark.parametrize("size_px", [DESK, TABLET])
+def test_words_of_the_table_are_not_broken(browser, size_px):
+    browser.size(size_px)
+    browser.open()
+    chips = browser.js("[...document.querySelectorAll('td.prediction .chip')].map((e) => e.clientHeight)")
+    assert chips
+    assert max(chips) < 30  # a second line would be as high again
+    assert browser.js(
+        "document.querySelector('.scroll').scrollWidth <= document.querySelector('.scroll').clientWidth"
+    )
 
 
 @pytest.mark.parametrize("page", ["", f"slides/{key_of('known')}"])

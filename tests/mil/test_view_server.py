@@ -4,6 +4,7 @@ import gzip
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ import pytest
 import simplejpeg
 from viewed_run import HOSTILE, HOSTILE_LABEL, LIKELY, TILE_THRESHOLD, UNLIKELY
 
-from mil import Run, ViewConfig
+from mil import Run, ViewConfig, report
 from mil.view import ViewServer
 from mil.view.cohort_table import cohort_rows, key_of
 from mil.view.routes import Routes
@@ -50,6 +52,10 @@ def serving(run, **options):
 @pytest.fixture
 def server(viewer) -> ViewServer:
     return viewer
+
+
+def copied(run: Run, folder: Path) -> Run:
+    return Run(Path(shutil.copytree(run.root, folder / "run")))
 
 
 def ask(server, path, *, host=None, method="GET", **headers):
@@ -277,15 +283,14 @@ def test_another_file_in_the_slides_place_gets_no_heatmap(server, run, tmp_path)
 
 
 def test_a_file_that_has_changed_since_it_was_tiled_is_told(run, tmp_path):
-    other = Run.create(tmp_path / "run")
-    shutil.copytree(run.root, other.root, dirs_exist_ok=True)
+    other = copied(run, tmp_path)
     rows = other.slides()
-    copied = shutil.copy2(rows.loc[rows.slide_id == "known", "path"].item(), tmp_path)
-    rows.loc[rows.slide_id == "known", "path"] = copied
+    moved = shutil.copy2(rows.loc[rows.slide_id == "known", "path"].item(), tmp_path)
+    rows.loc[rows.slide_id == "known", "path"] = moved
     other.write_table("slides.csv", rows)
     with serving(other) as server:
         assert ask_json(server, KNOWN)["problems"] == []  # a copy with all that is known of the file
-    os.utime(copied, (0, 0))
+    os.utime(moved, (0, 0))
     with serving(other) as server:
         told = ask_json(server, KNOWN)
     assert told["scored"]["n_tiles"]
@@ -308,6 +313,55 @@ def test_a_damaged_table_is_told_and_the_slides_are_still_there(run, tmp_path, t
         assert table in told["problems"][0]["error"]
         assert told["problems"][0]["hint"]
     routes.close()
+
+
+@pytest.fixture(scope="module")
+def reported(viewed_run, tmp_path_factory) -> Run:
+    run = copied(viewed_run, tmp_path_factory.mktemp("reported"))
+    report(run)
+    return run
+
+
+def test_the_report_is_served_when_it_is_written_and_runs_nothing(server, reported):
+    assert ask_json(server, "/api/cohort")["has_report"] is False
+    assert ask(server, "/report/")[0] == 404
+    (reported.root / "report" / "tables" / "outside.csv").symlink_to(reported.root / "slides.csv")
+    with serving(reported) as server:
+        assert ask_json(server, "/api/cohort")["has_report"] is True
+        status, headers, body = ask(server, "/report/")
+        assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+        assert headers["Content-Security-Policy"].startswith(
+            "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+        )
+        page = body.decode()
+        links = set(re.findall(r'href="([^"#]+)"', page))
+        in_viewer = {link for link in links if link.startswith("../slides/")}
+        assert in_viewer == {f"../slides/{key_of('wrong')}"}  # the only mistake
+        for link in in_viewer | {"tables/mistakes.csv", "figures/confusion.svg", "report.json", "../"}:
+            assert link in links
+            assert ask(server, urllib.parse.urljoin("/report/", link))[0] == 200, link
+        for path in (
+            "/report",
+            "/report/index.html",
+            "/report/tables/",
+            "/report/tables/outside.csv",
+            "/report/tables/none.csv",
+            "/report/../slides.csv",
+            "/report/tables/../../slides.csv",
+        ):
+            assert ask(server, path)[0] == 404, path
+
+
+def test_a_report_from_disk_names_the_viewer_and_links_to_nothing_that_is_not_there(reported):
+    page = (reported.root / "report" / "index.html").read_text(encoding="utf-8")
+    assert '<html lang="en">' in page  # by which the viewer knows it
+    assert ":root:not(.in-viewer) .of-viewer, .in-viewer .of-disk { display: none; }" in page
+    assert "<code>slidebag view run</code>" in page
+    for link in re.findall(
+        r'<a class="of-viewer"[^>]*|<span class="of-viewer">.*?</span>|<p class="of-viewer">.*?</p>', page
+    ):
+        page = page.replace(link, "")
+    assert 'href="../' not in page
 
 
 def test_a_table_of_slides_without_its_columns_is_told_before_anything_is_served(run, tmp_path):

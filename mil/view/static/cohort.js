@@ -8,6 +8,7 @@ import { tellProblems } from "./slide_frame.js";
 import { count, plural } from "./wording.js";
 
 const AT_ONCE = 200; // rows, more of them as one comes near the last: thousands would take seconds
+const TOO_LONG = /[^\s-]{21}/; // a word that is broken anywhere rather than make its column wide
 const SEARCH_MS = 100; // after the last letter
 
 class CohortPage {
@@ -149,10 +150,12 @@ class CohortPage {
   #row(slide) {
     const link = slide.key && make("a", { href: address(`slides/${slide.key}`) }, slide.slide_id);
     return make("tr", { class: KINDS.map(([kind]) => kind).find((kind) => kindOf(slide, kind)) ?? "" },
-      ...this.columns.map((column) =>
-        column.id === "slide_id"
-          ? make("th", { scope: "row" }, link ?? slide.slide_id)
-          : make("td", { class: column.id }, ...column.show(slide))));
+      ...this.columns.map((column) => {
+        const length = TOO_LONG.test(column.text(slide)) ? " long" : "";
+        return column.id === "slide_id"
+          ? make("th", { scope: "row", class: length.trim() }, link ?? slide.slide_id)
+          : make("td", { class: `${column.id}${length}` }, ...column.show(slide));
+    }));
   }
 
   /** Take the focus to the slide so many rows below the one that has it. */
@@ -188,9 +191,10 @@ function compare(one, other, sign) {
 
 async function start() {
   try {
-    const { run, slides, problems } = await askJson("api/cohort");
+    const { run, has_report, slides, problems } = await askJson("api/cohort");
     document.title = `${run} · slidebag`;
     byId("run").textContent = run;
+    byId("report").hidden = !has_report;
     tellProblems(problems);
     const page = new CohortPage(slides);
     bindKeys([
@@ -199,6 +203,7 @@ async function start() {
       ["Enter", "open the slide that has the focus", () => document.activeElement.click()],
       ["/", "search", () => byId("search").focus()],
       ["Escape", "all slides, as at first", () => page.clear()],
+      ...(has_report ? [["r", "the report", () => byId("report").click()]] : []),
       ["d", "dark or light", () => byId("theme").click()],
     ]);
     byId("search").addEventListener("keydown", (event) => {

@@ -140,6 +140,8 @@ def test_a_slide_that_is_gone_or_was_never_readable_says_so(browser):
     assert "no such file" in browser.find("#problems").text
     assert "check the path in the slide table" in browser.find("#problems").text
     assert browser.texts("#region-list li")  # its scores are there
+    browser.find("#problems button").click()
+    assert not browser.find("#problems").is_displayed()
     browser.open_slide("damaged")
     assert browser.find("#problems").text.startswith("tile: ")
     assert browser.console() == []

@@ -11,8 +11,11 @@ export function asRow(problem) {
 
 /** Tell what went wrong, each with its way out. */
 export function tellProblems(problems) {
-  byId("problems").replaceChildren(...problems.map(({ step, error, hint }) =>
-    make("p", {}, make("b", {}, step && `${step}: `), error, hint ? make("span", { class: "hint" }, hint) : null)));
+  const told = problems.map(({ step, error, hint }) =>
+    make("p", {}, make("b", {}, step && `${step}: `), error, hint ? make("span", { class: "hint" }, hint) : null));
+  if (told.length)
+    told.push(make("button", { type: "button", "aria-label": "close", onclick: () => byId("problems").replaceChildren() }, "×"));
+  byId("problems").replaceChildren(...told);
 }
 
 /** Tell what the slide was called, and whether that is right. */

@@ -10,6 +10,7 @@ def test_keys_change_the_heatmap_at_once_and_find_the_hot_regions(browser):
 
     browser.open_slide("known")
     assert browser.find("#class").get_attribute("value") == "1"
+    assert browser.find("#unread").text.startswith("1 tile could not be read")
     before = browser.stage()
     for key in (",", "a", "o", "h"):
         browser.press(key)

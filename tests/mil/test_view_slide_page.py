@@ -99,8 +99,10 @@ def test_a_tile_tells_its_probabilities_to_mouse_and_keys(browser):
     before = browser.stage()
     browser.press("+")
     assert (browser.stage() != before).any()
+    assert browser.find("#overview").is_displayed()
     browser.press("0")
     browser.wait("Math.abs(Number(new URLSearchParams(location.hash.slice(1)).get('x')) - 1050) < 2")
+    assert not browser.find("#overview").is_displayed()  # it would cover what is seen anyway
     assert f"{LIKELY:.2f}" in browser.texts("#region-list button")[0]
 
 

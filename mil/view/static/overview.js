@@ -26,14 +26,17 @@ export class Overview {
   draw(picture, view) {
     const context = this.canvas.getContext("2d");
     const { width, height } = this.canvas;
+    const scale = this.scale * this.ratio;
+    const [left, top] = view.toSlide(0, 0).map((place) => place * scale);
+    const [right, bottom] = view.toSlide(view.screen.width, view.screen.height).map((place) => place * scale);
+    const isAllSeen = left <= 0 && top <= 0 && right >= width && bottom >= height;
+    this.canvas.style.visibility = isAllSeen ? "hidden" : ""; // it would only cover a corner of the slide
+    if (isAllSeen) return;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.imageSmoothingEnabled = true;
     context.clearRect(0, 0, width, height);
     if (picture) context.drawImage(picture, 0, 0, width, height);
-    const scale = this.scale * this.ratio;
     for (const layer of this.layers) layer.draw(context, { x: 0, y: 0, scale, width, height });
-    const [left, top] = view.toSlide(0, 0).map((place) => place * scale);
-    const [right, bottom] = view.toSlide(view.screen.width, view.screen.height).map((place) => place * scale);
     for (const [colour, line] of [["white", 4], ["rgb(0 100 220)", 2]]) {
       context.strokeStyle = colour;
       context.lineWidth = line * this.ratio;

@@ -172,8 +172,10 @@ def froc_figure(curve: pd.DataFrame, at: pd.DataFrame) -> "Figure":
     with _axes("false positives a slide", "sensitivity (lesions found)", (4.0, 3.0)) as (figure, axes):
         points = at[at["false_positives"] != "mean"]
         x = points["false_positives"].astype(float)
-        wrong = np.append(curve["false_positives"], max(8.0, *x))
-        found = np.append(curve["sensitivity"], curve["sensitivity"].iloc[-1] if len(curve) else np.nan)
+        end = max(8.0, *x)
+        shown = curve[curve["false_positives"] <= end]
+        wrong = np.append(shown["false_positives"], end)
+        found = np.append(shown["sensitivity"], shown["sensitivity"].iloc[-1] if len(shown) else np.nan)
         axes.plot(wrong, found, drawstyle="steps-post", **_line(0))
         spread = _spread(points, "sensitivity")
         axes.errorbar(

@@ -15,6 +15,7 @@ from mil import (
     Run,
     attrition_table,
     column_of,
+    froc_figure,
     load_predicted,
     load_truth,
     report,
@@ -28,6 +29,7 @@ from mil.pipeline import Finished, Plan, run_all
 from mil.predictions import write_predictions
 from mil.report.contents import Contents, add_groups, add_others, add_truth, gather
 from mil.report.figures import to_svg
+from mil.report.froc import SlideDetections, froc_curve, froc_table
 from mil.report.predicted import slides_of
 from mil.train import Training
 from tiling import ConfigError, FormatError
@@ -206,3 +208,12 @@ def test_a_row_that_names_no_slide_is_told():
 def test_a_notebook_is_no_command(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/x/ipykernel_launcher.py", "-f", "/home/someone/kernel.json"])
     assert computed_by()["command"] == "in Python"
+
+
+def test_a_froc_curve_ends_where_its_axis_does():
+    """Further to the right lesions are still found; the line neither jumps to them nor comes back."""
+    slides = [SlideDetections("a", np.array([0.9, 0.1]), np.linspace(0.2, 0.8, 30))]
+    axes = froc_figure(froc_curve(slides), froc_table(slides)).axes[0]
+    x, y = axes.lines[0].get_data()
+    assert (np.diff(x) >= 0).all()
+    assert (list(x), list(y)) == ([0, 8], [0.5, 0.5])

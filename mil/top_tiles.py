@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from tiling import Card, Slide, TileGrid, contact_sheet, replacing, write_picture
+from tiling import Card, Slide, TileGrid, contact_sheet, probability_text, replacing, write_picture
 
 from .scores import Scores
 from .tile_pictures import TILE_PICTURE_PX, slide_pictures
@@ -62,7 +62,7 @@ def write_top_tiles(
 def _cards(table: pd.DataFrame, pictures: dict[int, Image.Image], is_above: np.ndarray) -> Iterator[Card]:
     for tile in table.to_dict("records"):
         yield Card(
-            f"p = {tile['probability']:.3f}",
+            f"p {probability_text(tile['probability'], 3)}",
             pictures[tile["row"]],
             (f"x {tile['x']:,}, y {tile['y']:,}",),
             flag=f"{tile['end']} {tile['rank']}",

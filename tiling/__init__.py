@@ -46,7 +46,7 @@ from .grid_summary import GridSummary, load_summary, load_thumbnail
 from .heatmap import Heatmap, exact_corners, paint, side_level0_px
 from .hot_region_files import write_region_table, write_regions
 from .hot_regions import HotRegion, hot_regions, region_tolerance_um
-from .legend import Legend, heat_colours
+from .legend import Legend, heat_colours, probability_text
 from .new_hdf5 import NewHdf5, replacing_hdf5
 from .ome_heatmap import write_ome_heatmap
 from .ome_metadata import ome_fingerprint
@@ -142,6 +142,7 @@ __all__ = [
     "overlay",
     "paint",
     "picture_fingerprint",
+    "probability_text",
     "qc_fingerprint",
     "qc_picture",
     "read_array",

@@ -156,3 +156,11 @@ def length_text(length_um: float) -> str:
     if length_um >= 1000 or not can_draw("µ"):
         return f"{length_um / 1000:g} mm"
     return f"{length_um:g} µm"
+
+
+def probability_text(probability: float, digits: int = 2) -> str:
+    """Return "= 0.53", "< 0.01" or "> 0.99": 0.00 and 1.00 would claim certainty."""
+    least = 10.0**-digits
+    if probability < least / 2:
+        return f"< {least:.{digits}f}"
+    return f"> {1 - least:.{digits}f}" if probability >= 1 - least / 2 else f"= {probability:.{digits}f}"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from .errors import ConfigError
 from .heatmap import Heatmap
-from .legend import Colour, Legend, Panel, heat_colours, length_text
+from .legend import Colour, Legend, Panel, heat_colours, length_text, probability_text
 from .slide import Slide
 
 _EM, _LEAST_EM_PX = 0.016, 14.0  # text size, of the picture's longer side; smaller cannot be read
@@ -157,17 +157,11 @@ def _tell_scores(panel: Panel, slide_id: str, legend: Legend, colours: np.ndarra
     panel.heading("Slide", slide_id)
     if legend.prediction is not None:
         name, probability = legend.prediction
-        panel.heading("Slide prediction", f"{name}, p {_probability_text(probability)}")
+        panel.heading("Slide prediction", f"{name}, p {probability_text(probability)}")
     panel.heading("Heatmap", f"p({legend.class_name})", size_em=1.3)
     if legend.smooth_um:
         panel.heading("Smoothed", f"Gaussian, {length_text(legend.smooth_um)}")
     panel.colour_bar(colours, None if legend.is_threshold_of_all else legend.threshold)
-
-
-def _probability_text(probability: float) -> str:
-    if probability < 0.005:
-        return "< 0.01"  # 0.00 and 1.00 would claim certainty
-    return "> 0.99" if probability >= 0.995 else f"= {probability:.2f}"
 
 
 def beside(picture: Image.Image, panel: Image.Image, margin_px: int) -> Image.Image:

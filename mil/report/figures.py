@@ -173,7 +173,7 @@ def froc_figure(curve: pd.DataFrame, at: pd.DataFrame) -> "Figure":
         points = at[at["false_positives"] != "mean"]
         x = points["false_positives"].astype(float)
         end = max(8.0, *x)
-        shown = curve[curve["false_positives"] <= end]
+        shown = pd.DataFrame(curve[curve["false_positives"] <= end])
         wrong = np.append(shown["false_positives"], end)
         found = np.append(shown["sensitivity"], shown["sensitivity"].iloc[-1] if len(shown) else np.nan)
         axes.plot(wrong, found, drawstyle="steps-post", **_line(0))

@@ -91,6 +91,10 @@ class Routes:
             raise NotThere(name)
         return Answer(path.read_bytes(), _KINDS[path.suffix])
 
+    def _icon(self) -> Answer:
+        """What browsers ask for beside pages that name no icon, such as the report."""
+        return self._file("icon.svg")
+
     def _cohort_page(self) -> Answer:
         return _page("cohort", up="")
 
@@ -222,6 +226,7 @@ _ROUTES: tuple[tuple[str, Callable[..., Answer]], ...] = (
     ("/", Routes._cohort_page),
     ("/slides/([0-9a-f]{16})", Routes._slide_page),
     (r"/static/([a-z_]+\.[a-z]+)", Routes._file),
+    (r"/favicon\.ico", Routes._icon),
     ("/report/", Routes._report_page),
     (r"/report/(report\.json|tables/[a-z0-9_]+\.csv|figures/[a-z0-9_]+\.svg)", Routes._report),
     ("/api/cohort", Routes._cohort),

@@ -39,6 +39,7 @@ def server(viewer) -> ViewServer:
         ("/static/slide.js", "text/javascript; charset=utf-8"),
         ("/static/style.css", "text/css; charset=utf-8"),
         ("/static/icon.svg", "image/svg+xml"),
+        ("/favicon.ico", "image/svg+xml"),
         ("/api/cohort", "application/json"),
         (KNOWN, "application/json"),
         (f"{KNOWN}/tiles", "application/octet-stream"),

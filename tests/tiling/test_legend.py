@@ -1,7 +1,7 @@
 import pytest
 
 from tiling import ConfigError
-from tiling.legend import Legend, length_text, round_length_um
+from tiling.legend import Legend, length_text, probability_text, round_length_um
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,12 @@ def test_lengths_are_told_in_the_unit_of_their_size():
 def test_a_threshold_is_a_probability(threshold):
     with pytest.raises(ConfigError, match="threshold"):
         Legend(class_name="tumour", threshold=threshold)
+
+
+@pytest.mark.parametrize(
+    ("told", "digits", "text"),
+    [(0.5, 2, "= 0.50"), (0.0049, 2, "< 0.01"), (0.0051, 2, "= 0.01"), (0.995, 2, "> 0.99"),
+     (0.9987, 3, "= 0.999"), (1.0, 3, "> 0.999"), (0.0, 3, "< 0.001")],
+)  # fmt: skip
+def test_no_probability_is_certain(told, digits, text):
+    assert probability_text(told, digits) == text

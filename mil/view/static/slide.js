@@ -16,7 +16,7 @@ import { keysOf } from "./slide_keys.js";
 import { SlideLayer } from "./slide_layer.js";
 import { Stage } from "./stage.js";
 import { TileTable } from "./tile_table.js";
-import { length, roundLength } from "./wording.js";
+import { length, probability, roundLength } from "./wording.js";
 
 const KEY = location.pathname.split("/").pop();
 const PATH = `api/slides/${KEY}`;
@@ -159,7 +159,7 @@ class SlidePage {
     const [left, top] = this.tiles.corner(tile).map(Math.round);
     const parts = this.tiles.mean(found).map((value, number) =>
       make("span", { class: this.choices?.number === number ? "value main" : "value" },
-        `p(${this.slide.scored.classes[number]}) `, make("b", {}, Number.isNaN(value) ? "not read" : value.toFixed(3))));
+        `p(${this.slide.scored.classes[number]}) `, make("b", {}, Number.isNaN(value) ? "not read" : probability(value, 3))));
     const several = found.length > 1 ? `mean of ${found.length} tiles, ` : "";
     parts.push(make("span", { class: "where" }, `${several}tile ${tile + 1} at ${left}, ${top}`));
     byId("reading").replaceChildren(...parts);

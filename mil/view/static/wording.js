@@ -1,10 +1,11 @@
 /* Numbers as people read them. */
 
 /** A probability; 0.00 and 1.00 would claim certainty. */
-export function probability(value) {
+export function probability(value, digits = 2) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  if (value < 0.005) return "< 0.01";
-  return value >= 0.995 ? "> 0.99" : value.toFixed(2);
+  const least = 10 ** -digits;
+  if (value < least / 2) return `< ${least.toFixed(digits)}`;
+  return value >= 1 - least / 2 ? `> ${(1 - least).toFixed(digits)}` : value.toFixed(digits);
 }
 
 /** The longest of 1, 2 and 5 times a power of ten that is at most `longest`. */

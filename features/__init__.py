@@ -19,11 +19,14 @@ from .exchange import FEATURES_FORMATS, OtherBag, imported_from, read_other_bag,
 from .export import export_bag
 from .extraction import extract_cohort, extract_features
 from .instances import Instances, Place, map_rows, place_of
+from .near import nearest_rows, vote_of_near
 from .pack import pack_features
 from .search import IndexConfig, Neighbours, TileIndex
+from .search_bags import unit
 from .slide_in_work import Extracted, ExtractJob
 from .store import FeatureStore, store_fingerprint
 from .stored_patches import load_patches
+from .tile_folder import CheckedTiles, TileFolder, as_patch
 
 __all__ = [
     "ENCODERS",
@@ -32,6 +35,7 @@ __all__ = [
     "PRECISIONS",
     "PREFIXES",
     "BagConfig",
+    "CheckedTiles",
     "Encoder",
     "EncoderCard",
     "EncoderConfig",
@@ -45,7 +49,9 @@ __all__ = [
     "Neighbours",
     "OtherBag",
     "Place",
+    "TileFolder",
     "TileIndex",
+    "as_patch",
     "bag_fingerprint",
     "export_bag",
     "extract_cohort",
@@ -59,9 +65,12 @@ __all__ = [
     "load_features",
     "load_patches",
     "map_rows",
+    "nearest_rows",
     "pack_features",
     "place_of",
     "read_other_bag",
     "save_other_bag",
     "store_fingerprint",
+    "unit",
+    "vote_of_near",
 ]

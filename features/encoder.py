@@ -12,6 +12,7 @@ from tiling import ConfigError, Registry, fingerprint
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 STAINS = ("none", "macenko", "reinhard")
 ENGINES = ("auto", "torch", "openvino")
+_MPP_TOLERANCE = 0.1  # of the resolution that an encoder was trained at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +37,23 @@ class EncoderCard:
         """Whether its authors must be asked for the weights."""
         return bool(self.access)
 
+    def takes(self, tile_px: int) -> bool:
+        """Return whether patches of this size are what the encoder wants."""
+        return tile_px % self.px_multiple == 0 if self.px_multiple else tile_px == self.input_px
+
+    def is_trained_at(self, tile_mpp: float) -> bool:
+        """Return whether patches at this resolution are what the encoder was trained on."""
+        return self.mpp is None or abs(tile_mpp / self.mpp - 1) <= _MPP_TOLERANCE
+
     def check_patch(self, tile_px: int, tile_mpp: float) -> None:
         """Raise ConfigError if patches of this size or resolution are not what the encoder wants."""
-        fits = tile_px % self.px_multiple == 0 if self.px_multiple else tile_px == self.input_px
-        if not fits:
+        if not self.takes(tile_px):
             wanted = f"a multiple of {self.px_multiple}" if self.px_multiple else f"{self.input_px}"
             raise ConfigError(
                 f"patches are {tile_px} px, encoder {self.name} wants {wanted} px",
                 hint=f"tile with --tile-px {self.input_px}",
             )
-        if self.mpp is not None and abs(tile_mpp / self.mpp - 1) > 0.1:
+        if not self.is_trained_at(tile_mpp):
             raise ConfigError(
                 f"patches are at {tile_mpp:g} µm/px, encoder {self.name} was trained at {self.mpp:g}",
                 hint=f"tile with --tile-mpp {self.mpp:g}",

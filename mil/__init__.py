@@ -14,6 +14,7 @@ from .pack import Packing, pack
 from .pipeline import Finished, Plan, run_all
 from .predict import PredictConfig, predict
 from .prepare import Preparation, tile
+from .probe import ProbeConfig, Probed, probe
 from .qc import qc
 from .regrid import regrid_run
 from .report import (
@@ -92,6 +93,8 @@ __all__ = [
     "Predicted",
     "Prediction",
     "Preparation",
+    "ProbeConfig",
+    "Probed",
     "RegionQuery",
     "Report",
     "Run",
@@ -147,6 +150,7 @@ __all__ = [
     "precision_recall_figure",
     "predict",
     "probability_figure",
+    "probe",
     "proportion_interval",
     "qc",
     "regrid_run",

@@ -15,6 +15,7 @@ from tiling import ResolutionError, Slide
 from .batch import Outcome
 from .doctor import Finding
 from .evaluate import Evaluation
+from .probe import Probed, probe_tables
 from .report import Report
 from .run_folder import Run
 from .search import Found
@@ -174,6 +175,23 @@ def hits(found: Found) -> None:
     )
     console.print(Text(told))
     console.print(Text(f"{found.table}\n{found.picture}"))
+
+
+def probed(found: Probed) -> None:
+    """Print what encoders are worth, where it lies, and what to know of it; exit code 1 if one failed."""
+    console = _console()
+    for title, (columns, lines) in probe_tables(found.figures).items():
+        table = _table(title, *columns)
+        for line in lines:
+            table.add_row(*map(Text, line))
+        console.print(table, "")
+    console.print(Text("\n".join(map(str, found.files))))
+    for warning in found.warnings:
+        error(f"warning: {warning}")
+    for name, why in found.failed.items():
+        error(f"{name}: {why}")
+    if found.failed:
+        raise typer.Exit(1)
 
 
 def encoders(cards: Sequence[EncoderCard]) -> None:

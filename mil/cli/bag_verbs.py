@@ -1,5 +1,6 @@
 """Verbs that work on features."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,8 @@ from mil.extract import ExtractConfig
 from mil.extract import extract as extract_run
 from mil.options import Several, configured
 from mil.pack import pack as pack_run
+from mil.probe import ProbeConfig
+from mil.probe import probe as probe_encoders
 from mil.run_folder import Run
 from mil.search import SearchConfig
 from mil.search import search as search_run
@@ -49,6 +52,20 @@ def search(
 ) -> None:
     """Find the tiles that look most like a tile, a region of a slide, or a picture."""
     show.hits(search_run(Run(run), asked.query(), encoder, search_config))
+
+
+@app.command()
+@configured(encoders=Several(EncoderConfig, by=("encoder", "weights")), probe_config=ProbeConfig)
+def probe(
+    tiles: Annotated[
+        Path, typer.Argument(help="folder of pictures, a subfolder a class; or CSV: file, label")
+    ],
+    out: Annotated[Path, typer.Argument(help="folder for the table, the plot and the vectors")],
+    encoders: tuple[EncoderConfig, ...],
+    probe_config: ProbeConfig,
+) -> None:
+    """Measure how well encoders tell apart tiles whose class is known; several side by side."""
+    show.probed(probe_encoders(tiles, out, encoders, probe_config))
 
 
 @app.command()

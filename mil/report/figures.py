@@ -20,7 +20,7 @@ INK, FAINT = "#222322", "#c9cac9"  # of letters and axes, and of what guides the
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 _MOST_BANDS = 3  # more would lie on each other
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "serif", "font.size": 9, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
     "xtick.color": INK, "ytick.color": INK, "axes.linewidth": 0.7, "xtick.major.width": 0.7,
     "ytick.major.width": 0.7, "lines.linewidth": 1.5, "axes.spines.top": False, "axes.spines.right": False,
@@ -35,7 +35,7 @@ def _axes(x: str, y: str, size: tuple[float, float] = (3.6, 3.4)) -> Iterator[tu
     import matplotlib as mpl  # slow to import
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         axes.set_xlabel(x)
@@ -218,7 +218,7 @@ def to_svg(figure: "Figure", name: str) -> str:
     import matplotlib as mpl  # slow to import
 
     text = io.StringIO()
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": name}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
         # no date and no link: the same figure is the same file
         figure.savefig(text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     whole = text.getvalue()

@@ -1,0 +1,59 @@
+"""Vectors of tile pictures by one encoder, kept so that the same picture is not encoded twice."""
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from features import CheckedTiles, Encoder, EncoderCard
+from tiling import SlidebagError, replacing
+
+
+def seen_px(card: EncoderCard, sides_px: np.ndarray) -> int:
+    """Return the side at which an encoder sees pictures: their own where they share one that it takes."""
+    own = int(sides_px[0])
+    return own if (sides_px == own).all() and card.takes(own) else card.input_px
+
+
+def encode_tiles(
+    checked: CheckedTiles, encoder: Encoder, folder: Path, report: Callable[[int], None]
+) -> tuple[np.ndarray, int]:
+    """Return vectors float32 (N, dim) of all pictures, and how many of them were not in `folder` yet.
+
+    Raises:
+        SlidebagError: the encoder yields what is no number.
+        FormatError: a picture was replaced meanwhile by one that is not whole.
+    """
+    side_px = seen_px(encoder.card, checked.sides_px)
+    path = folder / f"{encoder.fingerprint}-{side_px}px.npz"
+    known = _load(path, encoder.card.dim)
+    missing = {digest: row for row, digest in enumerate(checked.digests) if digest not in known}
+    report(len(checked.digests) - len(missing))
+    rows, digests = list(missing.values()), iter(missing)
+    for patches in checked.tiles.of(rows).patches(side_px, encoder.batch):
+        vectors = encoder.encode(patches)
+        if not np.isfinite(vectors).all():
+            raise SlidebagError(
+                f"encoder {encoder.card.name} yields NaN or infinity", hint="use another --precision"
+            )
+        known |= {next(digests): vector for vector in vectors}
+        report(len(vectors))
+    if missing:
+        _save(path, {digest: known[digest] for digest in checked.digests})
+    return np.stack([known[digest] for digest in checked.digests]), len(missing)
+
+
+def _load(path: Path, dim: int) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as file:
+            digests, vectors = file["digests"], file["vectors"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}  # absent or damaged: to be made again
+    is_sound = vectors.shape == (len(digests), dim) and vectors.dtype == np.float32
+    return dict(zip(digests.tolist(), vectors, strict=True)) if is_sound else {}
+
+
+def _save(path: Path, vectors: dict[str, np.ndarray]) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, digests=np.array(list(vectors), "U64"), vectors=np.stack(list(vectors.values())))

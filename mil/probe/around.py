@@ -26,7 +26,12 @@ class Around:
 def look_around(
     vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray, batches: np.ndarray | None, k: int
 ) -> Around:
-    """Return what is near each tile by cosine, features standardised; `vectors` (N, D), the rest int (N,)."""
+    """Return what is near each tile by cosine, features standardised; `vectors` (N, D), the rest int (N,).
+
+    At most `k` tiles, and no more than any tile's class has in other groups: all of them could be of it.
+    """
+    of_class_elsewhere = _alike(labels) - _alike(_pairs(labels, groups))
+    k = min(k, int(of_class_elsewhere.min()))
     vectors, _ = standardised(vectors, vectors)
     near, _ = nearest_rows(vectors, vectors, k, apart=(groups, groups))
     is_there = near >= 0
@@ -43,7 +48,7 @@ def look_around(
             "same_batch": share(of_batch),
             "class_alone": share(of_class & ~of_batch), "batch_alone": share(of_batch & ~of_class),
         }  # fmt: skip
-        both = _share_of_others(labels * (batches.max() + 1) + batches, groups)
+        both = _share_of_others(_pairs(labels, batches), groups)
         chance["same_batch"] = _share_of_others(batches, groups)
         chance["class_alone"] = chance["same_class"] - both
         chance["batch_alone"] = chance["same_batch"] - both
@@ -52,8 +57,12 @@ def look_around(
 
 def _share_of_others(codes: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Of the tiles of other groups the share that has a tile's own code, (N,)."""
-    in_group = _alike(codes.astype(np.int64) * (groups.max() + 1) + groups)
-    return (_alike(codes) - in_group) / (len(codes) - _alike(groups))
+    return (_alike(codes) - _alike(_pairs(codes, groups))) / (len(codes) - _alike(groups))
+
+
+def _pairs(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """A code for each pair of codes, (N,)."""
+    return codes.astype(np.int64) * (others.max() + 1) + others
 
 
 def _alike(codes: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -27,11 +28,6 @@ class Known:
     groups: np.ndarray
     batches: np.ndarray | None
 
-    @property
-    def rarest(self) -> int:
-        """How many tiles the rarest class has."""
-        return int(np.bincount(self.labels).min())
-
 
 def shots_of(known: Known, folds: list[Fold]) -> list[int]:
     """Return the numbers of tiles a class that can be drawn in every fold."""
@@ -48,14 +44,12 @@ def figures_of(
     """
     k = min(config.neighbours, *(np.bincount(known.labels[learned]).min() for learned, _ in folds))
     probability, strengths = linear(vectors, known.labels, known.groups, folds, config.seed)
-    rows = _predicted(KNN, knn(vectors, known.labels, folds, k), known)
-    rows += _predicted(LINEAR, probability, known)
+    rows = _predicted(KNN, knn(vectors, known.labels, folds, k), known, len(folds))
+    rows += _predicted(LINEAR, probability, known, len(folds))
     for n in shots_of(known, folds):
         called = few_shot(vectors, known.labels, folds, n, n_draws=N_DRAWS, seed=config.seed)
         rows.append((few_shot_name(n), "balanced_accuracy", *_drawn(called, known), 1 / len(known.classes)))
-    around = look_around(
-        vectors, known.labels, known.groups, known.batches, min(config.neighbours, known.rarest)
-    )
+    around = look_around(vectors, known.labels, known.groups, known.batches, config.neighbours)
     rows += _around(around, known.groups)
     told = {"k": int(k), "k_neighbours": around.k, "linear_C": strengths}
     return pd.DataFrame(rows, columns=COLUMNS), told
@@ -69,7 +63,7 @@ def few_shot_name(n: int) -> str:
 Row = tuple[str, str, float, float, float, float]
 
 
-def _predicted(method: str, probability: np.ndarray, known: Known) -> list[Row]:
+def _predicted(method: str, probability: np.ndarray, known: Known, n_folds: int) -> list[Row]:
     names, ids = known.classes, np.arange(len(probability)).astype(str)
     one_hot = np.eye(len(names), dtype=bool)
     predicted = Predicted(
@@ -78,15 +72,23 @@ def _predicted(method: str, probability: np.ndarray, known: Known) -> list[Row]:
     )  # fmt: skip
     told = headline_table(predicted).set_index("figure")
     chances = {"balanced accuracy": 1 / len(names), "AUC": 0.5}
-    return [
-        (
-            method,
-            figure.lower().replace(" ", "_"),
-            *told.loc[figure, ["value", "low", "high"]].astype(float),
-            c,
-        )
-        for figure, c in chances.items()
-    ]
+    rows = []
+    for figure, chance in chances.items():
+        value, low, high = told.loc[figure, ["value", "low", "high"]].astype(float)
+        name = figure.lower().replace(" ", "_")
+        rows.append((method, name, value, *_widened(value, (low, high), n_folds), chance))
+    return rows
+
+
+def _widened(value: float, of_predicted: Interval, n_parts: int) -> Interval:
+    """An interval that counts those who taught too; resampling counts only those who were predicted.
+
+    Parts share their teachers, so that the spread between them tells too little: the variance is corrected as
+    Nadeau and Bengio (2003) do, by the number of parts over that of those which teach.
+    """
+    by = np.sqrt(1 + n_parts / (n_parts - 1))
+    low, high = np.clip(value + by * (np.array(of_predicted) - value), 0, 1)
+    return float(low), float(high)
 
 
 def _drawn(called: np.ndarray, known: Known) -> tuple[float, float, float]:
@@ -107,21 +109,23 @@ def _drawn(called: np.ndarray, known: Known) -> tuple[float, float, float]:
 
 
 def _around(around: Around, groups: np.ndarray) -> list[Row]:
-    rows = [
-        (NEAR, name, float(around.shares[name].mean()), *_interval(around.shares[name], groups),
-         float(around.chance[name].mean()))
-        for name in ("same_class", "same_batch") if name in around.shares
-    ]  # fmt: skip
-    if "same_batch" in around.shares:
-        one = np.ones((1, len(groups)))
-        value, chance = (float(_robustness(each, one)[0]) for each in (around.shares, around.chance))
-        samples = bootstrap(lambda weights: _robustness(around.shares, weights), groups)
-        rows.append((NEAR, "robustness", value, *of_samples(samples), chance))
+    """Figures of what is near; each group is a part, and what is near it lies in the others."""
+    n_groups, one = len(np.unique(groups)), np.ones((1, len(groups)))
+    figures = {
+        "same_class": lambda told, weights: _mean(told["same_class"], weights),
+        "same_batch": lambda told, weights: _mean(told["same_batch"], weights),
+        "robustness": _robustness,
+    }
+    rows = []
+    for name in figures if "same_batch" in around.shares else ["same_class"]:
+        value, chance = (float(figures[name](told, one)[0]) for told in (around.shares, around.chance))
+        samples = bootstrap(partial(figures[name], around.shares), groups)
+        rows.append((NEAR, name, value, *_widened(value, of_samples(samples), n_groups), chance))
     return rows
 
 
-def _interval(values: np.ndarray, groups: np.ndarray) -> Interval:
-    return of_samples(bootstrap(lambda weights: weights @ values / weights.sum(axis=1), groups))
+def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return weights @ values / weights.sum(axis=1)
 
 
 def _robustness(told: Mapping[str, np.ndarray], weights: np.ndarray) -> np.ndarray:

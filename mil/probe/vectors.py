@@ -46,7 +46,7 @@ def encode_tiles(
 
 def _load(path: Path, dim: int) -> dict[str, np.ndarray]:
     try:
-        with np.load(path) as file:
+        with path.open("rb") as stream, np.load(stream) as file:  # of a path numpy keeps a damaged file open
             digests, vectors = file["digests"], file["vectors"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return {}  # absent or damaged: to be made again

@@ -133,6 +133,12 @@ class CheckedTiles:
     sides_px: np.ndarray
     broken: dict[str, str]
 
+    @property
+    def side_px(self) -> int:
+        """The side that most pictures have, of equally frequent ones the shortest."""
+        sides, counts = np.unique(self.sides_px, return_counts=True)
+        return int(sides[counts.argmax()])
+
 
 def as_patch(pixels: np.ndarray, side_px: int) -> np.ndarray:
     """Return the square middle of a picture, uint8 (H, W, 3), resized to (side_px, side_px, 3)."""

@@ -29,7 +29,7 @@ def probe_figure(figures: pd.DataFrame) -> "Figure":
     from matplotlib.figure import Figure
 
     encoders = list(dict.fromkeys(figures["encoder"]))
-    has_batches = bool((figures["figure"] == "same_batch").any())
+    has_batches = "same_batch" in set(figures["figure"])
     ratios = [3.4, 1.6, 2.6] if has_batches else [3.4, 1.6]
     with mpl.rc_context(STYLE | _WHITE):
         whole = Figure(figsize=(1.35 * sum(ratios) + 0.4, 3.9 + 0.16 * len(encoders)), layout="constrained")
@@ -57,6 +57,12 @@ def _look(k: int) -> dict[str, Any]:
     }
 
 
+def _of(figures: pd.DataFrame, **wanted: str) -> pd.DataFrame:
+    """The rows that have these values in these columns."""
+    rows = np.all([figures[column] == value for column, value in wanted.items()], axis=0)
+    return pd.DataFrame(figures[rows])
+
+
 def _spread(own: pd.DataFrame) -> np.ndarray:
     """How far an interval reaches below and above a figure, (2, n); nothing where there is none."""
     value = own["value"].to_numpy(float)
@@ -67,15 +73,15 @@ def _by_method(
     axes: "Axes", figures: pd.DataFrame, encoders: list[str], figure: str, methods: dict[str, str]
 ) -> None:
     """Each method a place on the x axis, each encoder a little beside the others there."""
-    told = figures[figures["figure"] == figure]
-    there = [method for method in methods if (told["method"] == method).any()]
+    told = _of(figures, figure=figure)
+    there = [method for method in methods if method in set(told["method"])]
     place = {m: k + (_GAP if m in _METHODS and m != there[0] else 0) for k, m in enumerate(there)}
     width = min(0.09, 0.5 / len(encoders))
     for k, encoder in enumerate(encoders):
-        own = told[told["encoder"] == encoder].set_index("method").loc[there].reset_index()
+        own = _of(told, encoder=encoder).set_index("method").loc[there].reset_index()
         beside = (k - (len(encoders) - 1) / 2) * width
         for is_drawn in (True, False):  # a line goes through what differs in the number of tiles alone
-            part = own[own["method"].isin(list(_SHOTS)) == is_drawn]
+            part = pd.DataFrame(own[own["method"].isin(list(_SHOTS)) == is_drawn])
             if len(part):
                 axes.errorbar(
                     part["method"].map(place) + beside, part["value"], yerr=_spread(part),
@@ -94,9 +100,8 @@ def _chance(axes: "Axes", y: float) -> None:
 
 
 def _around(axes: "Axes", figures: pd.DataFrame, encoders: list[str]) -> None:
-    near = figures[figures["method"] == NEAR]
     by_class, by_batch = (
-        near[near["figure"] == name].set_index("encoder") for name in ("same_class", "same_batch")
+        _of(figures, method=NEAR, figure=name).set_index("encoder") for name in ("same_class", "same_batch")
     )
     for k, encoder in enumerate(encoders):
         x, y = by_batch.loc[[encoder]], by_class.loc[[encoder]]

@@ -46,15 +46,14 @@ class ProbeTiles:
         }
 
     def seen_mpp(self, side_px: int, mpp: float | None) -> float | None:
-        """Return the µm/px at which pictures of `mpp` are seen at `side_px`: of their middle size."""
-        return None if mpp is None else float(mpp * np.median(self.checked.sides_px) / side_px)
+        """Return the µm/px at which most pictures, of `mpp`, are seen at `side_px`."""
+        return None if mpp is None else mpp * self.checked.side_px / side_px
 
     def misfits(self, name: str, card: EncoderCard, side_px: int, mpp: float | None) -> list[str]:
         """Return what is to be told of how an encoder sees the pictures."""
-        found, side = [], float(np.median(self.checked.sides_px))
-        seen = self.seen_mpp(side_px, mpp)
-        if side_px > side * _ENLARGED:
-            found.append(f"{name} sees pictures of {side:g} px enlarged to {side_px} px")
+        found, seen = [], self.seen_mpp(side_px, mpp)
+        if side_px > self.checked.side_px * _ENLARGED:
+            found.append(f"{name} sees pictures of {self.checked.side_px} px enlarged to {side_px} px")
         if card.mpp is not None and seen is None:
             found.append(f"{name} was trained at {card.mpp:g} µm/px; say by --mpp what the pictures have")
         if seen is not None and not card.is_trained_at(seen):

@@ -10,10 +10,9 @@ from features import CheckedTiles, Encoder, EncoderCard
 from tiling import SlidebagError, replacing
 
 
-def seen_px(card: EncoderCard, sides_px: np.ndarray) -> int:
-    """Return the side at which an encoder sees pictures: their own where they share one that it takes."""
-    own = int(sides_px[0])
-    return own if (sides_px == own).all() and card.takes(own) else card.input_px
+def seen_px(card: EncoderCard, checked: CheckedTiles) -> int:
+    """Return the side at which an encoder sees pictures: that of most, if it takes that, else its own."""
+    return checked.side_px if card.takes(checked.side_px) else card.input_px
 
 
 def encode_tiles(
@@ -25,7 +24,7 @@ def encode_tiles(
         SlidebagError: the encoder yields what is no number.
         FormatError: a picture was replaced meanwhile by one that is not whole.
     """
-    side_px = seen_px(encoder.card, checked.sides_px)
+    side_px = seen_px(encoder.card, checked)
     path = folder / f"{encoder.fingerprint}-{side_px}px.npz"
     known = _load(path, encoder.card.dim)
     missing = {digest: row for row, digest in enumerate(checked.digests) if digest not in known}

@@ -99,7 +99,7 @@ def _probed(
 ) -> tuple[pd.DataFrame, dict]:
     """The figures of one encoder, and what it is and how it sees the tiles."""
     encoder = load_encoder(each, device=device)
-    card, side_px = encoder.card, seen_px(encoder.card, known.checked.sides_px)
+    card, side_px = encoder.card, seen_px(encoder.card, known.checked)
     print(
         f"probe: {name} in {encoder.precision} by {encoder.engine} on {device}, {side_px} px", file=sys.stderr
     )

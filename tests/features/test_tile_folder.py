@@ -103,6 +103,7 @@ def test_broken_pictures_are_named_and_the_others_are_whole(tmp_path):
     checked = found.checked(lambda: calls.append(1))
     assert checked.tiles.names == ("a.png", "b.png", "g.png")
     assert checked.sides_px.tolist() == [60, 50, 60]
+    assert checked.side_px == 60
     assert checked.digests[0] == checked.digests[2] != checked.digests[1]
     assert list(checked.broken) == ["c.png", "d.png", "e.jpg", "f.png", "gone.png"]
     assert checked.broken["f.png"] == "has more than 8 bits a channel"

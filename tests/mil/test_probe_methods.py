@@ -1,5 +1,7 @@
 """What a probe makes of vectors whose answer is known."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,7 @@ def folds_of(known: Known, groups: np.ndarray | None = None) -> list:
     return group_folds(known.labels, known.groups if groups is None else groups, 5, seed=0, least_groups=2)
 
 
+@functools.cache
 def figures(what: str) -> dict[tuple[str, str], dict]:
     vectors, known = drawn(what)
     frame, _ = figures_of(vectors, known, folds_of(known), ProbeConfig())

@@ -84,7 +84,7 @@ def _by_method(
             part = pd.DataFrame(own[own["method"].isin(list(_SHOTS)) == is_drawn])
             if len(part):
                 axes.errorbar(
-                    part["method"].map(place) + beside, part["value"], yerr=_spread(part),
+                    [place[m] + beside for m in part["method"]], part["value"], yerr=_spread(part),
                     linestyle="-" if is_drawn else "none", label=None if is_drawn else encoder, **_look(k),
                 )  # fmt: skip
     _chance(axes, y=float(told["chance"].iloc[0]))

@@ -29,17 +29,19 @@ def encode_tiles(
     known = _load(path, encoder.card.dim)
     missing = {digest: row for row, digest in enumerate(checked.digests) if digest not in known}
     report(len(checked.digests) - len(missing))
-    rows, digests = list(missing.values()), iter(missing)
-    for patches in checked.tiles.of(rows).patches(side_px, encoder.batch):
-        vectors = encoder.encode(patches)
-        if not np.isfinite(vectors).all():
-            raise SlidebagError(
-                f"encoder {encoder.card.name} yields NaN or infinity", hint="use another --precision"
-            )
-        known |= {next(digests): vector for vector in vectors}
-        report(len(vectors))
-    if missing:
-        _save(path, {digest: known[digest] for digest in checked.digests})
+    pictures, digests = checked.tiles.of(list(missing.values())), iter(missing)
+    try:
+        for patches in pictures.patches(side_px, encoder.batch):
+            vectors = encoder.encode(patches)
+            if not np.isfinite(vectors).all():
+                raise SlidebagError(
+                    f"encoder {encoder.card.name} yields NaN or infinity", hint="use another --precision"
+                )
+            known |= {next(digests): vector for vector in vectors}
+            report(len(vectors))
+    finally:  # also where it is stopped: the same command again goes on from there
+        if missing.keys() & known.keys():
+            _save(path, {digest: known[digest] for digest in checked.digests if digest in known})
     return np.stack([known[digest] for digest in checked.digests]), len(missing)
 
 

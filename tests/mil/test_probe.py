@@ -138,6 +138,24 @@ def test_a_changed_picture_alone_is_encoded_again(tmp_path, registered):
     assert registered["mean-colour"].n_seen == 37
 
 
+def test_what_was_encoded_before_a_stop_is_kept(tmp_path, registered):
+    table = draw(tmp_path / "tiles", "class")
+    encoder = registered["mean-colour"] = MeanColour(ENCODERS["mean-colour"].card)
+    encoder.batch, plain = 10, encoder.encode
+
+    def stopped(patches):
+        if encoder.n_seen == 20:
+            raise KeyboardInterrupt
+        return plain(patches)
+
+    encoder.encode = stopped
+    with pytest.raises(KeyboardInterrupt):
+        run(table, tmp_path / "out", "mean-colour")
+    encoder.encode = plain
+    run(table, tmp_path / "out", "mean-colour")
+    assert encoder.n_seen == 36
+
+
 def test_folders_are_classes_and_that_patients_are_unknown_is_told(tmp_path):
     draw(tmp_path, "class")
     known = load_tiles(TileFolder.open(tmp_path), ProbeConfig())

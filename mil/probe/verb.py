@@ -11,7 +11,8 @@ import pandas as pd
 
 from features import EncoderConfig, TileFolder, find_devices, find_encoder, load_encoder
 from mil.progress import progress
-from tiling import ConfigError, SlidebagError
+from mil.run_folder import Run
+from tiling import ConfigError, SlidebagError, WriteError
 
 from .config import N_DRAWS, ProbeConfig
 from .figures import COLUMNS, figures_of
@@ -48,7 +49,7 @@ def probe(
     Raises:
         ConfigError: an option does not fit, or there are too few classes, tiles or groups.
         FormatError: the table or the folder cannot be used.
-        SlidebagError: no encoder could be used.
+        SlidebagError: no encoder could be used, or the files cannot be written.
     """
     config = config or ProbeConfig()
     named = _named([encoders] if isinstance(encoders, EncoderConfig) else list(encoders))
@@ -56,18 +57,20 @@ def probe(
         raise ConfigError(f"{out} lies in the folder of the tiles", hint="choose another output folder")
     found = TileFolder.open(tiles, group_column=config.group_column, batch_column=config.batch_column)
     known = load_tiles(found, config)
-    device = find_devices(config.device)[0]
+    device, out = find_devices(config.device)[0], Run.create(out).root
     frames, told, failed, warnings = [], {}, {}, list(known.warnings)
     for name, each in named.items():
         try:
             frame, told[name] = _probed(name, each, known, out, device, config)
+        except WriteError:  # the next one's vectors could not be written either
+            raise
         except SlidebagError as error:
-            if len(failed) + 1 == len(named):
-                raise
             failed[name] = str(error)
         else:
             frames.append(frame.assign(encoder=name))
             warnings += told[name].pop("warnings")
+    if not frames:
+        raise SlidebagError("; ".join(failed.values()))
     figures = pd.DataFrame(pd.concat(frames, ignore_index=True), columns=["encoder", *COLUMNS])
     record = known.told() | {"encoders": told, "failed": failed, "warnings": warnings, "n_draws": N_DRAWS}
     return Probed(figures, tuple(warnings), failed, write_probed(out, figures, record, config))
@@ -105,9 +108,7 @@ def _probed(
     )
     started = time.monotonic()
     with progress("encode", len(known.checked.digests), unit="tiles") as advance:
-        vectors, n_encoded = encode_tiles(
-            known.checked, encoder, Path(out) / "vectors", lambda n: advance(name, n)
-        )
+        vectors, n_encoded = encode_tiles(known.checked, encoder, out / "vectors", lambda n: advance(name, n))
     seconds = time.monotonic() - started
     frame, chosen = figures_of(vectors, known.known, known.folds, config)
     told = {

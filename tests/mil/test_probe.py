@@ -224,8 +224,8 @@ def test_an_encoder_that_cannot_be_used_leaves_the_others(tmp_path, registered):
     assert list(found.failed) == ["gone", "sick"]
     assert set(found.figures["encoder"]) == {"mean-colour"}
     assert "yields NaN or infinity" in json.loads(found.files[1].read_text())["failed"]["sick"]
-    with pytest.raises(SlidebagError, match="cannot be had; ask for them"):
-        run(table, tmp_path / "out", "gone")
+    with pytest.raises(SlidebagError, match=r"cannot be had; ask for them; encoder sick yields NaN"):
+        run(table, tmp_path / "out", "gone", "sick")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """How a slide is read by several witnesses: each weighs by how well it told bags left out of its training."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mil.bag_term import bag_loss
+from mil.bag_term import bag_loss, is_of
 
 from .material import Material
 
@@ -16,7 +18,7 @@ class Reading(nn.Module):
     """A line of the weighted mean of the witnesses' bag margins on one scale: (W, B, K) -> (B, K).
 
     `weight` (W,) sums to 1; `centre` and `spread` (W, K) are those of the margins of held-out bags, and so
-    is the line of `gain` and `offset` (K,). A new one is the plain mean.
+    is the line of one `gain` () and an `offset` (K,). A new one is the plain mean.
     """
 
     weight: Tensor
@@ -67,6 +69,10 @@ class Reading(nn.Module):
 
         optimizer.step(loss)
         self.gain, self.offset = gain.detach().clamp(min=_LEAST_GAIN), offset.detach()
+        # no bag is of a class, or each is: what has no end stops where it would be if half a bag differed
+        share = is_of(known[0], len(material.classes.names))[:, -told.shape[1] :].float().mean(0)
+        most = math.log(2 * len(told))
+        self.offset = torch.where((share == 0) | (share == 1), self.offset.clamp(-most, most), self.offset)
 
     def _mean(self, margins: Tensor) -> Tensor:
         standard = (margins - self.centre[:, None]) / self.spread[:, None]

@@ -20,15 +20,15 @@ BINARY = Classes(("negative", "tumour"), has_negative=True)
 BRIEF = InstanceConfig(witness_epochs=8, steps_per_epoch=20, bags_per_step=16)
 
 
-def material_of(bags, seed=0):
-    """Every other bag is positive."""
-    labels = [i % 2 for i in range(len(bags))]
+def material_of(bags, seed=0, classes=BINARY, labels=None):
+    """Every other bag is positive, unless `labels` tell otherwise."""
+    labels = [i % 2 for i in range(len(bags))] if labels is None else labels
     named = [Bag(str(i), features.astype(np.float32)) for i, features in enumerate(bags)]
     return Material(
         PackedBags.of(named, labels),
         Standardiser.of(named),
-        BINARY,
-        Balance.of(labels, 2),
+        classes,
+        Balance.of(labels, len(classes.names)),
         torch.Generator().manual_seed(seed),
     )
 
@@ -221,6 +221,31 @@ def test_a_reading_of_what_misleads_keeps_its_order_and_is_sure_of_nothing():
     read = reading(margins)[:, 0]
     torch.testing.assert_close(read.argsort(), margins.mean(0)[:, 0].argsort())
     assert float(reading.gain) == pytest.approx(0.1)
+
+
+SINGLE, SEVERAL = [i % 2 for i in range(60)], [[False, True, i % 2 == 0, False] for i in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "held"),
+    [
+        (Classes(("negative", "a", "b"), has_negative=True), SINGLE, [0, -1]),
+        (Classes(("a", "b", "c"), has_negative=False), SINGLE, [0, 0, -1]),
+        (Classes(("negative", "a", "b", "c"), has_negative=True, is_exclusive=False), SEVERAL, [1, 0, -1]),
+    ],
+)
+def test_of_a_class_that_no_held_out_bag_is_of_or_each_a_reading_is_as_sure_as_so_many_allow(
+    classes, labels, held
+):
+    material = material_of(normal_bags(60, n=1, dim=3), classes=classes, labels=labels)
+    margins = torch.randn(4, 60, len(held), generator=torch.Generator().manual_seed(2))
+    reading = Reading(4, len(held))
+    reading.calibrate(margins, material)
+    for offset, side in zip(reading.offset.tolist(), held, strict=True):
+        if side:
+            assert offset == pytest.approx(side * np.log(120))
+        else:
+            assert abs(offset) < 1
 
 
 def test_where_the_mean_tells_the_label_a_slide_is_read_by_it():

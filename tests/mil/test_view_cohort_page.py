@@ -1,14 +1,14 @@
 """The viewer's table of the cohort in a browser, by mouse and keys, and what both pages look like."""
 
 import re
-import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from viewed_run import HOSTILE, HOSTILE_LABEL
-from viewer_browser import DESK, TABLET
+from viewer_browser import DESK, TABLET, Browser
+from viewer_client import copied, serving
 
 from mil.view.cohort_table import cohort_rows, key_of
 from mil.view.routes import Routes
@@ -93,19 +93,22 @@ def test_of_many_slides_only_rows_near_those_that_are_seen_are_in_the_page(brows
     assert browser.texts("tbody th") == ["slide 997"]
 
 
-def test_the_report_is_linked_where_there_is_one(browser, viewed_run):
+def test_the_report_is_linked_where_there_is_one(browser, viewed_run, tmp_path):
     browser.open()
     assert not browser.find("#report").is_displayed()
-    page = viewed_run.root / "report" / "index.html"
+    run = copied(viewed_run, tmp_path)
+    page = run.root / "report" / "index.html"
     page.parent.mkdir()
     page.write_text(
         '<html lang="en"><title>the report</title><style>b { color: red }</style>', encoding="utf-8"
     )
-    browser.open()
-    browser.press("r")
-    browser.wait("document.title === 'the report'")
-    assert browser.js("document.documentElement.className") == "in-viewer"
-    shutil.rmtree(page.parent)
+    with serving(run) as server:
+        reported = Browser(browser.driver, server)
+        reported.open()
+        reported.press("r")
+        reported.wait("document.title === 'the report'")
+        assert reported.js("document.documentElement.className") == "in-viewer"
+        browser.driver.get("about:blank")  # it holds a connection open
     assert browser.console() == []
 
 

@@ -112,7 +112,7 @@ class Routes:
             body = path.read_bytes()
         except OSError as error:  # there is none, or it has just been taken away
             raise NotThere(name) from error
-        return Answer(body, _REPORT_KINDS[path.suffix], policy=_REPORT_POLICY)
+        return Answer(body, _REPORT_KINDS[Path(name).suffix], policy=_REPORT_POLICY)
 
     def _report_page(self) -> Answer:
         page = self._report("index.html")

@@ -202,6 +202,8 @@ def test_the_report_is_served_when_it_is_written_and_runs_nothing(server, report
     assert ask_json(server, "/api/cohort")["has_report"] is False
     assert ask(server, "/report/")[0] == 404
     (reported.root / "report" / "tables" / "outside.csv").symlink_to(reported.root / "slides.csv")
+    (reported.root / "report" / "notes.txt").write_text("of no kind that is known")
+    (reported.root / "report" / "tables" / "notes.csv").symlink_to(reported.root / "report" / "notes.txt")
     with serving(reported) as server:
         assert ask_json(server, "/api/cohort")["has_report"] is True
         status, headers, body = ask(server, "/report/")
@@ -216,6 +218,7 @@ def test_the_report_is_served_when_it_is_written_and_runs_nothing(server, report
         for link in in_viewer | {"tables/mistakes.csv", "figures/confusion.svg", "report.json", "../"}:
             assert link in links
             assert ask(server, urllib.parse.urljoin("/report/", link))[0] == 200, link
+        assert ask(server, "/report/tables/notes.csv")[1]["Content-Type"] == "text/csv; charset=utf-8"
         for path in (
             "/report",
             "/report/index.html",

@@ -51,10 +51,12 @@ def write_top_tiles(
     is_above = scores.probability[:, 1:].sum(axis=1) >= threshold
     with replacing(table) as temporary:
         found.to_csv(temporary, index=False, float_format="%.6f")
+    together = "all positive classes together " if len(scores.classes) > 2 else ""
     for name, path in sheets:
         of_class = pd.DataFrame(found[found["class"] == name])
         cards = _cards(of_class, pictures, is_above)
-        title = f"{slide.id}: most and least p({name}); dark frame: at or above the threshold {threshold:.3g}"
+        which = f"{together}at or above the threshold {threshold:.3g}"
+        title = f"{slide.id}: most and least p({name}); dark frame: {which}"
         sheet = contact_sheet(cards, len(of_class), title, picture_px=TILE_PICTURE_PX, n_figures=1)
         write_picture(path, sheet, fingerprint=fingerprint, about=slide.id)
 

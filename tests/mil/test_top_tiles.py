@@ -1,5 +1,7 @@
 """Top tiles: the right ones at each end, no tile at both, pictures that are the slide's."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,15 @@ from PIL import Image
 
 from mil.scores import Scores
 from mil.top_tiles import SHOWN, top_tiles, write_top_tiles
-from tiling import GridConfig, TissueConfig, open_slide, picture_fingerprint, segment_tissue, tile_slide
+from tiling import (
+    GridConfig,
+    TissueConfig,
+    contact_sheet,
+    open_slide,
+    picture_fingerprint,
+    segment_tissue,
+    tile_slide,
+)
 
 
 def scored(grid, probability, classes=("normal", "tumour")):
@@ -55,3 +65,22 @@ def test_a_sheet_a_class_and_one_table(grid, phantom, tmp_path):
         assert picture_fingerprint(path) == "one"
         with Image.open(path) as sheet:
             assert sheet.width > 1000
+
+
+@pytest.mark.parametrize(
+    ("classes", "which"),
+    [(("normal", "tumour"), ""), (("normal", "tumour", "other"), "all positive classes together ")],
+)
+def test_a_sheet_says_what_its_dark_frames_are(grid, phantom, tmp_path, monkeypatch, classes, which):
+    titles, module = [], sys.modules[write_top_tiles.__module__]
+
+    def noted(cards, n_cards, title, **told):
+        titles.append(title)
+        return contact_sheet(cards, n_cards, title, **told)
+
+    monkeypatch.setattr(module, "contact_sheet", noted)
+    scores = scored(grid, np.full((len(grid), len(classes)), 1 / len(classes)), classes)
+    with open_slide(phantom.path, id="a") as slide:
+        sheets = [("tumour", tmp_path / "1.png")]
+        write_top_tiles(tmp_path / "top.csv", sheets, slide, grid, scores, 0.5, fingerprint="one")
+    assert titles == [f"a: most and least p(tumour); dark frame: {which}at or above the threshold 0.5"]

@@ -10,7 +10,7 @@ from mil.bag_term import bag_loss, is_of
 
 from .material import Material
 
-_PULL = 1.5  # exp(-2 z) is about the odds that who is worse by z is the better one; a mean is better still
+_SHARPNESS = 1.5  # of weights; at 2 they are about the odds of being the best, but a mean is better still
 _LEAST_GAIN = 0.1  # where held-out bags know nothing, the order of slides is kept
 
 
@@ -49,7 +49,7 @@ class Reading(nn.Module):
         worse = errors - errors[errors.mean(1).argmin()]
         standard_error = worse.std(1) / worse.shape[1] ** 0.5
         z = np.divide(worse.mean(1), standard_error, out=np.zeros(len(worse)), where=standard_error > 0)
-        self.weight = torch.softmax(torch.from_numpy(-_PULL * z).float(), 0)
+        self.weight = torch.softmax(torch.from_numpy(-_SHARPNESS * z).float(), 0)
         self.centre, spread = margins.mean(1), margins.std(1)
         self.spread = torch.where(spread > 1e-6, spread, 1.0)
 

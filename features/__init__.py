@@ -13,7 +13,9 @@ from .encoder import (
     EncoderConfig,
     EncoderEntry,
     find_encoder,
+    is_folder_name,
     load_encoder,
+    whole_path,
 )
 from .exchange import FEATURES_FORMATS, OtherBag, imported_from, read_other_bag, save_other_bag
 from .export import export_bag
@@ -59,6 +61,7 @@ __all__ = [
     "find_devices",
     "find_encoder",
     "imported_from",
+    "is_folder_name",
     "load_bag_configs",
     "load_beside",
     "load_encoder",
@@ -73,4 +76,5 @@ __all__ = [
     "store_fingerprint",
     "unit",
     "vote_of_near",
+    "whole_path",
 ]

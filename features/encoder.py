@@ -1,5 +1,6 @@
 """An encoder turns patches into vectors; its card says everything one must know to use it."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 STAINS = ("none", "macenko", "reinhard")
 ENGINES = ("auto", "torch", "openvino")
 _MPP_TOLERANCE = 0.1  # of the resolution that an encoder was trained at
+CARD = "card.json"  # in an encoder's folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +62,26 @@ class EncoderCard:
             )
 
 
+def is_folder_name(name: str) -> bool:
+    """Return whether an encoder's name is a path, `./mine` or `a/mine`: it begins as one, or leads to a card."""
+    begins = name.startswith((".", "~")) or Path(name).is_absolute()
+    return begins or ("/" in name and (Path(name) / CARD).is_file())
+
+
+def whole_path(name: str) -> str:
+    """Return the whole path of an encoder's folder, links as they are called."""
+    return os.path.abspath(Path(name).expanduser())  # noqa: PTH100  resolve() would follow links
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """Which encoder, with which weights, how exact."""
 
     encoder: str = field(
         default="stain-stats",
-        metadata={"help": "name as in `slidebag encoders`, or timm:<name>, torchscript:<path>, onnx:<path>"},
+        metadata={
+            "help": "name as in `slidebag encoders`, timm:<name>, torchscript:<path>, onnx:<path>, or an encoder's folder"
+        },
     )
     weights: str | None = field(
         default=None, metadata={"help": "local weight file, or folder with one, instead of the hub's"}
@@ -93,6 +108,8 @@ class EncoderConfig:
             raise ConfigError(f"stain is {self.stain!r}", hint=f"choose from {', '.join(STAINS)}")
         if self.token_side < 0:
             raise ConfigError(f"token_side is {self.token_side}", hint="give 1 or more, or 0 for none")
+        if is_folder_name(self.encoder):  # it is to be found from everywhere
+            object.__setattr__(self, "encoder", whole_path(self.encoder))
         if self.weights is not None and not Path(self.weights).exists():
             raise ConfigError(f"weights {self.weights}: no such file or folder", hint="check --weights")
 
@@ -141,11 +158,16 @@ PREFIXES: dict[str, Callable[[str], EncoderEntry]] = {}  # "timm:" and its like:
 
 
 def find_encoder(name: str) -> EncoderEntry:
-    """Return the registry's entry for a name, or the one that a prefix such as `timm:` makes of it.
+    """Return the registry's entry for a name, that of a folder, or what a prefix as `timm:` makes of it.
 
     Raises:
         ConfigError: no such encoder.
+        FormatError: it is a folder whose card is damaged.
     """
+    if is_folder_name(name):
+        from .encoder_folder import folder_entry  # which is made of what stands here
+
+        return folder_entry(Path(name))
     prefix, _, rest = name.partition(":")
     if rest and prefix in PREFIXES:
         entry = PREFIXES[prefix](rest)

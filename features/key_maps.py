@@ -88,7 +88,14 @@ def from_conch(state: State, trunk: Any) -> State:
     return _fitted(told, trunk, interpolation="bilinear")
 
 
+def as_they_are(state: State, trunk: Any) -> State:
+    """Return a state whose names and shapes are the trunk's own."""
+    del trunk
+    return state
+
+
 NAMES: dict[str, Callable[[State, Any], State]] = {
+    "exact": as_they_are,
     "timm": from_timm,
     "transformers": from_transformers,
     "clip": from_clip,

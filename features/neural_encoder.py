@@ -16,6 +16,7 @@ class NeuralEncoder(Encoder):
 
     `network` maps float32 images (n, 3, H, W), normalised by the card, to features (n, dim), or to the
     tuple of them and tokens (n, side, side, token_dim) where `config.token_side` asks for tokens.
+    `known_as` is what the fingerprint tells of the network besides its weights, if not the card's name.
     """
 
     def __init__(
@@ -26,8 +27,10 @@ class NeuralEncoder(Encoder):
         *,
         device: str,
         weights_digest: str = "",
+        known_as: str = "",
     ) -> None:
         self.card = card
+        self._known_as = known_as or card.name
         self._token_side = config.token_side
         # before an engine moves or changes the weights
         self.weights_digest = weights_digest or _digest(network)
@@ -41,7 +44,7 @@ class NeuralEncoder(Encoder):
         """Return the fingerprint of the same weights in any precision."""
         # engines and devices agree within their precision; what is left is no other encoder
         card = self.card
-        told = fingerprint(card.name, card.mean, card.std, card.pooling, self.weights_digest, precision)
+        told = fingerprint(self._known_as, card.mean, card.std, card.pooling, self.weights_digest, precision)
         return fingerprint_with_stain(told, self.config.stain)
 
     def encode(self, patches: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from features import is_folder_name, whole_path
 from tiling import ConfigError, FormatError, replacing
 
 from .cohort import Cohort, CohortSlide, Failure
@@ -183,4 +184,5 @@ class Run:
 
 
 def _folder_of(encoder: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", encoder)
+    name = Path(whole_path(encoder)).name if is_folder_name(encoder) else encoder
+    return re.sub(r"[^\w.-]+", "_", name)

@@ -1,0 +1,152 @@
+"""An encoder as a folder: `card.json`, which tells all about it, and `weights.safetensors` (docs/formats.md)."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiling import ConfigError, FormatError, check_format, fingerprint, format_attributes, replacing
+
+from .architecture import Architecture
+from .encoder import CARD, Encoder, EncoderCard, EncoderConfig, EncoderEntry, whole_path
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS = "weights.safetensors"
+# what a card must tell; the rest is for people
+_FACTS = ("dim", "input_px", "px_multiple", "token_dim", "mpp", "mean", "std", "pooling", "licence", "source")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderEncoder:
+    """Loads the encoder of a folder; called, it is the `load` of an `EncoderEntry`."""
+
+    folder: Path
+    architecture: Architecture
+    weights_sha256: str
+
+    def __call__(self, card: EncoderCard, config: EncoderConfig, device: str) -> Encoder:
+        """Build the network, load its weights, and put it onto a device.
+
+        Raises:
+            ConfigError: the card does not fit the weights, or other weights are asked for.
+        """
+        from .neural_encoder import NeuralEncoder  # torch waits until it is needed
+
+        network = self.build(card, config)
+        known_as = fingerprint(self.architecture)  # not its place or name: a folder may be moved
+        return NeuralEncoder(card, network, config, device=device, known_as=known_as)
+
+    def build(self, card: EncoderCard, config: EncoderConfig) -> Any:
+        """Return the network (`features.network.Network`) with the folder's weights; raises as a call does."""
+        from .network import build_network
+
+        if config.weights is not None:
+            raise ConfigError(
+                f"encoder {card.name} has its weights in its folder", hint="leave out --weights"
+            )
+        weights = self.folder / WEIGHTS
+        found = _sha256(weights)
+        if found != self.weights_sha256:
+            raise self._misfit(
+                f"their SHA-256 is {found[:12]}..., the card says {self.weights_sha256[:12]}..."
+            )
+        try:
+            return build_network(self.architecture, card, replace(config, weights=str(weights)))
+        except ConfigError as error:
+            if config.token_side and "tokens" in error.message:
+                raise
+            raise self._misfit(error.message) from error
+        # timm and torch refuse what they cannot build in their own ways
+        except (TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
+            raise self._misfit(f"{type(error).__name__}: {error}") from error
+
+    def _misfit(self, why: str) -> ConfigError:
+        return ConfigError(
+            f"encoder {self.folder}: {CARD} does not fit {WEIGHTS} ({why})",
+            hint="take both files of one and the same training",
+        )
+
+
+def folder_entry(folder: Path, name: str = "") -> EncoderEntry:
+    """Return the registry entry of an encoder's folder; its name is the folder's path if none is given.
+
+    Raises:
+        ConfigError: there is no such folder.
+        FormatError: its card is damaged, of a newer version, or leaves out what must be known.
+    """
+    told = read_card(folder)
+    try:
+        facts = {key: told[key] for key in _FACTS} | {key: tuple(told[key]) for key in ("mean", "std")}
+        card = EncoderCard(name=name or whole_path(str(folder)), **facts)
+        architecture = Architecture(hub="", names="exact", **told["architecture"])
+        load = FolderEncoder(folder=folder, architecture=architecture, weights_sha256=told["weights_sha256"])
+    except (KeyError, TypeError) as error:
+        raise FormatError(
+            f"{folder / CARD}: is no card of an encoder ({type(error).__name__}: {error})",
+            hint="write it again with `slidebag pretrain`",
+        ) from error
+    return EncoderEntry(card, load)
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """Return all that the card of an encoder's folder tells; raises as `folder_entry` does."""
+    path = folder / CARD
+    if not path.is_file() or not (folder / WEIGHTS).is_file():
+        raise ConfigError(
+            f"encoder {folder}: no such folder with {CARD} and {WEIGHTS}",
+            hint="give the folder that `slidebag pretrain` has written, or bring it back to where it was",
+        )
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        check_format(told, "encoder", str(path))
+    except FormatError:
+        raise
+    except (ValueError, AttributeError, TypeError) as error:
+        raise FormatError(
+            f"{path}: is no card of an encoder ({error})", hint="bring back the file"
+        ) from error
+    return told
+
+
+def save_encoder_folder(
+    folder: Path,
+    trunk: "torch.nn.Module",
+    card: EncoderCard,
+    architecture: Architecture,
+    *,
+    dtype: str = "float16",
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a trunk, as `create_trunk` makes it of `architecture`, as an encoder's folder.
+
+    `dtype` is of the weights in the file; `about` goes into the card for people: data, recipe, figures,
+    limits. The card is written last: that it is there means that the folder is whole.
+
+    Raises:
+        WriteError: there is no space, or no permission.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    state = {
+        name: value.detach().cpu().to(getattr(torch, dtype)).contiguous()
+        for name, value in trunk.state_dict().items()
+    }
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file(state, temporary)
+    facts = {key: getattr(card, key) for key in _FACTS}
+    network = {"timm_name": architecture.timm_name, "options": dict(architecture.options)}
+    network |= {"swiglu": architecture.swiglu, "norm_eps": architecture.norm_eps}
+    told = format_attributes("encoder") | {"name": card.name, "architecture": network}
+    told |= facts | {"weights_sha256": _sha256(folder / WEIGHTS), "weights_dtype": dtype, **(about or {})}
+    with replacing(folder / CARD) as temporary:
+        temporary.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

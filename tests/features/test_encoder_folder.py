@@ -1,0 +1,150 @@
+"""An encoder as a folder: found by path, computed as it was saved, refused where card and weights differ."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from features import EncoderCard, EncoderConfig, find_encoder, load_encoder
+from features.architecture import Architecture
+from features.encoder_folder import folder_entry, read_card, save_encoder_folder
+from features.network import create_trunk
+from tiling import ConfigError, FormatError
+
+OPTIONS = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "init_values": 0.1}
+ARCHITECTURE = Architecture(timm_name="vit_tiny_patch16_224", options=OPTIONS)
+
+
+def card(name="mine", **facts):
+    told = {
+        "dim": 16, "input_px": 32, "px_multiple": 8, "token_dim": 16, "mpp": 0.5, "pooling": "class token",
+        "mean": (0.6, 0.5, 0.4), "std": (0.2, 0.3, 0.25), "licence": "ours", "source": "a test",
+    }  # fmt: skip
+    return EncoderCard(name=name, **(told | facts))
+
+
+def write(folder, seed=0, **options):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        trunk = create_trunk(ARCHITECTURE, card()).eval()
+    save_encoder_folder(folder, trunk, card(), ARCHITECTURE, about={"limits": "a test's"}, **options)
+    return trunk
+
+
+def patches(n=3, side=32):
+    return np.random.default_rng(0).integers(0, 256, (n, side, side, 3)).astype(np.uint8)
+
+
+def by_hand(trunk, given):
+    images = torch.from_numpy(given).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(values)[:, None, None] for values in (card().mean, card().std))
+    with torch.no_grad():
+        return trunk.forward_features((images - mean) / std)[:, 0].numpy()
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-5), ("float16", 2e-2)])
+def test_it_computes_what_was_saved(tmp_path, dtype, atol):
+    trunk = write(tmp_path / "e", dtype=dtype)
+    encoder = load_encoder(EncoderConfig(encoder=str(tmp_path / "e"), engine="torch", precision="float32"))
+    np.testing.assert_allclose(encoder.encode(patches()), by_hand(trunk, patches()), atol=atol)
+    larger = patches(side=48)
+    np.testing.assert_allclose(encoder.encode(larger), by_hand(trunk, larger), atol=atol)
+    assert (encoder.card.dim, encoder.card.mpp, encoder.card.licence) == (16, 0.5, "ours")
+    assert read_card(tmp_path / "e")["limits"] == "a test's"
+
+
+def test_its_tokens_are_on_a_raster(tmp_path):
+    write(tmp_path / "e")
+    encoder = load_encoder(EncoderConfig(encoder=str(tmp_path / "e"), token_side=2))
+    assert encoder.encode_tokens(patches())[1].shape == (3, 2, 2, 16)
+
+
+def test_it_is_found_by_any_path_and_known_by_its_weights(tmp_path, monkeypatch):
+    write(tmp_path / "e")
+    write(tmp_path / "other", seed=1)
+    shutil.copytree(tmp_path / "e", tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    names = [str(tmp_path / "e"), "./e", "./e/", "./moved", "./other"]
+    e, *others = (load_encoder(EncoderConfig(encoder=name)) for name in names)
+    assert [each.fingerprint == e.fingerprint for each in others] == [True, True, True, False]
+    assert [each.card.name for each in others[:2]] == [e.card.name] * 2 == [str(tmp_path / "e")] * 2
+    assert find_encoder("./e").card.name == e.card.name
+    monkeypatch.chdir(tmp_path.parent)
+    assert load_encoder(EncoderConfig(encoder=f"{tmp_path.name}/e")).fingerprint == e.fingerprint
+
+
+def test_a_folder_may_have_a_name_of_its_own(tmp_path):
+    write(tmp_path / "e")
+    entry = folder_entry(tmp_path / "e", "given")
+    encoder = entry.load(entry.card, EncoderConfig(), "cpu")
+    assert encoder.card.name == "given"
+    assert encoder.fingerprint == load_encoder(EncoderConfig(encoder=str(tmp_path / "e"))).fingerprint
+
+
+def spoil(folder, **changes):
+    told = json.loads((folder / "card.json").read_text())
+    for key, value in changes.items():
+        told[key] = told[key] | value if isinstance(value, dict) else value
+    (folder / "card.json").write_text(json.dumps(told))
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"depth": 3}, r"card.json does not fit weights.safetensors \(.*tensors differ, as blocks.2"),
+        ({"depth": 1}, r"tensors differ, as blocks.1"),
+        ({"embed_dim": 32}, "tensors differ"),
+        ({"img_size": 64}, "tensors differ, as pos_embed"),
+        ({"num_heads": 3}, "does not fit"),
+        ({"shape": "round"}, "does not fit .*TypeError"),
+    ],
+)
+def test_a_card_of_another_network_is_refused(tmp_path, options, match):
+    write(tmp_path / "e")
+    told = json.loads((tmp_path / "e" / "card.json").read_text())["architecture"]
+    spoil(tmp_path / "e", architecture=told | {"options": told["options"] | options})
+    with pytest.raises(ConfigError, match=match):
+        load_encoder(EncoderConfig(encoder=str(tmp_path / "e")))
+
+
+def test_other_weights_than_the_cards_are_refused(tmp_path):
+    write(tmp_path / "e")
+    path = tmp_path / "e" / "weights.safetensors"
+    state = load_file(path)
+    save_file({**state, "cls_token": state["cls_token"] + 1}, path)
+    with pytest.raises(ConfigError, match="SHA-256 is .* the card says"):
+        load_encoder(EncoderConfig(encoder=str(tmp_path / "e")))
+    path.unlink()
+    with pytest.raises(ConfigError, match="no such folder with card.json and weights.safetensors"):
+        load_encoder(EncoderConfig(encoder=str(tmp_path / "e")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"format": "slidebag.grid"}, "wanted 'slidebag.encoder'"),
+        ({"format_version": 99}, "format version 99"),
+        ({"mean": None}, "is no card of an encoder"),
+        ({"architecture": 3}, "is no card of an encoder"),
+    ],
+)
+def test_a_damaged_or_newer_card_is_refused(tmp_path, changes, match):
+    write(tmp_path / "e")
+    spoil(tmp_path / "e", **changes)
+    with pytest.raises(FormatError, match=match):
+        find_encoder(str(tmp_path / "e"))
+    (tmp_path / "e" / "card.json").write_text("[")
+    with pytest.raises(FormatError, match="is no card of an encoder"):
+        find_encoder(str(tmp_path / "e"))
+
+
+def test_no_weights_beside_it_and_no_such_folder(tmp_path):
+    write(tmp_path / "e")
+    path = tmp_path / "e" / "weights.safetensors"
+    with pytest.raises(ConfigError, match="leave out --weights"):
+        load_encoder(EncoderConfig(encoder=str(tmp_path / "e"), weights=str(path)))
+    with pytest.raises(ConfigError, match="no such folder with"):
+        find_encoder("./none")

@@ -2,6 +2,7 @@
 
 from . import families, zoo_general, zoo_pathology  # noqa: F401  being imported files their encoders
 from .bag import BagConfig, FeatureBag, bag_fingerprint, load_bag_configs, load_beside, load_features
+from .checkpoint import Checkpoint, Saved
 from .devices import find_devices
 from .encoder import (
     ENCODERS,
@@ -38,6 +39,7 @@ __all__ = [
     "PREFIXES",
     "BagConfig",
     "CheckedTiles",
+    "Checkpoint",
     "Encoder",
     "EncoderCard",
     "EncoderConfig",
@@ -52,6 +54,7 @@ __all__ = [
     "OtherBag",
     "Place",
     "TileFolder",
+    "Saved",
     "TileIndex",
     "as_patch",
     "bag_fingerprint",

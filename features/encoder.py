@@ -63,7 +63,7 @@ class EncoderCard:
 
 
 def is_folder_name(name: str) -> bool:
-    """Return whether an encoder's name is a path, `./mine` or `a/mine`: it begins as one, or leads to a card."""
+    """Return whether an encoder's name is a path: it begins as one, or, as `a/mine`, leads to a card."""
     begins = name.startswith((".", "~")) or Path(name).is_absolute()
     return begins or ("/" in name and (Path(name) / CARD).is_file())
 
@@ -80,7 +80,7 @@ class EncoderConfig:
     encoder: str = field(
         default="stain-stats",
         metadata={
-            "help": "name as in `slidebag encoders`, timm:<name>, torchscript:<path>, onnx:<path>, or an encoder's folder"
+            "help": "as in `slidebag encoders`, or timm:<name>, torchscript:<path>, onnx:<path>, ./<folder>"
         },
     )
     weights: str | None = field(

@@ -1,4 +1,4 @@
-"""An encoder as a folder: `card.json`, which tells all about it, and `weights.safetensors` (docs/formats.md)."""
+"""An encoder as a folder: `card.json`, which tells all of it, and `weights.safetensors` (formats.md)."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ class FolderEncoder:
         return NeuralEncoder(card, network, config, device=device, known_as=known_as)
 
     def build(self, card: EncoderCard, config: EncoderConfig) -> Any:
-        """Return the network (`features.network.Network`) with the folder's weights; raises as a call does."""
+        """Return the network (`features.network.Network`) with its weights; raises as a call does."""
         from .network import build_network
 
         if config.weights is not None:

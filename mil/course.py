@@ -1,17 +1,20 @@
 """The course of a fit: its epochs, what they report, and the checkpoint that a stopped fit goes on from."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiling import FormatError
+import numpy as np
+
+from features import Checkpoint, Saved
+from tiling import FormatError, fingerprint
 
 from .classes import Labels
 
 if TYPE_CHECKING:
-    from .checkpoint import Checkpoint, Saved
     from .learner import Bag
 
 Validation = tuple[list["Bag"], Labels]
@@ -43,9 +46,8 @@ class Course:
 
         Return a warning where that is damaged, so that the fit begins anew.
         """
-        from .checkpoint import Checkpoint  # needs torch, slow to import
-
-        self._checkpoint = Checkpoint.of(path, what, bags)
+        told = [(bag.id, _digest(bag.features), _digest(bag.candidates)) for bag in bags]
+        self._checkpoint = Checkpoint(path, fingerprint(*what, told))
         try:
             self._saved = self._checkpoint.read()
         except FormatError as error:
@@ -113,3 +115,7 @@ class Stage:
     def report(self, figures: Mapping[str, float]) -> None:
         """Report an epoch, whose number `figures` has counted within the stage."""
         self.course.report({**figures, "epoch": self.first + figures["epoch"], **self.told})
+
+
+def _digest(values: np.ndarray | None) -> str:
+    return "" if values is None else hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from features import Checkpoint
 from mil import LEARNERS, Bag, Classes, course
-from mil.checkpoint import Checkpoint
 from mil.course import Course
 from mil.instance import learner as slidebag
 from tiling import FormatError

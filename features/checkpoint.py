@@ -1,21 +1,15 @@
-"""The checkpoint of a fit: one safetensors file with all that the next epoch begins from, never a pickle."""
+"""The checkpoint of a training: one safetensors file with all that it goes on from, never a pickle."""
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from tiling import FormatError, replacing
 
-from tiling import FormatError, fingerprint, replacing
-
-from .learner import Bag
+if TYPE_CHECKING:  # torch waits until there is something to write or to read
+    from torch import Tensor
 
 _VERSION = "1"  # one more whenever learners carry on something else
 
@@ -37,16 +31,10 @@ class Saved:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where the checkpoint of the fit `identity` lies; that of another fit in its place is none."""
+    """Where the checkpoint of the training `identity` lies; that of another one in its place is none."""
 
     path: Path
     identity: str
-
-    @classmethod
-    def of(cls, path: Path, what: Sequence[Any], bags: Sequence[Bag]) -> Self:
-        """Return the checkpoint of a fit that is told by JSON values and by all features of its bags."""
-        told = [(bag.id, _digest(bag.features), _digest(bag.candidates)) for bag in bags]
-        return cls(path, fingerprint(*what, told))
 
     def write(
         self,
@@ -60,6 +48,8 @@ class Checkpoint:
         Raises:
             WriteError: there is no space, or no permission.
         """
+        from safetensors.torch import save_file
+
         tensors: dict[str, Tensor] = {}
         told = {
             "identity": self.identity,
@@ -73,11 +63,13 @@ class Checkpoint:
             save_file(tensors, temporary, header)
 
     def read(self) -> Saved | None:
-        """Return what is there of this fit, None where there is nothing.
+        """Return what is there of this training, None where there is nothing.
 
         Raises:
             FormatError: the file is damaged.
         """
+        from safetensors import SafetensorError, safe_open
+
         if not self.path.is_file():
             return None
         try:
@@ -93,26 +85,26 @@ class Checkpoint:
             return Saved(told["epoch"], told["history"], told["results"], state)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise FormatError(
-                f"{self.path}: damaged checkpoint ({error})", hint="remove it, and the fit begins anew"
+                f"{self.path}: damaged checkpoint ({error})", hint="remove it, and it begins anew"
             ) from error
 
 
-def _digest(values: np.ndarray | None) -> str:
-    return "" if values is None else hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
-
-
 def _state_of(thing: Any) -> Any:
-    if isinstance(thing, Tensor):
+    import torch
+
+    if isinstance(thing, torch.Tensor):
         return thing
     if isinstance(thing, torch.Generator):
         return thing.get_state()
     return thing.state_dict() if hasattr(thing, "state_dict") else vars(thing)
 
 
-@torch.no_grad()
 def _restore(thing: Any, state: Any) -> None:
-    if isinstance(thing, Tensor):
-        thing.copy_(state)
+    import torch
+
+    if isinstance(thing, torch.Tensor):
+        with torch.no_grad():
+            thing.copy_(state)
     elif isinstance(thing, torch.Generator):
         thing.set_state(state)
     elif hasattr(thing, "load_state_dict"):
@@ -121,9 +113,11 @@ def _restore(thing: Any, state: Any) -> None:
         vars(thing).update(state)
 
 
-def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+def _encode(value: Any, name: str, tensors: "dict[str, Tensor]") -> Any:
     """Put tensors aside by name; what is left is for JSON, in which keys that are numbers stay numbers."""
-    if isinstance(value, Tensor):
+    import torch
+
+    if isinstance(value, torch.Tensor):
         tensors[name] = value.detach().contiguous()
         return {"tensor": name}
     if isinstance(value, Mapping):
@@ -133,7 +127,7 @@ def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     return value
 
 
-def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+def _decode(value: Any, tensors: "Mapping[str, Tensor]") -> Any:
     if isinstance(value, list):
         return [_decode(each, tensors) for each in value]
     if not isinstance(value, dict):

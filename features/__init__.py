@@ -24,6 +24,7 @@ from .extraction import extract_cohort, extract_features
 from .instances import Instances, Place, map_rows, place_of
 from .near import nearest_rows, vote_of_near
 from .pack import pack_features
+from .pretraining import PretrainConfig, Pretrained, PretrainStep, pretrain
 from .search import IndexConfig, Neighbours, TileIndex
 from .search_bags import unit
 from .slide_in_work import Extracted, ExtractJob
@@ -54,6 +55,9 @@ __all__ = [
     "OtherBag",
     "Place",
     "TileFolder",
+    "PretrainConfig",
+    "PretrainStep",
+    "Pretrained",
     "Saved",
     "TileIndex",
     "as_patch",
@@ -74,6 +78,7 @@ __all__ = [
     "nearest_rows",
     "pack_features",
     "place_of",
+    "pretrain",
     "read_other_bag",
     "save_other_bag",
     "store_fingerprint",

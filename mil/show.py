@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from features import EncoderCard
+from features import EncoderCard, Pretrained
 from tiling import ResolutionError, Slide
 
 from .batch import Outcome
@@ -209,6 +209,15 @@ def encoders(cards: Sequence[EncoderCard]) -> None:
     console.print(table)
     for prefix, told in _FAMILIES.items():
         console.print(Text(f"{prefix}  {told}"))
+
+
+def pretrained(done: Pretrained) -> None:
+    """Print what an encoder learned from and its last figures."""
+    held_out = f", {done.n_held_out} held out" if done.n_held_out else ""
+    broken = f", {len(done.broken)} broken" if done.broken else ""
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in done.figures.items())
+    _console().print(f"{done.n_tiles} tiles{held_out}{broken}; {figures}", highlight=False)
+    _console().print(f"use it with --encoder {done.folder}", highlight=False, soft_wrap=True)
 
 
 def slide(opened: Slide) -> bool:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from features import ENCODERS, EncoderConfig
+from features import ENCODERS, EncoderConfig, PretrainConfig
 from mil import show
 from mil.extract import ExtractConfig
 from mil.extract import extract as extract_run
@@ -13,6 +13,7 @@ from mil.options import Several, configured
 from mil.pack import pack as pack_run
 from mil.probe import ProbeConfig
 from mil.probe import probe as probe_encoders
+from mil.pretrain import pretrain as pretrain_encoder
 from mil.run_folder import Run
 from mil.search import SearchConfig
 from mil.search import search as search_run
@@ -66,6 +67,16 @@ def probe(
 ) -> None:
     """Measure how well encoders tell apart tiles whose class is known; several side by side."""
     show.probed(probe_encoders(tiles, out, encoders, probe_config))
+@configured(pretrain_config=PretrainConfig)
+def pretrain(
+    sources: Annotated[
+        list[Path], typer.Argument(help="folders of pictures, run folders, or bags with patches")
+    ],
+    out: Annotated[Path, typer.Argument(help="the encoder's folder, which --encoder takes")],
+    pretrain_config: PretrainConfig,
+) -> None:
+    """Train an encoder of one's own on unlabelled tiles; again, it goes on where it was."""
+    show.pretrained(pretrain_encoder(sources, out, pretrain_config))
 
 
 @app.command()

@@ -1,0 +1,103 @@
+"""Batches of views in an order that seed and step tell, whoever makes them and wherever one begins."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from tiling import SlidebagError, SlideError
+
+from .config import PretrainConfig
+from .sources import Tiles
+from .views import Views, view_seed
+
+_TRIES = 16  # tiles in place of one that cannot be read
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Views of some tiles: `views`, uint8 (n, 3, side, side) each, and the tiles' places in training.
+
+    `view` is the number of the views that were drawn; `broken` says by name what another tile stands for.
+    """
+
+    view: int
+    places: list[int]
+    views: list[torch.Tensor]
+    broken: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Drawn(Dataset):
+    """Makes the views of (view, place); what a worker process needs and nothing else."""
+
+    tiles: Tiles
+    trained: np.ndarray
+    views: Views
+    seed: int
+
+    def __getitem__(self, asked: tuple[int, int]) -> tuple[int, int, list[torch.Tensor], dict[str, str]]:
+        view, place = asked
+        broken: dict[str, str] = {}
+        for k in range(_TRIES):
+            index = int(self.trained[(place + k) % len(self.trained)])
+            try:
+                pixels = self.tiles.take(index)
+            except SlidebagError as error:
+                broken[self.tiles.name(index)] = str(error)
+            else:
+                seed = view_seed(self.seed, view, index)
+                return view, place, self.views(pixels, seed), broken
+        raise SlideError(
+            f"{next(iter(broken))} and {_TRIES - 1} tiles after it cannot be read",
+            hint="see whether files are gone",
+        )
+
+
+def _collate(parts: list[tuple[int, int, list[torch.Tensor], dict[str, str]]]) -> Batch:
+    views, places, images, broken = zip(*parts, strict=True)
+    told = {name: why for each in broken for name, why in each.items()}
+    return Batch(views[0], list(places), [torch.stack(each) for each in zip(*images, strict=True)], told)
+
+
+@dataclass(frozen=True)
+class Order(Sampler):
+    """The (view, place) of each batch of this process, from a step on: every epoch another order of all."""
+
+    n: int
+    config: PretrainConfig
+    first_step: int = 0
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches alone."""
+        return self.n // self.config.batch
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        config, per_epoch = self.config, self.steps_per_epoch
+        views = config.teacher_views if config.teacher else 0
+        order, of_epoch = np.arange(0), -1
+        for step in range(self.first_step, config.epochs * per_epoch):
+            epoch, k = divmod(step, per_epoch)
+            if epoch != of_epoch:
+                order = np.random.default_rng((config.seed, epoch)).permutation(self.n)
+                of_epoch = epoch
+            places = order[k * config.batch : (k + 1) * config.batch][self.rank :: self.world]
+            yield [(epoch % views if views else epoch, int(place)) for place in places]
+
+
+def batches(tiles: Tiles, trained: np.ndarray, order: Order, n_workers: int) -> Iterator[Batch]:
+    """Yield the batches of `order`; `trained` are the indices of tiles to learn from, int (n,)."""
+    loader = DataLoader(
+        _Drawn(tiles, trained, Views(order.config), order.config.seed),
+        batch_sampler=order,
+        num_workers=n_workers,
+        collate_fn=_collate,
+        # a forked process would share the open slides of this one
+        multiprocessing_context="spawn" if n_workers else None,
+    )
+    yield from loader

@@ -1,0 +1,175 @@
+"""The way of a pretraining: tiles are looked at, a network is built, trained, and written as a folder."""
+
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from features.encoder import CARD, load_encoder
+from features.encoder_folder import read_card, save_encoder_folder
+from features.tile_folder import as_patch
+from tiling import ConfigError, fingerprint, replacing
+
+from .config import PretrainConfig
+from .neighbours import Probe
+from .networks import Plan, plan_network
+from .objective import Objective
+from .processes import Processes
+from .sources import Tiles
+from .training import CHECKPOINT, Training, take_sample
+from .verb import Pretrained, PretrainStep
+
+_VERSION = 1  # raise it whenever the same options and tiles make another encoder
+_SAMPLE_TILES = 512  # of colours, and of what teachers make of them
+_TAUGHT, _BROKEN = "taught", "broken.csv"
+_LIMITS = "Learned from the tiles under `data` alone; of other tissue, stains and scanners nothing is known."
+
+
+@dataclass(frozen=True)
+class Course:
+    """One pretraining; `trained` and `held_out` are places in `tiles`, int (n,)."""
+
+    tiles: Tiles
+    trained: np.ndarray
+    held_out: np.ndarray
+    folder: Path
+    config: PretrainConfig
+    processes: Processes
+
+    @classmethod
+    def open(cls, sources: Sequence[Path], folder: Path, config: PretrainConfig) -> "Course":
+        """Look at all tiles; raises as `pretrain` does."""
+        processes = Processes.join(config)
+        tiles = Tiles.open(sources)
+        told = [int(digest[:8], 16) / 2**32 if label else 1.0 for digest, label in _digests(tiles)]
+        is_held = np.array(told) < config.held_out
+        course = cls(tiles, np.flatnonzero(~is_held), np.flatnonzero(is_held), folder, config, processes)
+        if processes.is_first:
+            _tell_broken(tiles.broken, folder)
+        if len(course.trained) < config.batch:
+            broken = f", {len(tiles.broken)} are broken" if tiles.broken else ""
+            raise ConfigError(
+                f"{len(course.trained)} tiles to learn from{broken}, wanted {config.batch} or more, a batch",
+                hint="give more tiles, or a smaller --batch",
+            )
+        return course
+
+    @property
+    def identity(self) -> str:
+        """What changes with any tile, and with any option that changes a weight."""
+        return fingerprint(_VERSION, self.tiles.identity, self.config.consequential())
+
+    def is_done(self) -> bool:
+        """Return whether the folder has this very encoder; ConfigError if it has another."""
+        if not (self.folder / CARD).is_file():
+            return False
+        if read_card(self.folder).get("recipe", {}).get("identity") != self.identity:
+            raise ConfigError(
+                f"{self.folder}: has an encoder of other tiles or options", hint="give another folder"
+            )
+        return True
+
+    def run(self, report: Callable[[PretrainStep], None], about: dict[str, Any]) -> None:
+        """Train, and write the folder; what is only needed to go on is removed then."""
+        config, ways = self.config, self.processes
+        plan = plan_network(config, config.name or self.folder.resolve().name, self.tiles.side_um)
+        if not config.init:
+            plan = replace(plan, card=replace(plan.card, **_colours(self.tiles, self.trained)))
+        with torch.random.fork_rng([ways.torch_device] if ways.torch_device.type == "cuda" else []):
+            torch.manual_seed(config.seed)
+            objective = self._objective(plan)
+        training = Training(objective, plan, config, self.folder, ways)
+        probe = Probe.of(self.tiles, self.trained, self.held_out, config.seed)
+        training.run(self.tiles, self.trained, self.identity, probe, report)
+        if ways.is_first:
+            _tell_broken(self.tiles.broken | training.broken, self.folder)
+            figures = training.history[-1]
+            told = {
+                "data": self._data(), "figures": figures, "limits": _LIMITS,
+                "recipe": {"identity": self.identity, "config": asdict(config), **_versions(), **about},
+            }  # fmt: skip
+            save_encoder_folder(
+                self.folder, objective.trunk, plan.card, plan.architecture, dtype=config.save_as, about=told
+            )
+            (self.folder / CHECKPOINT).unlink()
+            shutil.rmtree(self.folder / _TAUGHT, ignore_errors=True)
+
+    def result(self) -> Pretrained:
+        """Return what the folder has."""
+        figures = read_card(self.folder)["figures"] if self.processes.is_first else {}
+        return Pretrained(self.folder, len(self.trained), len(self.held_out), self.tiles.broken, figures)
+
+    def _objective(self, plan: Plan) -> Objective:
+        config, ways = self.config, self.processes
+        if not config.teacher:
+            from .self_distillation import SelfDistillation
+
+            return SelfDistillation(plan, config, is_reduced=ways.is_reduced).to(ways.torch_device)
+        from .distillation import Distillation, Taught, check_teacher
+
+        teachers = [load_encoder(each, device=ways.device) for each in config.teachers]
+        for teacher in teachers:
+            check_teacher(teacher, config)
+        # several processes do not share files that each would write
+        kept = self.folder / _TAUGHT / self.identity if ways.world == 1 else None
+        taught = Taught(teachers, config, len(self.trained), kept)
+        objective = Distillation(plan, config, taught, is_reduced=ways.is_reduced)
+        if not (self.folder / CHECKPOINT).is_file():
+            n_batches = -(-_SAMPLE_TILES // config.batch)
+            sample = take_sample(self.tiles, self.trained, config, n_batches)
+            objective.standardise([taught(batch) for batch in sample])
+        return objective.to(ways.torch_device)
+
+    def _data(self) -> dict[str, Any]:
+        tiles, config = self.tiles, self.config
+        return {
+            "about": config.data,
+            "sources": {_place(source.place): len(source) for source in tiles.sources},
+            "n_tiles": len(self.trained),
+            "n_broken": len(tiles.broken),
+            "n_held_out": len(self.held_out),
+            "held_out": f"labelled pictures whose SHA-256 is below {config.held_out:g} of the largest",
+            "labels": Counter(tiles.labels[k] for k in self.trained.tolist() if tiles.labels[k]),
+        }
+
+
+def _digests(tiles: Tiles) -> list[tuple[str, str]]:
+    return [(d, label) if d else ("0", "") for d, label in zip(tiles.digests, tiles.labels, strict=True)]
+
+
+def _place(path: str) -> str:
+    """The last two parts of a path: the card goes to others, where the rest means nothing."""
+    return "/".join(Path(path).parts[-2:])
+
+
+def _colours(tiles: Tiles, trained: np.ndarray) -> dict[str, tuple[float, ...]]:
+    """Mean and spread of red, green and blue over a sample of tiles, in 0 to 1."""
+    some = trained[np.linspace(0, len(trained) - 1, min(len(trained), _SAMPLE_TILES)).astype(int)]
+    pixels = np.concatenate([as_patch(tiles.take(k), 32).reshape(-1, 3) for k in some.tolist()]) / 255
+    mean, std = pixels.mean(axis=0), np.maximum(pixels.std(axis=0), 0.05)
+    return {"mean": tuple(mean.round(4).tolist()), "std": tuple(std.round(4).tolist())}
+
+
+def _versions() -> dict[str, Any]:
+    return {"versions": {name: version(name) for name in ("slidebag", "torch", "timm", "lightly")}}
+
+
+def _tell_broken(broken: dict[str, str], folder: Path) -> None:
+    if not broken:
+        return
+    first = ", ".join(list(broken)[:3]) + (", ..." if len(broken) > 3 else "")
+    print(f"pretrain: {len(broken)} broken tiles or files are left out: {first}", file=sys.stderr)
+    with replacing(folder / _BROKEN) as temporary:
+        rows = [f"{_quoted(name)},{_quoted(why)}\n" for name, why in broken.items()]
+        temporary.write_text("name,error\n" + "".join(rows), encoding="utf-8")
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'

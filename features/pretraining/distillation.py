@@ -1,0 +1,165 @@
+"""Distillation: the vectors of one or several encoders are told from the student's by a linear head each.
+
+A teacher's vectors are centred and divided by one number, the root of their mean variance, as in PHI-S
+(arXiv 2410.01680): teachers of any scale weigh the same, and no dimension that hardly varies is blown up.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cosine_similarity, mse_loss
+
+from features.encoder import Encoder
+from features.pooling import token_raster
+from tiling import ConfigError
+
+from .batches import Batch
+from .config import PretrainConfig
+from .networks import Plan
+from .objective import Losses, Objective
+from .views import resized
+
+
+class Headed(torch.nn.Module):
+    """A trunk and, for each teacher, a linear head for its vector and one for its tokens."""
+
+    def __init__(self, trunk: Any, teachers: Sequence[Encoder], token_side: int) -> None:
+        super().__init__()
+        self.trunk, self._token_side = trunk, token_side
+        width = int(trunk.num_features)
+        self.heads = torch.nn.ModuleList(torch.nn.Linear(width, t.card.dim) for t in teachers)
+        tokens = [t.card.token_dim or 0 for t in teachers] if token_side else []
+        self.token_heads = torch.nn.ModuleList(torch.nn.Linear(width, dim) for dim in tokens if dim)
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Return what each head makes of images: (n, dim) each, then (n, side, side, token_dim) each."""
+        tokens = self.trunk.forward_features(images)
+        found = [head(tokens[:, 0]) for head in self.heads]
+        if self.token_heads:
+            raster = token_raster(self.trunk, tokens, self._token_side)
+            found += [head(raster) for head in self.token_heads]
+        return found
+
+
+class Taught:
+    """What teachers make of views, computed once for each view of a tile if there are only so many.
+
+    Vectors (n, dim) of each teacher, then tokens (n, side, side, token_dim) of those that have them. They
+    are kept in plain files in `folder`, in which NaN is what is not there yet.
+    """
+
+    def __init__(
+        self, teachers: Sequence[Encoder], config: PretrainConfig, n: int, folder: Path | None
+    ) -> None:
+        self.teachers, self._side = list(teachers), config.token_side
+        self._sides_px = [_side_px(teacher, config.input_px) for teacher in teachers]
+        self.shapes = [(teacher.card.dim,) for teacher in teachers]
+        if self._side:
+            dims = [t.card.token_dim for t in teachers]
+            self.shapes += [(self._side, self._side, dim) for dim in dims if dim]
+        self._kept: list[np.ndarray] = []
+        if folder is not None and config.teacher_views:
+            shapes = [(config.teacher_views, n, *shape) for shape in self.shapes]
+            self._kept = [_opened(folder / f"{k}.npy", shape) for k, shape in enumerate(shapes)]
+
+    def __call__(self, batch: Batch) -> list[np.ndarray]:
+        """Return float32 arrays of the batch's first views."""
+        found = [kept[batch.view, batch.places] for kept in self._kept]
+        if found and not any(np.isnan(each).any() for each in found):
+            return found
+        found = self._computed(batch)
+        for kept, each in zip(self._kept, found, strict=bool(self._kept)):
+            kept[batch.view, batch.places] = each
+        return found
+
+    def _computed(self, batch: Batch) -> list[np.ndarray]:
+        images = batch.views[0].permute(0, 2, 3, 1).contiguous().numpy()
+        vectors, tokens = [], []
+        for teacher, side_px in zip(self.teachers, self._sides_px, strict=True):
+            if self._side and teacher.card.token_dim:
+                vector, token = teacher.encode_tokens(resized(images, side_px))
+                tokens.append(token)
+            else:
+                vector = teacher.encode(resized(images, side_px))
+            vectors.append(vector)
+        return vectors + tokens
+
+
+class Distillation(Objective):
+    """The student is what becomes the encoder; heads are left behind."""
+
+    def __init__(self, plan: Plan, config: PretrainConfig, taught: Taught, *, is_reduced: bool) -> None:
+        super().__init__(plan, is_reduced=is_reduced)
+        teachers = taught.teachers
+        self._taught, self._n_teachers = taught, len(teachers)
+        self.student = Headed(plan.trunk(config.drop_path), teachers, config.token_side)
+        for k, shape in enumerate(taught.shapes):
+            self.register_buffer(f"centre_{k}", torch.zeros(shape[-1]))
+            self.register_buffer(f"scale_{k}", torch.ones(()))
+
+    def standardise(self, samples: Sequence[Sequence[np.ndarray]]) -> None:
+        """Set centre and scale of what is wanted by what teachers made of some batches."""
+        for k, parts in enumerate(zip(*samples, strict=True)):
+            rows = torch.from_numpy(np.concatenate(parts)).flatten(0, -2).double()
+            centre = rows.mean(dim=0)
+            getattr(self, f"centre_{k}").copy_(centre)
+            scale = (rows - centre).square().mean().sqrt().clamp(min=1e-6)
+            getattr(self, f"scale_{k}").copy_(scale)
+
+    def losses(self, batch: Batch, done: float) -> Losses:
+        """Return `vectors` and, if asked for, `tokens`: 1 - cosine + squared error, the teachers' mean."""
+        del done
+        found = self.learn(self.images(batch.views[0]))
+        losses, cosines = [], []
+        for k, (told, rows) in enumerate(zip(found, self._taught(batch), strict=True)):
+            wanted = torch.from_numpy(rows).to(told.device)
+            wanted = (wanted - getattr(self, f"centre_{k}")) / getattr(self, f"scale_{k}")
+            cosines.append(cosine_similarity(told.float(), wanted, dim=-1).mean())
+            losses.append(1 - cosines[-1] + mse_loss(told.float(), wanted))
+        n = self._n_teachers
+        self.figures = {"cosine": torch.stack(cosines[:n]).mean().detach()}
+        kinds = {"vectors": losses[:n], "tokens": losses[n:]}
+        return {name: torch.stack(each).mean() for name, each in kinds.items() if each}
+
+    @property
+    def trunk(self) -> torch.nn.Module:
+        """The student's trunk."""
+        return self.student.trunk
+
+
+def check_teacher(teacher: Encoder, config: PretrainConfig) -> None:
+    """Encode a grey picture; raise ConfigError if the teacher does not make one finite vector of it."""
+    side = _side_px(teacher, config.input_px)
+    try:
+        found = teacher.encode(np.full((1, side, side, 3), 128, np.uint8))
+    except (ValueError, RuntimeError, TypeError, IndexError) as error:
+        raise ConfigError(
+            f"teacher {teacher.card.name} cannot encode pictures of 3 channels and {side} px ({error})",
+            hint="take another teacher",
+        ) from error
+    if found.shape != (1, teacher.card.dim) or not np.isfinite(found).all():
+        raise ConfigError(
+            f"teacher {teacher.card.name} makes {found.shape} of a picture, wanted (1, {teacher.card.dim})",
+            hint="take another teacher",
+        )
+
+
+def _side_px(teacher: Encoder, input_px: int) -> int:
+    """Return the side nearest to the student's that a teacher takes."""
+    multiple = teacher.card.px_multiple
+    return max(1, round(input_px / multiple)) * multiple if multiple else teacher.card.input_px
+
+
+def _opened(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(".partial")
+        kept = np.lib.format.open_memmap(beside, "w+", np.float32, shape)
+        for view in kept:
+            view[:] = np.nan
+        kept.flush()
+        beside.replace(path)
+    return np.lib.format.open_memmap(path, "r+")

@@ -1,0 +1,68 @@
+"""How well an encoder that is being trained tells apart what it was never told: nearest neighbours."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from features.encoder import EncoderCard
+from features.pooling import POOLINGS
+from features.tile_folder import as_patch
+
+from .sources import Tiles
+
+_K, _MOST = 20, 2000  # neighbours; pictures on each side
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Labelled tiles that are learned from (without their labels), and held-out ones that are judged."""
+
+    tiles: Tiles
+    bank: np.ndarray
+    asked: np.ndarray
+
+    @classmethod
+    def of(cls, tiles: Tiles, trained: np.ndarray, held_out: np.ndarray, seed: int) -> "Probe | None":
+        """Draw at most so many of each, None where there are not two labels on both sides."""
+        draw = np.random.default_rng(seed)
+        sides = []
+        for side in (trained, held_out):
+            known = np.array([k for k in side.tolist() if tiles.labels[k]], int)
+            sides.append(np.sort(draw.permutation(known)[:_MOST]))
+        labels = [{tiles.labels[k] for k in side.tolist()} for side in sides]
+        return cls(tiles, *sides) if min(map(len, labels)) > 1 else None
+
+    def __call__(self, trunk: torch.nn.Module, card: EncoderCard, device: str) -> float:
+        """Return the share of held-out tiles whose nearest ones have their label, the mean of the classes."""
+        from sklearn.neighbors import KNeighborsClassifier
+
+        bank, asked = (self._vectors(trunk, card, device, side) for side in (self.bank, self.asked))
+        labels, truth = (
+            np.array([self.tiles.labels[k] for k in side.tolist()]) for side in (self.bank, self.asked)
+        )
+        judge = KNeighborsClassifier(min(_K, len(bank)), metric="cosine").fit(bank, labels)
+        is_right = judge.predict(asked) == truth
+        return float(np.mean([is_right[truth == label].mean() for label in np.unique(truth)]))
+
+    @torch.no_grad()
+    def _vectors(
+        self, trunk: torch.nn.Module, card: EncoderCard, device: str, side: np.ndarray
+    ) -> np.ndarray:
+        mean, std = (torch.tensor(told, device=device).view(3, 1, 1) for told in (card.mean, card.std))
+        was_training = trunk.training
+        trunk.eval()
+        found = []
+        for patches in self._patches(card.input_px, side.tolist()):
+            images = torch.from_numpy(patches).to(device).permute(0, 3, 1, 2).float() / 255
+            tokens = trunk.forward_features((images - mean) / std)  # pyright: ignore[reportCallIssue]
+            found.append(POOLINGS[card.pooling](trunk, tokens).cpu().numpy())
+        trunk.train(was_training)
+        return np.concatenate(found)
+
+    def _patches(self, side_px: int, indices: list[int]) -> Iterator[np.ndarray]:
+        for start in range(0, len(indices), _BATCH):
+            some = indices[start : start + _BATCH]
+            yield np.stack([as_patch(self.tiles.take(k), side_px) for k in some])

@@ -1,0 +1,115 @@
+"""The network that learns: a vision transformer from nothing, or from an encoder of the registry."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import timm
+import torch
+
+from features.architecture import Architecture
+from features.encoder import EncoderCard, find_encoder
+from features.encoder_folder import FolderEncoder
+from features.network import build_network, create_trunk
+from tiling import ConfigError
+
+from .config import PretrainConfig
+
+_SIZES = {"width": "embed_dim", "depth": "depth", "heads": "num_heads", "token_px": "patch_size"}
+_PLACES = ("hf-hub:", "local-dir:")
+_BY_TEACHER = "begin from another encoder, or learn from this one with --teacher"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is built: the card and architecture of the encoder, and weights to begin from, if any."""
+
+    card: EncoderCard
+    architecture: Architecture
+    state: dict[str, torch.Tensor] | None = None
+
+    def trunk(self, drop_path: float = 0.0) -> Any:
+        """Create a trunk with the weights to begin from; else with random ones of the global generator."""
+        options = {**self.architecture.options, "drop_path_rate": drop_path}
+        trunk = create_trunk(replace(self.architecture, options=options), self.card)
+        if self.state is not None:
+            trunk.load_state_dict(self.state)
+        return trunk
+
+
+def plan_network(config: PretrainConfig, name: str, side_um: float | None) -> Plan:
+    """Return what `config` asks for, as an encoder of that name; `side_um` is how long a tile's side is.
+
+    Raises:
+        ConfigError: it is no vision transformer with a class token, or a size does not fit it.
+        SlidebagError: the weights to begin from cannot be had.
+    """
+    plan = _begun(config) if config.init else _new(config)
+    token_px = plan.card.px_multiple or 0
+    for option in ("input_px", "local_px"):
+        if getattr(config, option) % token_px:
+            raise ConfigError(
+                f"{option} is {getattr(config, option)}",
+                hint=f"give a multiple of {token_px}, the side of a token",
+            )
+    mpp = config.mpp if config.mpp is not None else side_um and side_um / config.input_px
+    card = replace(
+        plan.card, name=name, input_px=config.input_px, mpp=mpp, licence=config.licence,
+        source=f"slidebag pretrain, {f'from {config.init}' if config.init else 'from scratch'}", access="",
+    )  # fmt: skip
+    return replace(plan, card=card)
+
+
+def _new(config: PretrainConfig) -> Plan:
+    sizes = {own: getattr(config, name) for name, own in _SIZES.items() if getattr(config, name)}
+    options = {"img_size": config.input_px, **sizes}
+    if not timm.is_model(config.arch):
+        near = ", ".join(timm.list_models("vit_*_patch16_224")[:6])
+        raise ConfigError(f"timm has no model {config.arch!r}", hint=f"take such as {near}")
+    try:
+        with torch.device("meta"):
+            outline: Any = timm.create_model(config.arch, pretrained=False, num_classes=0, **options)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"{config.arch} cannot be built with {options} ({error})", hint="change sizes"
+        ) from error
+    _check(outline, config.arch)
+    width = int(outline.num_features)
+    card = EncoderCard(
+        name="", dim=width, input_px=config.input_px, px_multiple=int(outline.patch_embed.patch_size[0]),
+        pooling="class token", token_dim=width, licence="", source="",
+    )  # fmt: skip
+    return Plan(card, Architecture(timm_name=config.arch.partition(".")[0], options=options))
+
+
+def _begun(config: PretrainConfig) -> Plan:
+    told = config.initial
+    assert told is not None
+    entry = find_encoder(told.encoder)
+    load = entry.load
+    architecture = load.architecture if isinstance(load, FolderEncoder) else load
+    if not isinstance(architecture, Architecture) or architecture.conv_stem or not entry.card.px_multiple:
+        raise ConfigError(
+            f"encoder {config.init} is no vision transformer that slidebag builds", hint=_BY_TEACHER
+        )
+    if architecture.timm_name.startswith(_PLACES):
+        raise ConfigError(f"encoder {config.init} tells its network elsewhere", hint=_BY_TEACHER)
+    build = (
+        load.build
+        if isinstance(load, FolderEncoder)
+        else lambda card, how: build_network(architecture, card, how)
+    )
+    trunk = build(entry.card, told).trunk
+    _check(trunk, config.init)
+    pooling = entry.card.pooling
+    if pooling == "as in timm" and trunk.global_pool == "token":
+        pooling = "class token"
+    if not pooling.startswith("class token"):
+        raise ConfigError(f"encoder {config.init} takes {pooling}, not its class token", hint=_BY_TEACHER)
+    named = replace(architecture, timm_name=architecture.timm_name.partition(".")[0])
+    return Plan(replace(entry.card, pooling=pooling), named, trunk.state_dict())
+
+
+def _check(trunk: Any, name: str) -> None:
+    has_class_token = getattr(trunk, "cls_token", None) is not None
+    if not has_class_token or not hasattr(trunk, "blocks"):
+        raise ConfigError(f"{name} has no class token", hint="take a vision transformer that has one")

@@ -1,0 +1,72 @@
+"""`pretrain`: from tiles to an encoder's folder; called again, it goes on where it was stopped."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tiling import ConfigError
+
+from .config import PretrainConfig
+
+
+@dataclass(frozen=True)
+class PretrainStep:
+    """A step that is done: its number from 1 of `n_steps`, how many tiles each takes, and its losses.
+
+    `knn` is what the probe found after it, None where there was none.
+    """
+
+    step: int
+    n_steps: int
+    n_tiles: int
+    losses: dict[str, float]
+    knn: float | None
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """An encoder's folder, how many tiles it learned from, what was broken, and the last figures."""
+
+    folder: Path
+    n_tiles: int
+    n_held_out: int
+    broken: dict[str, str]
+    figures: dict[str, float]
+
+
+def pretrain(
+    sources: Sequence[Path],
+    folder: Path,
+    config: PretrainConfig | None = None,
+    *,
+    report: Callable[[PretrainStep], None] = lambda step: None,
+    about: Mapping[str, Any] | None = None,
+) -> Pretrained:
+    """Train an encoder on the tiles of `sources` and write it to `folder`, with `metrics.csv` beside it.
+
+    A source is a folder of pictures (whose subfolders are labels, for the probe alone), a run folder or
+    folder of grids, whose slides are read, or bags with patches. `report` is called after each step;
+    `about` goes into the card's recipe. Whole work that is there is kept.
+
+    Raises:
+        ConfigError: lightly is not installed, options do not fit each other or the tiles, there are too
+            few tiles, or the folder has another encoder.
+        FormatError: there is no such source.
+        SlidebagError: weights cannot be had, or the loss is no number.
+    """
+    if find_spec("lightly") is None:
+        raise ConfigError(
+            "pretrain needs lightly, which is not installed", hint='pip install "slidebag[pretrain]"'
+        )
+    from .course import Course
+    from .sources import closing_slides
+
+    with closing_slides():
+        course = Course.open(sources, folder, config or PretrainConfig())
+        if not course.is_done():
+            course.run(report, dict(about or {}))
+        done = course.result()
+        course.processes.leave()
+        return done

@@ -1,0 +1,96 @@
+"""Views of tiles to learn from: each is fully told by a seed, whoever makes it and beside whatever.
+
+torchvision's transforms draw from torch's global generator, which is seeded for each tile and put back.
+"""
+
+import cv2
+import numpy as np
+import torch
+from skimage.color import hed_from_rgb, rgb_from_hed
+from torchvision.transforms import v2
+
+from features.recolour import recolour
+
+from .config import PretrainConfig
+
+_GLOBAL, _LOCAL = (0.4, 1.0), (0.08, 0.4)  # shares of the tile's area
+_LIGHT = (0.7, 1.0)  # of the view that a student and other encoders see
+
+
+class Turn(torch.nn.Module):
+    """One of the square's eight turns and flips: tissue has no up."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return an image (3, side, side), turned."""
+        way = int(torch.randint(8, ()))
+        turned = torch.rot90(image, way % 4, (1, 2))
+        return turned.flip(2) if way >= 4 else turned
+
+
+class StainJitter(torch.nn.Module):
+    """Haematoxylin, eosin and DAB stronger or weaker, each by exp(± strength); white stays white.
+
+    The stains are those of Ruifrok and Johnston's deconvolution (scikit-image's).
+    """
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self._strength = strength
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return a uint8 image (3, H, W) of other stains."""
+        scale = torch.empty(3).uniform_(-self._strength, self._strength).exp().numpy()
+        # densities are rows times hed_from_rgb; recolour multiplies columns
+        matrix = (hed_from_rgb @ np.diag(scale) @ rgb_from_hed).T
+        pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+        return torch.from_numpy(recolour(pixels, matrix)).permute(2, 0, 1)
+
+
+class Views:
+    """Makes the views of a tile: two large and some small ones, or a single lightly changed one."""
+
+    def __init__(self, config: PretrainConfig) -> None:
+        self._makers = _makers(config)
+
+    def __call__(self, tile: np.ndarray, seed: int) -> list[torch.Tensor]:
+        """Return uint8 (3, side, side) images of a uint8 tile (H, W, 3)."""
+        image = torch.from_numpy(np.array(tile)).permute(2, 0, 1)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed looks at GPUs too, each time
+            return [make(image).contiguous() for make in self._makers]
+
+
+def _makers(config: PretrainConfig) -> list[v2.Compose]:
+    if config.teacher:
+        return [_maker(config.input_px, _LIGHT, stain=config.stain / 2, blur=0.0, colour=0.0)]
+    large = [
+        _maker(config.input_px, _GLOBAL, stain=config.stain, blur=blur, colour=0.8) for blur in (0.8, 0.1)
+    ]
+    small = _maker(config.local_px, _LOCAL, stain=config.stain, blur=0.5, colour=0.8)
+    return large + [small] * config.local_crops
+
+
+def _maker(side: int, area: tuple[float, float], *, stain: float, blur: float, colour: float) -> v2.Compose:
+    steps: list[torch.nn.Module] = [
+        v2.RandomResizedCrop(side, scale=area, ratio=(0.9, 1.1), antialias=True),
+        Turn(),
+        StainJitter(stain),
+    ]
+    if colour:
+        steps.append(v2.RandomApply([v2.ColorJitter(0.2, 0.2, 0.1, 0.02)], colour))
+    if blur:
+        steps.append(v2.RandomApply([v2.GaussianBlur(5, (0.1, 2.0))], blur))
+    return v2.Compose(steps)
+
+
+def view_seed(*numbers: int) -> int:
+    """Return a seed that belongs to some numbers, such as run, epoch and tile, and to no others."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def resized(images: np.ndarray, side_px: int) -> np.ndarray:
+    """Return uint8 images (n, H, W, 3) in another size, as they are if it is theirs."""
+    if images.shape[1] == side_px:
+        return images
+    way = cv2.INTER_AREA if images.shape[1] > side_px else cv2.INTER_CUBIC
+    return np.stack([cv2.resize(image, (side_px, side_px), interpolation=way) for image in images])

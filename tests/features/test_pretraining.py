@@ -1,0 +1,384 @@
+"""Pretraining: it learns, the same from the same seed, and goes on where it was stopped."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from drawn_tiles import write_tiles
+from safetensors.torch import load_file
+
+from features import (
+    ENCODERS,
+    BagConfig,
+    Encoder,
+    EncoderCard,
+    EncoderConfig,
+    EncoderEntry,
+    PretrainConfig,
+    extract_features,
+    load_encoder,
+    pretrain,
+)
+from features.pretraining import training
+from features.pretraining.batches import Order, batches
+from features.pretraining.sources import Tiles
+from features.pretraining.views import StainJitter, Views
+from tiling import (
+    ConfigError,
+    FormatError,
+    GridConfig,
+    SlidebagError,
+    TissueMask,
+    open_slide,
+    save_grid,
+    tile_slide,
+)
+
+TINY = {
+    "width": 32, "depth": 2, "heads": 2, "token_px": 8, "input_px": 32, "local_px": 16, "local_crops": 2,
+    "batch": 16, "epochs": 2, "prototypes": 32, "held_out": 0.3, "device": "cpu", "save_as": "float32",
+}  # fmt: skip
+
+
+class Stopped(Exception):
+    """What a test ends a training with."""
+
+
+def config(**changes):
+    return PretrainConfig(**(TINY | changes))
+
+
+def weights(folder):
+    return load_file(folder / "weights.safetensors")
+
+
+def table(folder):
+    return list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+
+
+def assert_same(one, two):
+    a, b = weights(one), weights(two)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert (one / "metrics.csv").read_bytes() == (two / "metrics.csv").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory):
+    return write_tiles(tmp_path_factory.mktemp("tiles"), 40)
+
+
+@pytest.fixture(scope="module")
+def trained(tiles, tmp_path_factory):
+    """A folder that was trained in one go, and its steps."""
+    folder, steps = tmp_path_factory.mktemp("trained") / "mine", []
+    done = pretrain([tiles], folder, config(), report=steps.append)
+    return done, steps
+
+
+def stop_after(step):
+    def report(at):
+        if at.step == step:
+            raise Stopped
+
+    return report
+
+
+def test_it_writes_an_encoder_that_is_the_teacher(trained, tiles):
+    done, steps = trained
+    assert [at.step for at in steps] == list(range(1, len(steps) + 1))
+    assert steps[0].n_steps == len(steps) == 2 * (done.n_tiles // 16)
+    assert done.n_tiles + done.n_held_out == 80
+    assert 10 < done.n_held_out < 40
+    assert {p.name for p in done.folder.iterdir()} == {"card.json", "weights.safetensors", "metrics.csv"}
+    card = json.loads((done.folder / "card.json").read_text())
+    assert (card["name"], card["dim"], card["input_px"], card["mpp"]) == ("mine", 32, 32, None)
+    assert card["data"]["n_tiles"] == sum(card["data"]["labels"].values()) == done.n_tiles
+    assert card["recipe"]["config"]["epochs"] == 2
+    assert card["figures"] == done.figures
+    rows = table(done.folder)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    encoder = load_encoder(EncoderConfig(encoder=str(done.folder)))
+    assert encoder.encode(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, 32)
+
+
+def test_called_again_it_is_done_and_another_one_is_refused(trained, tiles):
+    done, _ = trained
+    before = (done.folder / "weights.safetensors").stat().st_mtime_ns
+    assert pretrain([tiles], done.folder, config(device="cpu", probe_every=7)).figures == done.figures
+    assert (done.folder / "weights.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(ConfigError, match="has an encoder of other tiles or options"):
+        pretrain([tiles], done.folder, config(seed=1))
+
+
+@pytest.mark.parametrize(("step", "every_s"), [(3, 300.0), (6, 0.0)], ids=["in its first epoch", "later"])
+def test_stopped_anywhere_it_ends_as_if_it_had_not_been(trained, tiles, tmp_path, monkeypatch, step, every_s):
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", every_s)
+    done, steps = trained
+    with pytest.raises(Stopped):
+        pretrain([tiles], tmp_path / "mine", config(), report=stop_after(step))
+    torch.manual_seed(123)  # nothing hangs on the global generator
+    left = []
+    pretrain([tiles], tmp_path / "mine", config(), report=left.append)
+    assert_same(tmp_path / "mine", done.folder)
+    assert len(left) == len(steps) - (step - 1 if every_s == 0 else 0)
+
+
+def test_a_checkpoint_of_another_training_is_not_overwritten(tiles, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0)
+    with pytest.raises(Stopped):
+        pretrain([tiles], tmp_path / "mine", config(), report=stop_after(2))
+    with pytest.raises(ConfigError, match="is of another training"):
+        pretrain([tiles], tmp_path / "mine", config(seed=3))
+
+
+def drawn(tiles, n_workers=0, **changes):
+    told = config(local_crops=1, epochs=1, **changes)
+    trained = np.arange(len(tiles))
+    return list(batches(tiles, trained, Order(len(trained), told), n_workers))
+
+
+def test_views_are_told_by_seed_epoch_and_tile_alone(tiles):
+    opened = Tiles.open([tiles])
+    one, large = drawn(opened), drawn(opened, batch=40)
+    by_place = {place: view[k] for b in large for k, place in enumerate(b.places) for view in b.views[:1]}
+    for batch in one:
+        for k, place in enumerate(batch.places):
+            assert torch.equal(batch.views[0][k], by_place[place])
+    assert len({place for b in one for place in b.places}) == 80
+    other = drawn(opened, seed=1)
+    assert other[0].places != one[0].places
+    assert not torch.equal(one[0].views[0][0], one[0].views[1][0])
+
+
+@pytest.mark.slow
+def test_workers_change_nothing(tiles):
+    opened = Tiles.open([tiles])
+    for one, two in zip(drawn(opened), drawn(opened, n_workers=2), strict=True):
+        assert one.places == two.places
+        assert all(torch.equal(a, b) for a, b in zip(one.views, two.views, strict=True))
+
+
+def test_ranks_share_out_each_batch():
+    alone = list(Order(50, config()))
+    shared = [list(Order(50, config(), rank=rank, world=2)) for rank in range(2)]
+    for whole, *parts in zip(alone, *shared, strict=True):
+        assert sorted(whole) == sorted(parts[0] + parts[1])
+    assert list(Order(50, config(), first_step=4)) == alone[4:]
+
+
+def test_stains_are_jittered_and_glass_stays_white():
+    image = torch.full((3, 4, 4), 255, dtype=torch.uint8)
+    image[:, 0] = torch.tensor([120, 80, 160], dtype=torch.uint8)[:, None]
+    assert torch.equal(StainJitter(0.0)(image)[:, 1:], image[:, 1:])
+    np.testing.assert_allclose(StainJitter(0.0)(image).int(), image.int(), atol=2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        jittered = StainJitter(0.5)(image)
+    assert torch.equal(jittered[:, 1:], image[:, 1:])
+    assert (jittered[:, 0].int() - image[:, 0].int()).abs().max() > 10
+
+
+def test_a_distilling_student_sees_one_view(tiles):
+    views = Views(config(teacher=("stain-stats",)))(np.zeros((48, 48, 3), np.uint8), 0)
+    assert [tuple(view.shape) for view in views] == [(3, 32, 32)]
+
+
+def test_broken_pictures_are_counted_skipped_and_named(tiles, tmp_path, capsys):
+    shutil.copytree(tiles, tmp_path / "tiles")
+    (tmp_path / "tiles" / "small" / "003.png").write_bytes(b"no picture")
+    whole = (tmp_path / "tiles" / "large" / "004.png").read_bytes()
+    (tmp_path / "tiles" / "large" / "004.png").write_bytes(whole[: len(whole) // 2])
+    done = pretrain([tmp_path / "tiles"], tmp_path / "mine", config(epochs=1))
+    assert done.n_tiles + done.n_held_out == 78
+    assert sorted(name.rpartition("tiles/")[2] for name in done.broken) == ["large/004.png", "small/003.png"]
+    assert "2 broken tiles or files are left out" in capsys.readouterr().err
+    told = (tmp_path / "mine" / "broken.csv").read_text()
+    assert "small/003.png" in told
+
+
+def test_too_few_tiles_say_how_many_are_wanted(tiles, tmp_path):
+    with pytest.raises(ConfigError, match=r"\d+ tiles to learn from, wanted 500 or more, a batch"):
+        pretrain([tiles], tmp_path / "mine", config(batch=500))
+    with pytest.raises(FormatError):
+        pretrain([tmp_path / "none"], tmp_path / "mine", config())
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"input_px": 36}, "multiple of 8"),
+        ({"arch": "vit_none"}, "timm has no model"),
+        (
+            {"arch": "resnet18", "width": 0, "depth": 0, "heads": 0, "token_px": 0},
+            "cannot be built|class token",
+        ),
+        ({"init": "resnet50"}, "class token|no vision transformer"),
+        ({"init": "stain-stats"}, "is no vision transformer that slidebag builds.*--teacher"),
+    ],
+)
+def test_networks_that_cannot_learn_so_are_refused(tiles, tmp_path, changes, match):
+    with pytest.raises(SlidebagError, match=match):
+        pretrain([tiles], tmp_path / "mine", config(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"epochs": 0}, {"lr": 0.0}, {"held_out": 1.0}, {"precision": "int8"}, {"token_side": 2},
+     {"teacher": ("uni",), "teacher_weights": ("a", "b")}],
+)  # fmt: skip
+def test_options_outside_what_they_may_be_are_refused(changes):
+    with pytest.raises(ConfigError):
+        config(**changes)
+
+
+def test_it_goes_on_from_an_encoder_of_its_own(trained, tiles, tmp_path):
+    done, _ = trained
+    pretrain([tiles], tmp_path / "more", config(init=str(done.folder), lr=1e-12, epochs=1))
+    before, after = weights(done.folder), weights(tmp_path / "more")
+    assert all(torch.allclose(before[name], after[name], atol=1e-5) for name in before)
+    cards = [json.loads((folder / "card.json").read_text()) for folder in (done.folder, tmp_path / "more")]
+    assert cards[0]["mean"] == cards[1]["mean"]
+
+
+def test_teachers_are_learned_from_and_asked_once_for_each_view(trained, tiles, tmp_path, monkeypatch):
+    done, _ = trained
+    told = {
+        "teacher": ("stain-stats", str(done.folder)),
+        "epochs": 8,
+        "teacher_views": 2,
+        "lr": 5e-3,
+        "held_out": 0.0,
+    }
+    steps = []
+    pretrain([tiles], tmp_path / "mine", config(**told), report=steps.append)
+    first, last = steps[0].losses, steps[-1].losses
+    assert last["vectors"] < 0.6 * first["vectors"]
+    assert last["cosine"] > first["cosine"] + 0.3
+    with pytest.raises(Stopped):
+        pretrain([tiles], tmp_path / "again", config(**told), report=stop_after(14))
+    n_asked = []
+    encode = type(load_encoder(EncoderConfig(encoder="stain-stats"))).encode
+    monkeypatch.setattr(
+        "features.stain_stats.StainStats.encode",
+        lambda self, patches: n_asked.append(len(patches)) or encode(self, patches),
+    )
+    pretrain([tiles], tmp_path / "again", config(**told))
+    assert n_asked == [1]  # all others were there
+    assert_same(tmp_path / "again", tmp_path / "mine")
+    assert not (tmp_path / "mine" / "taught").exists()
+
+
+def test_tokens_of_a_teacher_are_learned_too(trained, tiles, tmp_path):
+    done, _ = trained
+    steps = []
+    told = config(teacher=(str(done.folder),), token_side=2, epochs=6, lr=5e-3)
+    pretrain([tiles], tmp_path / "mine", told, report=steps.append)
+    assert steps[-1].losses["tokens"] < 0.8 * steps[0].losses["tokens"]
+
+
+class Grey(Encoder):
+    """A teacher that takes one channel alone."""
+
+    fingerprint = "grey"
+    card = EncoderCard(name="grey", dim=2, input_px=32, px_multiple=1, licence="", source="")
+
+    def encode(self, patches):
+        n, _height, _width = patches.shape
+        return np.zeros((n, 2), np.float32)
+
+
+def test_a_teacher_that_takes_no_pictures_of_three_channels_is_refused(tiles, tmp_path, monkeypatch):
+    monkeypatch.setattr(ENCODERS, "_items", dict(ENCODERS._items))
+    ENCODERS.register("grey")(EncoderEntry(Grey.card, lambda card, config, device: Grey()))
+    with pytest.raises(ConfigError, match="teacher grey cannot encode pictures of 3 channels"):
+        pretrain([tiles], tmp_path / "mine", config(teacher=("grey",)))
+
+
+@pytest.fixture(scope="module")
+def slide_files(phantom, tmp_path_factory):
+    """The grid of a slide, and a bag with its patches."""
+    folder = tmp_path_factory.mktemp("slide")
+    with open_slide(phantom.path) as slide:
+        mask = TissueMask(np.ones((8, 8), bool), np.zeros((8, 8, 3), np.uint8), slide.size_px)
+        grid = tile_slide(slide, mask, GridConfig(tile_px=64, min_tissue=0, max_tiles=40))
+        save_grid(grid, folder / "grid.h5", reader=slide.reader)
+        encoder = load_encoder(EncoderConfig(encoder="stain-stats"))
+        extract_features(slide, grid, encoder, folder / "bag.h5", config=BagConfig(save_patches=True))
+    return folder
+
+
+def test_slides_and_bags_give_the_same_tiles(slide_files, tmp_path):
+    from_slide, from_bag = (Tiles.open([slide_files / name]) for name in ("grid.h5", "bag.h5"))
+    assert len(from_slide) == len(from_bag) == 40
+    for k in (0, 17, 39):
+        difference = from_slide.take(k).astype(int) - from_bag.take(k)
+        assert np.abs(difference).mean() < 4
+    assert from_slide.side_um == 64 * 0.5
+    both = Tiles.open([slide_files])
+    assert len(both) == 80
+    done = pretrain([slide_files], tmp_path / "mine", config(epochs=1))
+    card = json.loads((done.folder / "card.json").read_text())
+    assert card["mpp"] == 1.0  # 64 px at 0.5 are seen as 32 px
+    assert card["data"]["n_tiles"] == 80
+    assert "knn" not in done.figures
+
+
+def test_files_that_tiles_cannot_come_from_are_named(slide_files, tmp_path):
+    for name in ("grid.h5", "bag.h5"):
+        shutil.copy(slide_files / name, tmp_path / name)
+    with h5py.File(tmp_path / "bag.h5", "a") as file:
+        del file["patches"]
+    with h5py.File(tmp_path / "grid.h5", "a") as file:
+        file.attrs["slide_path"] = "/gone/slide.svs"
+    (tmp_path / "torn.h5").write_bytes(b"torn")
+    opened = Tiles.open([tmp_path])
+    assert len(opened) == 0
+    told = {name.rpartition("/")[2]: why for name, why in opened.broken.items()}
+    assert "holds no patches" in told["bag.h5"]
+    assert "is gone" in told["grid.h5"]
+    assert "not a readable HDF5" in told["torn.h5"]
+
+
+def test_a_tile_that_cannot_be_read_later_is_replaced_and_named(tiles, tmp_path, monkeypatch):
+    shutil.copytree(tiles, tmp_path / "tiles")
+    opened = Tiles.open([tmp_path / "tiles"])
+    (tmp_path / "tiles" / "large" / "000.png").unlink()
+    found = drawn(opened)
+    assert [list(b.broken) for b in found if b.broken] == [["large/000.png"]]
+    assert sum(len(b.places) for b in found) == 80
+
+
+@pytest.mark.slow
+def test_it_learns_to_tell_apart_what_it_was_not_told(tmp_path):
+    tiles = write_tiles(tmp_path / "tiles", 96)
+    told = config(epochs=20, batch=32, lr=4e-3, momentum=0.98, held_out=0.25, probe_every=20)
+    done = pretrain([tiles], tmp_path / "mine", told)
+    rows = table(done.folder)
+    assert float(rows[-1]["dino"]) < 0.9 * float(rows[0]["dino"])
+    assert done.figures["knn"] > 0.9
+
+
+@pytest.mark.slow
+def test_killed_and_called_again_by_the_command_it_ends_the_same(trained, tiles, tmp_path):
+    done, _ = trained
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+    command = [sys.executable, "-m", "mil.cli", "pretrain", str(tiles), str(tmp_path / "mine"), *options]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not (tmp_path / "mine" / "checkpoint.safetensors").is_file() and time.monotonic() < until:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "mine" / "card.json").exists()
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert_same(tmp_path / "mine", done.folder)

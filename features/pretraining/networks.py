@@ -93,13 +93,11 @@ def _begun(config: PretrainConfig) -> Plan:
         )
     if architecture.timm_name.startswith(_PLACES):
         raise ConfigError(f"encoder {config.init} tells its network elsewhere", hint=_BY_TEACHER)
-    build = (
-        load.build
-        if isinstance(load, FolderEncoder)
-        else lambda card, how: build_network(architecture, card, how)
-    )
-    trunk = build(entry.card, told).trunk
-    _check(trunk, config.init)
+    with torch.device("meta"):  # before its weights are fetched
+        _check(create_trunk(architecture, entry.card), config.init)
+    is_folder = isinstance(load, FolderEncoder)
+    network = load.build(entry.card, told) if is_folder else build_network(architecture, entry.card, told)
+    trunk = network.trunk
     pooling = entry.card.pooling
     if pooling == "as in timm" and trunk.global_pool == "token":
         pooling = "class token"

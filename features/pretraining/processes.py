@@ -1,7 +1,6 @@
 """Which of several processes this is, and what it computes on; torchrun starts them."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -38,7 +37,8 @@ class Processes:
         rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
         if config.batch % world:
             raise ConfigError(f"a batch of {config.batch} for {world} processes", hint="give a multiple")
-        device = devices[torch.distributed.get_node_local_rank() % len(devices)]
+        local_rank = torch.distributed.get_node_local_rank()  # pyright: ignore[reportPrivateImportUsage]
+        device = devices[local_rank % len(devices)]
         return cls(*_how(device, config), rank, world)
 
     @property
@@ -66,7 +66,7 @@ class Processes:
         return dict(zip(figures, (values / self.world).tolist(), strict=True))
 
 
-def _how(device: str, config: PretrainConfig) -> tuple[Any, ...]:
+def _how(device: str, config: PretrainConfig) -> tuple[str, int, bool]:
     is_cuda = device.startswith("cuda")
     n_workers = config.workers if config.workers >= 0 else _WORKERS * is_cuda
     is_reduced = config.precision == "bfloat16"

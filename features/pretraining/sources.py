@@ -1,9 +1,10 @@
 """Where tiles come from: folders of pictures, bags with patches, tiled slides; one interface to all."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -30,11 +31,22 @@ _OPEN_SLIDES = 8
 
 
 class Source(Protocol):
-    """Some tiles of one kind and one resolution; `identity` changes with them."""
+    """Some tiles of one kind and one resolution."""
 
-    place: str
-    identity: str
-    side_um: float | None  # µm that the side of a tile is long; None: not known
+    @property
+    def place(self) -> str:
+        """Where they are."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """What changes with any of them."""
+        ...
+
+    @property
+    def side_um(self) -> float | None:
+        """How long the side of a tile is; None: not known."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -140,14 +152,22 @@ class SlideTiles:
         return patches.pixels[0]
 
 
-@lru_cache(_OPEN_SLIDES)
+_open_slides: OrderedDict[str, Slide] = OrderedDict()  # of this process, the latest last
+
+
 def _opened(path: str, slide_id: str, mpp: float, identity: str) -> Slide:
+    if path in _open_slides:
+        _open_slides.move_to_end(path)
+        return _open_slides[path]
+    if len(_open_slides) == _OPEN_SLIDES:
+        _open_slides.popitem(last=False)[1].close()
     slide = open_slide(Path(path), id=slide_id, mpp=mpp)
     if slide.identify() != identity:
         slide.close()
         raise SlideError(
             f"{slide_id}: {path} was changed since it was tiled", hint="run `slidebag tile` again"
         )
+    _open_slides[path] = slide
     return slide
 
 
@@ -157,7 +177,8 @@ def closing_slides() -> Iterator[None]:
     try:
         yield
     finally:
-        _opened.cache_clear()
+        while _open_slides:
+            _open_slides.popitem()[1].close()
 
 
 @dataclass(frozen=True)
@@ -222,11 +243,12 @@ class Tiles:
         return source.take(row)
 
     def _find(self, index: int) -> tuple[Source, int]:
-        for source in self.sources:
-            if index < len(source):
-                return source, index
-            index -= len(source)
-        raise IndexError(index)
+        k = int(np.searchsorted(self._ends, index, side="right"))
+        return self.sources[k], index - int(self._ends[k]) + len(self.sources[k])
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum([len(source) for source in self.sources])
 
 
 def _sources(place: Path, broken: dict[str, str]) -> Iterator[Source]:
@@ -254,7 +276,7 @@ def _of_file(path: Path) -> Source:
     except OSError as error:
         raise FormatError(f"{path}: not a readable HDF5 file ({error})", hint="make it again") from error
     if kind == "slidebag.features":
-        bag = load_features(path)
+        bag = load_features(path, mapped=True)
         rows = np.flatnonzero(~bag.unreadable)
         load_patches(path, rows[:1].tolist())  # that there are any
         side_um = float(told["tile_mpp"]) * int(told["tile_px"])

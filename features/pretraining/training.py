@@ -92,10 +92,11 @@ class Training:
             knn, ends = None, (step + 1) % order.steps_per_epoch == 0
             if ends:
                 knn = self._end_epoch(step + 1, n_steps, order.steps_per_epoch, probe)
-            if ends or time.monotonic() - written > CHECKPOINT_EVERY_S:
+            if ends or time.monotonic() - written >= CHECKPOINT_EVERY_S:
                 self._write(checkpoint, step + 1)
                 written = time.monotonic()
-            report(PretrainStep(step + 1, n_steps, self.config.batch, figures, knn))
+            if ways.is_first:
+                report(PretrainStep(step + 1, n_steps, self.config.batch, figures, knn))
 
     def _step(self, step: int, n_steps: int, per_epoch: int, batch: Batch) -> dict[str, float]:
         config, done = self.config, step / n_steps

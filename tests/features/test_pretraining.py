@@ -30,7 +30,7 @@ from features import (
 )
 from features.pretraining import training
 from features.pretraining.batches import Order, batches
-from features.pretraining.sources import Tiles
+from features.pretraining.sources import Tiles, closing_slides
 from features.pretraining.views import StainJitter, Views
 from tiling import (
     ConfigError,
@@ -120,17 +120,19 @@ def test_called_again_it_is_done_and_another_one_is_refused(trained, tiles):
         pretrain([tiles], done.folder, config(seed=1))
 
 
-@pytest.mark.parametrize(("step", "every_s"), [(3, 300.0), (6, 0.0)], ids=["in its first epoch", "later"])
-def test_stopped_anywhere_it_ends_as_if_it_had_not_been(trained, tiles, tmp_path, monkeypatch, step, every_s):
+@pytest.mark.parametrize(
+    ("step", "every_s", "n_left"), [(4, 300.0, 3), (5, 0.0, 1)], ids=["goes on from an epoch", "within one"]
+)
+def test_stopped_anywhere_it_ends_the_same(trained, tiles, tmp_path, monkeypatch, step, every_s, n_left):
     monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", every_s)
-    done, steps = trained
+    done, _ = trained
     with pytest.raises(Stopped):
         pretrain([tiles], tmp_path / "mine", config(), report=stop_after(step))
     torch.manual_seed(123)  # nothing hangs on the global generator
     left = []
     pretrain([tiles], tmp_path / "mine", config(), report=left.append)
     assert_same(tmp_path / "mine", done.folder)
-    assert len(left) == len(steps) - (step - 1 if every_s == 0 else 0)
+    assert len(left) == n_left
 
 
 def test_a_checkpoint_of_another_training_is_not_overwritten(tiles, tmp_path, monkeypatch):
@@ -183,9 +185,9 @@ def test_stains_are_jittered_and_glass_stays_white():
     np.testing.assert_allclose(StainJitter(0.0)(image).int(), image.int(), atol=2)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        jittered = StainJitter(0.5)(image)
-    assert torch.equal(jittered[:, 1:], image[:, 1:])
-    assert (jittered[:, 0].int() - image[:, 0].int()).abs().max() > 10
+        jittered = torch.stack([StainJitter(0.5)(image) for _ in range(20)])
+    assert (jittered[:, :, 1:] == 255).all()
+    assert (jittered[:, :, 0].float().std(dim=0) > 8).all()
 
 
 def test_a_distilling_student_sees_one_view(tiles):
@@ -256,7 +258,7 @@ def test_teachers_are_learned_from_and_asked_once_for_each_view(trained, tiles, 
         "teacher": ("stain-stats", str(done.folder)),
         "epochs": 8,
         "teacher_views": 2,
-        "lr": 5e-3,
+        "lr": 3e-2,
         "held_out": 0.0,
     }
     steps = []
@@ -281,7 +283,7 @@ def test_teachers_are_learned_from_and_asked_once_for_each_view(trained, tiles, 
 def test_tokens_of_a_teacher_are_learned_too(trained, tiles, tmp_path):
     done, _ = trained
     steps = []
-    told = config(teacher=(str(done.folder),), token_side=2, epochs=6, lr=5e-3)
+    told = config(teacher=(str(done.folder),), token_side=2, epochs=6, lr=3e-2)
     pretrain([tiles], tmp_path / "mine", told, report=steps.append)
     assert steps[-1].losses["tokens"] < 0.8 * steps[0].losses["tokens"]
 
@@ -320,9 +322,10 @@ def slide_files(phantom, tmp_path_factory):
 def test_slides_and_bags_give_the_same_tiles(slide_files, tmp_path):
     from_slide, from_bag = (Tiles.open([slide_files / name]) for name in ("grid.h5", "bag.h5"))
     assert len(from_slide) == len(from_bag) == 40
-    for k in (0, 17, 39):
-        difference = from_slide.take(k).astype(int) - from_bag.take(k)
-        assert np.abs(difference).mean() < 4
+    with closing_slides():
+        for k in (0, 17, 39):
+            difference = from_slide.take(k).astype(int) - from_bag.take(k)
+            assert np.abs(difference).mean() < 4
     assert from_slide.side_um == 64 * 0.5
     both = Tiles.open([slide_files])
     assert len(both) == 80
@@ -382,3 +385,15 @@ def test_killed_and_called_again_by_the_command_it_ends_the_same(trained, tiles,
     assert not (tmp_path / "mine" / "card.json").exists()
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     assert_same(tmp_path / "mine", done.folder)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(tiles, tmp_path):
+    told = TINY | {"koleo": 0.0, "drop_path": 0.0}  # of which each process has its own
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in told.items()]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "mil.cli", "pretrain", str(tiles), str(tmp_path / "two"), *options]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    pretrain([tiles], tmp_path / "one", PretrainConfig(**told))
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)

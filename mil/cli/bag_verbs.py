@@ -11,9 +11,9 @@ from mil.extract import ExtractConfig
 from mil.extract import extract as extract_run
 from mil.options import Several, configured
 from mil.pack import pack as pack_run
+from mil.pretrain import pretrain as pretrain_encoder
 from mil.probe import ProbeConfig
 from mil.probe import probe as probe_encoders
-from mil.pretrain import pretrain as pretrain_encoder
 from mil.run_folder import Run
 from mil.search import SearchConfig
 from mil.search import search as search_run
@@ -67,6 +67,9 @@ def probe(
 ) -> None:
     """Measure how well encoders tell apart tiles whose class is known; several side by side."""
     show.probed(probe_encoders(tiles, out, encoders, probe_config))
+
+
+@app.command()
 @configured(pretrain_config=PretrainConfig)
 def pretrain(
     sources: Annotated[

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from features.encoder import EncoderCard
+from features.near import nearest_rows, vote_of_near
 from features.pooling import POOLINGS
 from features.tile_folder import as_patch
 
@@ -37,14 +38,13 @@ class Probe:
 
     def __call__(self, trunk: torch.nn.Module, card: EncoderCard, device: str) -> float:
         """Return the share of held-out tiles whose nearest ones have their label, the mean of the classes."""
-        from sklearn.neighbors import KNeighborsClassifier
-
         bank, asked = (self._vectors(trunk, card, device, side) for side in (self.bank, self.asked))
         labels, truth = (
             np.array([self.tiles.labels[k] for k in side.tolist()]) for side in (self.bank, self.asked)
         )
-        judge = KNeighborsClassifier(min(_K, len(bank)), metric="cosine").fit(bank, labels)
-        is_right = judge.predict(asked) == truth
+        classes, of_bank = np.unique(labels, return_inverse=True)
+        votes = vote_of_near(*nearest_rows(asked, bank, _K), of_bank, len(classes))
+        is_right = classes[votes.argmax(axis=1)] == truth
         return float(np.mean([is_right[truth == label].mean() for label in np.unique(truth)]))
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ from tiling import (
     fingerprint,
     grid_attributes,
     replacing_hdf5,
+    side_level0_px,
     stored_fingerprint,
     write_coords,
     write_header,
@@ -141,8 +142,7 @@ def _corners(path: Path, format: str, grid: TileGrid, n_rows: int) -> np.ndarray
         path = path.with_name(f"{path.name.removesuffix('.pt')}.index.npz")
     elif path.suffix == ".pt":
         return None
-    side = grid.config.tile_px * grid.config.tile_mpp / grid.mpp
-    corners = COORDS_FORMATS[format].load_corners(path, grid.mpp, side)
+    corners = COORDS_FORMATS[format].load_corners(path, grid.mpp, side_level0_px(grid))
     if len(corners) != n_rows:
         raise FormatError(
             f"{path}: {len(corners)} tiles for {n_rows} rows of features", hint="make the files again"

@@ -8,7 +8,16 @@ import numpy as np
 from PIL import Image
 
 from features import TileIndex, find_devices, load_bag_configs, load_encoder
-from tiling import ConfigError, FormatError, Regions, TileGrid, TissueMask, keep_regions, load_grid
+from tiling import (
+    ConfigError,
+    FormatError,
+    Regions,
+    TileGrid,
+    TissueMask,
+    keep_regions,
+    load_grid,
+    side_level0_px,
+)
 
 from .run_folder import Run
 
@@ -113,13 +122,9 @@ def ask(query: Query, run: Run, index: TileIndex) -> Asked:
     return Asked(index.vectors(positions), positions, title, f"{query.slide_id}/{stem}", query.slide_id)
 
 
-def _side_level0(grid: TileGrid) -> float:
-    return grid.config.tile_px * grid.config.tile_mpp / grid.mpp
-
-
 def _holding(grid: TileGrid, x: int, y: int) -> np.ndarray:
     """The row of the tile that holds a point; of several that overlap, whose centre is nearest."""
-    side = _side_level0(grid)
+    side = side_level0_px(grid)
     off = np.abs(grid.coords + side / 2 - (x, y)).max(axis=1)
     if not len(off):
         raise ConfigError(f"{grid.slide_id}: has no tiles", hint="choose a slide with tissue")
@@ -135,7 +140,7 @@ def _holding(grid: TileGrid, x: int, y: int) -> np.ndarray:
 
 def _in_box(grid: TileGrid, box: tuple[int, int, int, int]) -> np.ndarray:
     x, y, width, height = box
-    centres = grid.coords + _side_level0(grid) / 2
+    centres = grid.coords + side_level0_px(grid) / 2
     inside = np.all((centres >= (x, y)) & (centres < (x + width, y + height)), axis=1)
     return _some(grid, inside, ",".join(map(str, box)))
 
@@ -144,21 +149,21 @@ def _inside(grid: TileGrid, path: Path) -> np.ndarray:
     """The rows of the tiles whose centres lie in a GeoJSON's regions, as `tile --regions` reads them."""
     if not path.is_file():
         raise ConfigError(f"region {path}: no such file", hint="give a GeoJSON file, or x,y,width,height")
-    step = _side_level0(grid) / _MASK_STEPS
+    step = side_level0_px(grid) / _MASK_STEPS
     width, height = (max(1, round(side / step)) for side in grid.size_level0_px)
     everywhere = TissueMask(
         np.ones((height, width), bool), np.zeros((0, 0, 3), np.uint8), grid.size_level0_px
     )
     kept = keep_regions(everywhere, Regions(grid.slide_id, (path,), "")).mask
     scale = np.array([width, height]) / grid.size_level0_px
-    centres = ((grid.coords + _side_level0(grid) / 2) * scale).astype(int)
+    centres = ((grid.coords + side_level0_px(grid) / 2) * scale).astype(int)
     x, y = np.minimum(centres, [width - 1, height - 1]).T
     return _some(grid, kept[y, x], path.name)
 
 
 def _some(grid: TileGrid, inside: np.ndarray, name: str) -> np.ndarray:
     if not inside.any():
-        side = round(_side_level0(grid))
+        side = round(side_level0_px(grid))
         raise ConfigError(
             f"{grid.slide_id}: no tile's centre lies in the region {name}",
             hint=f"draw it larger (tiles are {side} px at level 0) and on tissue, or give a point with --at",

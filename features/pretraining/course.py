@@ -15,7 +15,7 @@ import torch
 from features.encoder import CARD, load_encoder
 from features.encoder_folder import read_card, save_encoder_folder
 from features.tile_folder import as_patch
-from tiling import ConfigError, fingerprint, replacing
+from tiling import ConfigError, fingerprint
 
 from .config import PretrainConfig
 from .neighbours import Probe
@@ -23,7 +23,7 @@ from .networks import Plan, plan_network
 from .objective import Objective
 from .processes import Processes
 from .sources import Tiles
-from .training import CHECKPOINT, Training, take_sample
+from .training import CHECKPOINT, Training, take_sample, write_csv
 from .verb import Pretrained, PretrainStep
 
 _VERSION = 1  # raise it whenever the same options and tiles make another encoder
@@ -166,10 +166,4 @@ def _tell_broken(broken: dict[str, str], folder: Path) -> None:
         return
     first = ", ".join(list(broken)[:3]) + (", ..." if len(broken) > 3 else "")
     print(f"pretrain: {len(broken)} broken tiles or files are left out: {first}", file=sys.stderr)
-    with replacing(folder / _BROKEN) as temporary:
-        rows = [f"{_quoted(name)},{_quoted(why)}\n" for name, why in broken.items()]
-        temporary.write_text("name,error\n" + "".join(rows), encoding="utf-8")
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"'
+    write_csv(folder / _BROKEN, [{"name": name, "error": why} for name, why in broken.items()])

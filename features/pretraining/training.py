@@ -3,7 +3,7 @@
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,7 @@ class Training:
         self.history.append(row)
         self._sums.n, self._sums.total = 0, {}
         if self._processes.is_first:
-            _write_csv(self.folder / METRICS, self.history)
+            write_csv(self.folder / METRICS, self.history)
         return knn
 
     def _restore(self, checkpoint: Checkpoint) -> int:
@@ -169,7 +169,8 @@ class Training:
         return {"objective": self.objective, "optimizer": self._optimizer, "sums": self._sums}
 
 
-def _write_csv(path: Path, rows: list[dict[str, float]]) -> None:
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write a table whose columns are all keys of `rows`, in the order in which they first come."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, names)

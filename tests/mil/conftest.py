@@ -1,14 +1,13 @@
 """The viewer, a browser and a run to look at, each once a session."""
 
 import shutil
-import threading
 
 import pytest
 from viewed_run import make_viewed_run
 from viewer_browser import DESK, Browser
+from viewer_client import serving
 
 from mil import Run
-from mil.view import ViewServer
 
 
 @pytest.fixture(scope="session")
@@ -20,12 +19,8 @@ def viewed_run(tmp_path_factory) -> Run:
 @pytest.fixture(scope="session")
 def viewer(viewed_run):
     """The viewer of that run, which answers."""
-    with ViewServer(viewed_run) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(viewed_run) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ class PretrainConfig:
         default="vit_small_patch16_224", metadata={"help": "vision transformer of timm, learned from scratch"}
     )
     width: int = field(default=0, metadata={"help": "of its tokens; 0 is the architecture's own"})
-    depth: int = field(default=0, metadata={"help": "blocks; 0 is the architecture's own"})
+    depth: int = field(default=0, metadata={"help": "blocks, of --init the first ones; 0 is all it has"})
     heads: int = field(default=0, metadata={"help": "heads of attention; 0 is the architecture's own"})
     token_px: int = field(default=0, metadata={"help": "side of a token; 0 is the architecture's own"})
     init: str = field(default="", metadata={"help": "encoder to begin from, in place of --arch"})
@@ -32,6 +32,9 @@ class PretrainConfig:
     teacher_views: int = field(
         default=4,
         metadata={"help": "views of a tile that teachers see, each once; 0 is another one every epoch"},
+    )
+    teacher_px: int = field(
+        default=0, metadata={"help": "side of the views that teachers see; 0 is that of --input-px"}
     )
     token_side: int = field(
         default=0, metadata={"help": "learn so many by so many token vectors of teachers too; 0 is none"}
@@ -81,7 +84,8 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         _least(self, 1, "input_px", "local_px", "epochs", "batch", "prototypes")
-        _least(self, 0, "width", "depth", "heads", "token_px", "teacher_views", "token_side", "local_crops")
+        _least(self, 0, "width", "depth", "heads", "token_px", "teacher_views", "teacher_px")
+        _least(self, 0, "token_side", "local_crops")
         _least(self, 0, "stain", "weight_decay", "weight_decay_end", "koleo", "probe_every")
         for name, low, high in (
             ("warm_up", 0, 1),
@@ -99,13 +103,26 @@ class PretrainConfig:
                 raise ConfigError(
                     f"{name} is {getattr(self, name)!r}", hint=f"choose from {', '.join(choices)}"
                 )
+        self._check_others()
+
+    def _check_others(self) -> None:
+        """Check what stands in the options of teachers and of the network to begin from."""
         if self.teacher_weights and len(self.teacher_weights) != len(self.teacher):
             raise ConfigError(
                 f"{len(self.teacher)} teachers, weights of {len(self.teacher_weights)}",
                 hint='give --teacher-weights for each; "" where there are none',
             )
-        if self.token_side and not self.teacher:
-            raise ConfigError("token_side is of teachers, and there is none", hint="leave it out")
+        for name in ("token_side", "teacher_px"):
+            if getattr(self, name) and not self.teacher:
+                raise ConfigError(f"{name} is of teachers, and there is none", hint="leave it out")
+        for name in ("width", "heads", "token_px"):
+            if getattr(self, name) and self.init:
+                raise ConfigError(f"{name} is that of {self.init}, to begin from", hint="leave it out")
+
+    @property
+    def view_px(self) -> int:
+        """The side of what teachers see; the student sees the same in its own size."""
+        return self.teacher_px or self.input_px
 
     @property
     def initial(self) -> EncoderConfig | None:

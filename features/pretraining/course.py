@@ -26,7 +26,7 @@ from .sources import Tiles
 from .training import CHECKPOINT, Training, take_sample, write_csv
 from .verb import Pretrained, PretrainStep
 
-_VERSION = 1  # raise it whenever the same options and tiles make another encoder
+_VERSION = 2  # raise it whenever the same options and tiles make another encoder
 _SAMPLE_TILES = 512  # of colours, and of what teachers make of them
 _TAUGHT, _BROKEN = "taught", "broken.csv"
 _LIMITS = "Learned from the tiles under `data` alone; of other tissue, stains and scanners nothing is known."

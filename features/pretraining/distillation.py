@@ -55,7 +55,7 @@ class Taught:
         self, teachers: Sequence[Encoder], config: PretrainConfig, n: int, folder: Path | None
     ) -> None:
         self.teachers, self._side = list(teachers), config.token_side
-        self._sides_px = [_side_px(teacher, config.input_px) for teacher in teachers]
+        self._sides_px = [_side_px(teacher, config.view_px) for teacher in teachers]
         self.shapes = [(teacher.card.dim,) for teacher in teachers]
         if self._side:
             dims = [t.card.token_dim for t in teachers]
@@ -76,7 +76,7 @@ class Taught:
         return found
 
     def _computed(self, batch: Batch) -> list[np.ndarray]:
-        images = batch.views[0].permute(0, 2, 3, 1).contiguous().numpy()
+        images = _as_pictures(batch)
         vectors, tokens = [], []
         for teacher, side_px in zip(self.teachers, self._sides_px, strict=True):
             if self._side and teacher.card.token_dim:
@@ -94,7 +94,7 @@ class Distillation(Objective):
     def __init__(self, plan: Plan, config: PretrainConfig, taught: Taught, *, is_reduced: bool) -> None:
         super().__init__(plan, is_reduced=is_reduced)
         teachers = taught.teachers
-        self._taught, self._n_teachers = taught, len(teachers)
+        self._taught, self._n_teachers, self._input_px = taught, len(teachers), config.input_px
         self.student = Headed(plan.trunk(config.drop_path), teachers, config.token_side)
         for k, shape in enumerate(taught.shapes):
             self.register_buffer(f"centre_{k}", torch.zeros(shape[-1]))
@@ -112,7 +112,8 @@ class Distillation(Objective):
     def losses(self, batch: Batch, done: float) -> Losses:
         """Return `vectors` and, if asked for, `tokens`: 1 - cosine + squared error, the teachers' mean."""
         del done
-        found = self.learn(self.images(batch.views[0]))
+        seen = torch.from_numpy(resized(_as_pictures(batch), self._input_px)).permute(0, 3, 1, 2)
+        found = self.learn(self.images(seen))
         losses, cosines = [], []
         for k, (told, rows) in enumerate(zip(found, self._taught(batch), strict=True)):
             wanted = torch.from_numpy(rows).to(told.device)
@@ -132,7 +133,7 @@ class Distillation(Objective):
 
 def check_teacher(teacher: Encoder, config: PretrainConfig) -> None:
     """Encode a grey picture; raise ConfigError if the teacher does not make one finite vector of it."""
-    side = _side_px(teacher, config.input_px)
+    side = _side_px(teacher, config.view_px)
     try:
         found = teacher.encode(np.full((1, side, side, 3), 128, np.uint8))
     except (ValueError, RuntimeError, TypeError, IndexError) as error:
@@ -147,10 +148,15 @@ def check_teacher(teacher: Encoder, config: PretrainConfig) -> None:
         )
 
 
-def _side_px(teacher: Encoder, input_px: int) -> int:
-    """Return the side nearest to the student's that a teacher takes."""
+def _as_pictures(batch: Batch) -> np.ndarray:
+    """Return a batch's views as teachers take them, uint8 (n, side, side, 3)."""
+    return batch.views[0].permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _side_px(teacher: Encoder, view_px: int) -> int:
+    """Return the side nearest to the views' that a teacher takes."""
     multiple = teacher.card.px_multiple
-    return max(1, round(input_px / multiple)) * multiple if multiple else teacher.card.input_px
+    return max(1, round(view_px / multiple)) * multiple if multiple else teacher.card.input_px
 
 
 def _opened(path: Path, shape: tuple[int, ...]) -> np.ndarray:

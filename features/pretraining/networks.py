@@ -97,13 +97,21 @@ def _begun(config: PretrainConfig) -> Plan:
         _check(create_trunk(architecture, entry.card), config.init)
     is_folder = isinstance(load, FolderEncoder)
     network = load.build(entry.card, told) if is_folder else build_network(architecture, entry.card, told)
-    trunk = network.trunk
+    trunk, n_blocks = network.trunk, len(network.trunk.blocks)
+    if config.depth > n_blocks:
+        raise ConfigError(
+            f"depth is {config.depth}, encoder {config.init} has {n_blocks} blocks",
+            hint=f"give --depth 1 to {n_blocks}",
+        )
     pooling = entry.card.pooling
     if pooling == "as in timm" and trunk.global_pool == "token":
         pooling = "class token"
     if not pooling.startswith("class token"):
         raise ConfigError(f"encoder {config.init} takes {pooling}, not its class token", hint=_BY_TEACHER)
     named = replace(architecture, timm_name=architecture.timm_name.partition(".")[0])
+    if config.depth:
+        trunk.blocks = trunk.blocks[: config.depth]
+        named = replace(named, options={**named.options, "depth": config.depth})
     return Plan(replace(entry.card, pooling=pooling), named, trunk.state_dict())
 
 

@@ -62,7 +62,7 @@ class Views:
 
 def _makers(config: PretrainConfig) -> list[v2.Compose]:
     if config.teacher:
-        return [_maker(config.input_px, _LIGHT, stain=config.stain / 2, blur=0.0, colour=0.0)]
+        return [_maker(config.view_px, _LIGHT, stain=config.stain / 2, blur=0.0, colour=0.0)]
     large = [
         _maker(config.input_px, _GLOBAL, stain=config.stain, blur=blur, colour=0.8) for blur in (0.8, 0.1)
     ]

@@ -47,6 +47,8 @@ TINY = {
     "width": 32, "depth": 2, "heads": 2, "token_px": 8, "input_px": 32, "local_px": 16, "local_crops": 2,
     "batch": 16, "epochs": 2, "prototypes": 32, "held_out": 0.3, "device": "cpu", "save_as": "float32",
 }  # fmt: skip
+# the sizes of what it begins from
+AS_IT_IS = {"width": 0, "depth": 0, "heads": 0, "token_px": 0}
 
 
 class Stopped(Exception):
@@ -220,12 +222,9 @@ def test_too_few_tiles_say_how_many_are_wanted(tiles, tmp_path):
     [
         ({"input_px": 36}, "multiple of 8"),
         ({"arch": "vit_none"}, "timm has no model"),
-        (
-            {"arch": "resnet18", "width": 0, "depth": 0, "heads": 0, "token_px": 0},
-            "cannot be built|class token",
-        ),
-        ({"init": "resnet50"}, "class token|no vision transformer"),
-        ({"init": "stain-stats"}, "is no vision transformer that slidebag builds.*--teacher"),
+        (AS_IT_IS | {"arch": "resnet18"}, "cannot be built|class token"),
+        (AS_IT_IS | {"init": "resnet50"}, "class token|no vision transformer"),
+        (AS_IT_IS | {"init": "stain-stats"}, "is no vision transformer that slidebag builds.*--teacher"),
     ],
 )
 def test_networks_that_cannot_learn_so_are_refused(tiles, tmp_path, changes, match):
@@ -236,7 +235,7 @@ def test_networks_that_cannot_learn_so_are_refused(tiles, tmp_path, changes, mat
 @pytest.mark.parametrize(
     "changes",
     [{"epochs": 0}, {"lr": 0.0}, {"held_out": 1.0}, {"precision": "int8"}, {"token_side": 2},
-     {"teacher": ("uni",), "teacher_weights": ("a", "b")}],
+     {"teacher_px": 48}, {"init": "uni"}, {"teacher": ("uni",), "teacher_weights": ("a", "b")}],
 )  # fmt: skip
 def test_options_outside_what_they_may_be_are_refused(changes):
     with pytest.raises(ConfigError):
@@ -245,11 +244,38 @@ def test_options_outside_what_they_may_be_are_refused(changes):
 
 def test_it_goes_on_from_an_encoder_of_its_own(trained, tiles, tmp_path):
     done, _ = trained
-    pretrain([tiles], tmp_path / "more", config(init=str(done.folder), lr=1e-12, epochs=1))
+    pretrain(
+        [tiles], tmp_path / "more", config(**AS_IT_IS | {"init": str(done.folder), "lr": 1e-12, "epochs": 1})
+    )
     before, after = weights(done.folder), weights(tmp_path / "more")
     assert all(torch.allclose(before[name], after[name], atol=1e-5) for name in before)
     cards = [json.loads((folder / "card.json").read_text()) for folder in (done.folder, tmp_path / "more")]
     assert cards[0]["mean"] == cards[1]["mean"]
+
+
+def test_it_begins_from_the_first_blocks_of_another(trained, tiles, tmp_path):
+    done, _ = trained
+    told = AS_IT_IS | {"init": str(done.folder), "depth": 1, "lr": 1e-12, "epochs": 1}
+    pretrain([tiles], tmp_path / "short", config(**told))
+    before, after = weights(done.folder), weights(tmp_path / "short")
+    assert sorted(after) == sorted(name for name in before if not name.startswith("blocks.1."))
+    assert all(torch.allclose(before[name], value, atol=1e-5) for name, value in after.items())
+    encoder = load_encoder(EncoderConfig(encoder=str(tmp_path / "short")))
+    assert encoder.encode(np.full((1, 32, 32, 3), 200, np.uint8)).shape == (1, 32)
+    with pytest.raises(ConfigError, match=r"depth is 3, .* has 2 blocks"):
+        pretrain([tiles], tmp_path / "long", config(**told | {"depth": 3}))
+
+
+def test_a_teacher_sees_more_of_the_same_view_than_the_student(tiles, tmp_path, monkeypatch):
+    sides = []
+    encode = type(load_encoder(EncoderConfig(encoder="stain-stats"))).encode
+    monkeypatch.setattr(
+        "features.stain_stats.StainStats.encode",
+        lambda self, patches: sides.append(patches.shape[1]) or encode(self, patches),
+    )
+    pretrain([tiles], tmp_path / "mine", config(teacher=("stain-stats",), teacher_px=48, epochs=1))
+    assert set(sides) == {48}
+    assert json.loads((tmp_path / "mine" / "card.json").read_text())["input_px"] == 32
 
 
 def test_teachers_are_learned_from_and_asked_once_for_each_view(trained, tiles, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from tiling import SlidebagError, SlideError
 
 from .config import PretrainConfig
 from .sources import Tiles
-from .views import Views, view_seed
+from .views import Views
 
 _TRIES = 16  # tiles in place of one that cannot be read
 
@@ -20,10 +20,10 @@ _TRIES = 16  # tiles in place of one that cannot be read
 class Batch:
     """Views of some tiles: `views`, uint8 (n, 3, side, side) each, and the tiles' places in training.
 
-    `view` is the number of the views that were drawn; `broken` says by name what another tile stands for.
+    `broken` says by name what another tile stands for.
     """
 
-    view: int
+    epoch: int
     places: list[int]
     views: list[torch.Tensor]
     broken: dict[str, str]
@@ -31,15 +31,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Drawn(Dataset):
-    """Makes the views of (view, place); what a worker process needs and nothing else."""
+    """Makes the views of (epoch, place); what a worker process needs and nothing else."""
 
     tiles: Tiles
     trained: np.ndarray
     views: Views
-    seed: int
 
     def __getitem__(self, asked: tuple[int, int]) -> tuple[int, int, list[torch.Tensor], dict[str, str]]:
-        view, place = asked
+        epoch, place = asked
         broken: dict[str, str] = {}
         for k in range(_TRIES):
             index = int(self.trained[(place + k) % len(self.trained)])
@@ -48,8 +47,7 @@ class _Drawn(Dataset):
             except SlidebagError as error:
                 broken[self.tiles.name(index)] = str(error)
             else:
-                seed = view_seed(self.seed, view, index)
-                return view, place, self.views(pixels, seed), broken
+                return epoch, place, self.views(pixels, epoch, index), broken
         raise SlideError(
             f"{next(iter(broken))} and {_TRIES - 1} tiles after it cannot be read",
             hint="see whether files are gone",
@@ -57,14 +55,14 @@ class _Drawn(Dataset):
 
 
 def _collate(parts: list[tuple[int, int, list[torch.Tensor], dict[str, str]]]) -> Batch:
-    views, places, images, broken = zip(*parts, strict=True)
+    epochs, places, images, broken = zip(*parts, strict=True)
     told = {name: why for each in broken for name, why in each.items()}
-    return Batch(views[0], list(places), [torch.stack(each) for each in zip(*images, strict=True)], told)
+    return Batch(epochs[0], list(places), [torch.stack(each) for each in zip(*images, strict=True)], told)
 
 
 @dataclass(frozen=True)
 class Order(Sampler):
-    """The (view, place) of each batch of this process, from a step on: every epoch another order of all."""
+    """The (epoch, place) of each batch of this process, from a step on: every epoch another order of all."""
 
     n: int
     config: PretrainConfig
@@ -79,7 +77,6 @@ class Order(Sampler):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         config, per_epoch = self.config, self.steps_per_epoch
-        views = config.teacher_views if config.teacher else 0
         order, of_epoch = np.arange(0), -1
         for step in range(self.first_step, config.epochs * per_epoch):
             epoch, k = divmod(step, per_epoch)
@@ -87,13 +84,13 @@ class Order(Sampler):
                 order = np.random.default_rng((config.seed, epoch)).permutation(self.n)
                 of_epoch = epoch
             places = order[k * config.batch : (k + 1) * config.batch][self.rank :: self.world]
-            yield [(epoch % views if views else epoch, int(place)) for place in places]
+            yield [(epoch, int(place)) for place in places]
 
 
 def batches(tiles: Tiles, trained: np.ndarray, order: Order, n_workers: int) -> Iterator[Batch]:
     """Yield the batches of `order`; `trained` are the indices of tiles to learn from, int (n,)."""
     loader = DataLoader(
-        _Drawn(tiles, trained, Views(order.config), order.config.seed),
+        _Drawn(tiles, trained, Views(order.config)),
         batch_sampler=order,
         num_workers=n_workers,
         collate_fn=_collate,

@@ -7,6 +7,8 @@ from features.encoder import EncoderConfig
 from tiling import ConfigError
 
 _PRECISIONS = ("auto", "float32", "bfloat16")
+POOLED = "class token + mean"
+_POOLINGS = ("class token", POOLED)
 _DTYPES = ("float16", "float32")
 # what changes how long it takes, or what is told, and no weight
 _OF_NO_CONSEQUENCE = ("device", "workers", "probe_every", "name", "licence", "data", "mpp")
@@ -22,16 +24,24 @@ class PretrainConfig:
     width: int = field(default=0, metadata={"help": "of its tokens; 0 is the architecture's own"})
     depth: int = field(default=0, metadata={"help": "blocks, of --init the first ones; 0 is all it has"})
     heads: int = field(default=0, metadata={"help": "heads of attention; 0 is the architecture's own"})
-    token_px: int = field(default=0, metadata={"help": "side of a token; 0 is the architecture's own"})
+    token_px: int = field(
+        default=0, metadata={"help": "side of a token; 0 is the architecture's own, or that of --init"}
+    )
     init: str = field(default="", metadata={"help": "encoder to begin from, in place of --arch"})
     init_weights: str | None = field(default=None, metadata={"help": "local weights of --init"})
+    pooling: str = field(
+        default="",
+        metadata={
+            "help": f"a tile's vector: {', '.join(_POOLINGS)}; not given, that of --init, or the first"
+        },
+    )
     teacher: tuple[str, ...] = field(default=(), metadata={"help": "encoder to learn the vectors of"})
     teacher_weights: tuple[str, ...] = field(
         default=(), metadata={"help": 'local weights of each --teacher, "" for none'}
     )
     teacher_views: int = field(
         default=4,
-        metadata={"help": "views of a tile that teachers see, each once; 0 is another one every epoch"},
+        metadata={"help": "crops of a tile that teachers see, each once; 0 is another one every epoch"},
     )
     teacher_px: int = field(
         default=0, metadata={"help": "side of the views that teachers see; 0 is that of --input-px"}
@@ -45,7 +55,9 @@ class PretrainConfig:
     stain: float = field(
         default=0.3, metadata={"help": "a stain's optical density is multiplied by exp(± so much)"}
     )
-    epochs: int = field(default=100, metadata={"help": "times that each tile is seen"})
+    epochs: int = field(
+        default=100, metadata={"help": "times that each tile is seen; with --init, 0 learns nothing"}
+    )
     batch: int = field(default=64, metadata={"help": "tiles a step, over all devices"})
     lr: float = field(default=5e-4, metadata={"help": "highest learning rate at a batch of 256"})
     warm_up: float = field(default=0.1, metadata={"help": "share of the steps in which it is reached"})
@@ -83,7 +95,8 @@ class PretrainConfig:
     data: str = field(default="", metadata={"help": "in the card: where the tiles are from, their licences"})
 
     def __post_init__(self) -> None:
-        _least(self, 1, "input_px", "local_px", "epochs", "batch", "prototypes")
+        _least(self, 1, "input_px", "local_px", "batch", "prototypes")
+        _least(self, 0 if self.init else 1, "epochs")
         _least(self, 0, "width", "depth", "heads", "token_px", "teacher_views", "teacher_px")
         _least(self, 0, "token_side", "local_crops")
         _least(self, 0, "stain", "weight_decay", "weight_decay_end", "koleo", "probe_every")
@@ -98,7 +111,11 @@ class PretrainConfig:
         for name in ("lr", "clip", "temperature"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}", hint="give more than 0")
-        for name, choices in (("precision", _PRECISIONS), ("save_as", _DTYPES)):
+        for name, choices in (
+            ("pooling", ("", *_POOLINGS)),
+            ("precision", _PRECISIONS),
+            ("save_as", _DTYPES),
+        ):
             if getattr(self, name) not in choices:
                 raise ConfigError(
                     f"{name} is {getattr(self, name)!r}", hint=f"choose from {', '.join(choices)}"
@@ -115,13 +132,13 @@ class PretrainConfig:
         for name in ("token_side", "teacher_px"):
             if getattr(self, name) and not self.teacher:
                 raise ConfigError(f"{name} is of teachers, and there is none", hint="leave it out")
-        for name in ("width", "heads", "token_px"):
+        for name in ("width", "heads"):
             if getattr(self, name) and self.init:
                 raise ConfigError(f"{name} is that of {self.init}, to begin from", hint="leave it out")
 
     @property
     def view_px(self) -> int:
-        """The side of what teachers see; the student sees the same in its own size."""
+        """The side of what teachers see; the student sees the same crop in its own size and other colours."""
         return self.teacher_px or self.input_px
 
     @property

@@ -90,7 +90,7 @@ class Course:
         training.run(self.tiles, self.trained, self.identity, probe, report)
         if ways.is_first:
             _tell_broken(self.tiles.broken | training.broken, self.folder)
-            figures = training.history[-1]
+            figures = training.history[-1] if training.history else {}
             told = {
                 "data": self._data(), "figures": figures, "limits": _LIMITS,
                 "recipe": {"identity": self.identity, "config": asdict(config), **_versions(), **about},
@@ -98,7 +98,7 @@ class Course:
             save_encoder_folder(
                 self.folder, objective.trunk, plan.card, plan.architecture, dtype=config.save_as, about=told
             )
-            (self.folder / CHECKPOINT).unlink()
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)  # there is none of 0 epochs
             shutil.rmtree(self.folder / _TAUGHT, ignore_errors=True)
 
     def result(self) -> Pretrained:

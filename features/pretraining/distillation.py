@@ -12,32 +12,33 @@ import numpy as np
 import torch
 from torch.nn.functional import cosine_similarity, mse_loss
 
-from features.encoder import Encoder
-from features.pooling import token_raster
+from features.encoder import Encoder, EncoderCard
+from features.pooling import POOLINGS, token_raster
 from tiling import ConfigError
 
 from .batches import Batch
 from .config import PretrainConfig
 from .networks import Plan
 from .objective import Losses, Objective
-from .views import resized
+from .views import resized, taught_view
 
 
 class Headed(torch.nn.Module):
     """A trunk and, for each teacher, a linear head for its vector and one for its tokens."""
 
-    def __init__(self, trunk: Any, teachers: Sequence[Encoder], token_side: int) -> None:
+    def __init__(self, trunk: Any, card: EncoderCard, teachers: Sequence[Encoder], token_side: int) -> None:
         super().__init__()
-        self.trunk, self._token_side = trunk, token_side
+        self.trunk, self._pool, self._token_side = trunk, POOLINGS[card.pooling], token_side
         width = int(trunk.num_features)
-        self.heads = torch.nn.ModuleList(torch.nn.Linear(width, t.card.dim) for t in teachers)
+        self.heads = torch.nn.ModuleList(torch.nn.Linear(card.dim, t.card.dim) for t in teachers)
         tokens = [t.card.token_dim or 0 for t in teachers] if token_side else []
         self.token_heads = torch.nn.ModuleList(torch.nn.Linear(width, dim) for dim in tokens if dim)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Return what each head makes of images: (n, dim) each, then (n, side, side, token_dim) each."""
         tokens = self.trunk.forward_features(images)
-        found = [head(tokens[:, 0]) for head in self.heads]
+        vector = self._pool(self.trunk, tokens)
+        found = [head(vector) for head in self.heads]
         if self.token_heads:
             raster = token_raster(self.trunk, tokens, self._token_side)
             found += [head(raster) for head in self.token_heads]
@@ -54,7 +55,7 @@ class Taught:
     def __init__(
         self, teachers: Sequence[Encoder], config: PretrainConfig, n: int, folder: Path | None
     ) -> None:
-        self.teachers, self._side = list(teachers), config.token_side
+        self.teachers, self._side, self._config = list(teachers), config.token_side, config
         self._sides_px = [_side_px(teacher, config.view_px) for teacher in teachers]
         self.shapes = [(teacher.card.dim,) for teacher in teachers]
         if self._side:
@@ -67,16 +68,17 @@ class Taught:
 
     def __call__(self, batch: Batch) -> list[np.ndarray]:
         """Return float32 arrays of the batch's first views."""
-        found = [kept[batch.view, batch.places] for kept in self._kept]
+        view = taught_view(self._config, batch.epoch)
+        found = [kept[view, batch.places] for kept in self._kept]
         if found and not any(np.isnan(each).any() for each in found):
             return found
         found = self._computed(batch)
         for kept, each in zip(self._kept, found, strict=bool(self._kept)):
-            kept[batch.view, batch.places] = each
+            kept[view, batch.places] = each
         return found
 
     def _computed(self, batch: Batch) -> list[np.ndarray]:
-        images = _as_pictures(batch)
+        images = batch.views[0].permute(0, 2, 3, 1).contiguous().numpy()
         vectors, tokens = [], []
         for teacher, side_px in zip(self.teachers, self._sides_px, strict=True):
             if self._side and teacher.card.token_dim:
@@ -94,8 +96,8 @@ class Distillation(Objective):
     def __init__(self, plan: Plan, config: PretrainConfig, taught: Taught, *, is_reduced: bool) -> None:
         super().__init__(plan, is_reduced=is_reduced)
         teachers = taught.teachers
-        self._taught, self._n_teachers, self._input_px = taught, len(teachers), config.input_px
-        self.student = Headed(plan.trunk(config.drop_path), teachers, config.token_side)
+        self._taught, self._n_teachers = taught, len(teachers)
+        self.student = Headed(plan.trunk(config.drop_path), plan.card, teachers, config.token_side)
         for k, shape in enumerate(taught.shapes):
             self.register_buffer(f"centre_{k}", torch.zeros(shape[-1]))
             self.register_buffer(f"scale_{k}", torch.ones(()))
@@ -112,8 +114,7 @@ class Distillation(Objective):
     def losses(self, batch: Batch, done: float) -> Losses:
         """Return `vectors` and, if asked for, `tokens`: 1 - cosine + squared error, the teachers' mean."""
         del done
-        seen = torch.from_numpy(resized(_as_pictures(batch), self._input_px)).permute(0, 3, 1, 2)
-        found = self.learn(self.images(seen))
+        found = self.learn(self.images(batch.views[1]))
         losses, cosines = [], []
         for k, (told, rows) in enumerate(zip(found, self._taught(batch), strict=True)):
             wanted = torch.from_numpy(rows).to(told.device)
@@ -146,11 +147,6 @@ def check_teacher(teacher: Encoder, config: PretrainConfig) -> None:
             f"teacher {teacher.card.name} makes {found.shape} of a picture, wanted (1, {teacher.card.dim})",
             hint="take another teacher",
         )
-
-
-def _as_pictures(batch: Batch) -> np.ndarray:
-    """Return a batch's views as teachers take them, uint8 (n, side, side, 3)."""
-    return batch.views[0].permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _side_px(teacher: Encoder, view_px: int) -> int:

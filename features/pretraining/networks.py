@@ -12,7 +12,7 @@ from features.encoder_folder import FolderEncoder
 from features.network import build_network, create_trunk
 from tiling import ConfigError
 
-from .config import PretrainConfig
+from .config import POOLED, PretrainConfig
 
 _SIZES = {"width": "embed_dim", "depth": "depth", "heads": "num_heads", "token_px": "patch_size"}
 _PLACES = ("hf-hub:", "local-dir:")
@@ -52,8 +52,10 @@ def plan_network(config: PretrainConfig, name: str, side_um: float | None) -> Pl
                 hint=f"give a multiple of {token_px}, the side of a token",
             )
     mpp = config.mpp if config.mpp is not None else side_um and side_um / config.input_px
+    width, pooling = plan.card.token_dim or plan.card.dim, config.pooling or plan.card.pooling
     card = replace(
         plan.card, name=name, input_px=config.input_px, mpp=mpp, licence=config.licence,
+        pooling=pooling, dim=2 * width if pooling == POOLED else width,
         source=f"slidebag pretrain, {f'from {config.init}' if config.init else 'from scratch'}", access="",
     )  # fmt: skip
     return replace(plan, card=card)
@@ -109,10 +111,18 @@ def _begun(config: PretrainConfig) -> Plan:
     if not pooling.startswith("class token"):
         raise ConfigError(f"encoder {config.init} takes {pooling}, not its class token", hint=_BY_TEACHER)
     named = replace(architecture, timm_name=architecture.timm_name.partition(".")[0])
+    card, options = replace(entry.card, pooling=pooling), dict(named.options)
     if config.depth:
         trunk.blocks = trunk.blocks[: config.depth]
-        named = replace(named, options={**named.options, "depth": config.depth})
-    return Plan(replace(entry.card, pooling=pooling), named, trunk.state_dict())
+        options["depth"] = config.depth
+    if config.token_px:
+        if not hasattr(trunk, "set_input_size"):
+            raise ConfigError(f"tokens of {config.init} have a fixed size", hint="leave out --token-px")
+        # kernels are resampled as in FlexiViT (arXiv 2212.08013)
+        trunk.set_input_size(img_size=config.input_px, patch_size=config.token_px)
+        options |= {"img_size": config.input_px, "patch_size": config.token_px}
+        card = replace(card, px_multiple=config.token_px)
+    return Plan(card, replace(named, options=options), trunk.state_dict())
 
 
 def _check(trunk: Any, name: str) -> None:

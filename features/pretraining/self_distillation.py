@@ -9,6 +9,9 @@ from lightly.models.modules import DINOProjectionHead
 from lightly.models.utils import update_momentum
 from lightly.utils.scheduler import cosine_schedule, linear_warmup_schedule
 
+from features.encoder import EncoderCard
+from features.pooling import POOLINGS
+
 from .batches import Batch
 from .config import PretrainConfig
 from .networks import Plan
@@ -20,12 +23,11 @@ _STEPS = 10_000  # of schedules that are told in shares of the whole
 
 
 class Projected(torch.nn.Module):
-    """A trunk and its head: images become class tokens (n, width) and outputs (n, prototypes)."""
+    """A trunk and its head: images become vectors (n, dim) and outputs (n, prototypes)."""
 
-    def __init__(self, trunk: Any, config: PretrainConfig) -> None:
+    def __init__(self, trunk: Any, card: EncoderCard, config: PretrainConfig) -> None:
         super().__init__()
-        self.trunk = trunk
-        width = int(trunk.num_features)
+        self.trunk, self._pool, width = trunk, POOLINGS[card.pooling], card.dim
         with warnings.catch_warnings():  # of torch, about the older weight_norm that lightly uses
             warnings.simplefilter("ignore", FutureWarning)
             self.head = DINOProjectionHead(
@@ -33,13 +35,13 @@ class Projected(torch.nn.Module):
             )
 
     def forward(self, crops: list[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return class tokens and outputs of crops of several sizes."""
-        tokens = [self.trunk.forward_features(images)[:, 0] for images in crops]
-        return [(each, self.head(each)) for each in tokens]
+        """Return vectors and outputs of crops of several sizes."""
+        vectors = [self._pool(self.trunk, self.trunk.forward_features(images)) for images in crops]
+        return [(each, self.head(each)) for each in vectors]
 
 
 class SelfDistillation(Objective):
-    """Student and teacher, a moving average of it that is centred; KoLeo spreads the class tokens.
+    """Student and teacher, a moving average of it that is centred; KoLeo spreads the vectors.
 
     The teacher is what becomes the encoder.
     """
@@ -47,8 +49,8 @@ class SelfDistillation(Objective):
     def __init__(self, plan: Plan, config: PretrainConfig, *, is_reduced: bool) -> None:
         super().__init__(plan, is_reduced=is_reduced)
         self._config = config
-        self.student = Projected(plan.trunk(config.drop_path), config)
-        self.teacher = Projected(plan.trunk(), config)
+        self.student = Projected(plan.trunk(config.drop_path), plan.card, config)
+        self.teacher = Projected(plan.trunk(), plan.card, config)
         self.teacher.load_state_dict(self.student.state_dict())
         self.teacher.requires_grad_(requires_grad=False)
         self.dino = DINOLoss(config.prototypes)

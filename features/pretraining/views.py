@@ -3,6 +3,8 @@
 torchvision's transforms draw from torch's global generator, which is seeded for each tile and put back.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -14,7 +16,8 @@ from features.recolour import recolour
 from .config import PretrainConfig
 
 _GLOBAL, _LOCAL = (0.4, 1.0), (0.08, 0.4)  # shares of the tile's area
-_LIGHT = (0.7, 1.0)  # of the view that a student and other encoders see
+_RATIO = (0.9, 1.1)  # of a crop's sides
+_LIGHT = (0.7, 1.0)  # of the crop that a student and its teachers see
 
 
 class Turn(torch.nn.Module):
@@ -47,22 +50,42 @@ class StainJitter(torch.nn.Module):
 
 
 class Views:
-    """Makes the views of a tile: two large and some small ones, or a single lightly changed one."""
+    """Makes the views of a tile: two large and some small ones, or what teachers and what the student see.
+
+    Teachers see a crop in its own colours, the student the same crop in others: it learns what stays.
+    """
 
     def __init__(self, config: PretrainConfig) -> None:
-        self._makers = _makers(config)
+        self._config = config
+        self._crops = [] if config.teacher else _crops(config)
 
-    def __call__(self, tile: np.ndarray, seed: int) -> list[torch.Tensor]:
-        """Return uint8 (3, side, side) images of a uint8 tile (H, W, 3)."""
-        image = torch.from_numpy(np.array(tile)).permute(2, 0, 1)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed looks at GPUs too, each time
-            return [make(image).contiguous() for make in self._makers]
+    def __call__(self, tile: np.ndarray, epoch: int, index: int) -> list[torch.Tensor]:
+        """Return uint8 (3, side, side) images of a uint8 tile (H, W, 3), whose index this is."""
+        config, image = self._config, torch.from_numpy(np.array(tile)).permute(2, 0, 1)
+        if not config.teacher:
+            return _made(self._crops, image, view_seed(config.seed, epoch, index))
+        crop = v2.RandomResizedCrop(config.view_px, scale=_LIGHT, ratio=_RATIO, antialias=True)
+        seed = view_seed(config.seed, taught_view(config, epoch), index)
+        [seen] = _made([v2.Compose([crop, Turn()])], image, seed)
+        own = torch.from_numpy(resized(seen.permute(1, 2, 0).numpy()[None], config.input_px)[0]).permute(
+            2, 0, 1
+        )
+        colours = v2.Compose(_colours(config.stain, blur=0.3, colour=0.5))
+        return [seen, *_made([colours], own, view_seed(config.seed, epoch, index, 1))]
 
 
-def _makers(config: PretrainConfig) -> list[v2.Compose]:
-    if config.teacher:
-        return [_maker(config.view_px, _LIGHT, stain=config.stain / 2, blur=0.0, colour=0.0)]
+def taught_view(config: PretrainConfig, epoch: int) -> int:
+    """Return which of the crops that teachers see is of this epoch."""
+    return epoch % config.teacher_views if config.teacher_views else epoch
+
+
+def _made(makers: Sequence[v2.Compose], image: torch.Tensor, seed: int) -> list[torch.Tensor]:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed looks at GPUs too, each time
+        return [make(image).contiguous() for make in makers]
+
+
+def _crops(config: PretrainConfig) -> list[v2.Compose]:
     large = [
         _maker(config.input_px, _GLOBAL, stain=config.stain, blur=blur, colour=0.8) for blur in (0.8, 0.1)
     ]
@@ -71,16 +94,13 @@ def _makers(config: PretrainConfig) -> list[v2.Compose]:
 
 
 def _maker(side: int, area: tuple[float, float], *, stain: float, blur: float, colour: float) -> v2.Compose:
-    steps: list[torch.nn.Module] = [
-        v2.RandomResizedCrop(side, scale=area, ratio=(0.9, 1.1), antialias=True),
-        Turn(),
-        StainJitter(stain),
-    ]
-    if colour:
-        steps.append(v2.RandomApply([v2.ColorJitter(0.2, 0.2, 0.1, 0.02)], colour))
-    if blur:
-        steps.append(v2.RandomApply([v2.GaussianBlur(5, (0.1, 2.0))], blur))
-    return v2.Compose(steps)
+    crop = v2.RandomResizedCrop(side, scale=area, ratio=_RATIO, antialias=True)
+    return v2.Compose([crop, Turn(), *_colours(stain, blur=blur, colour=colour)])
+
+
+def _colours(stain: float, *, blur: float, colour: float) -> list[torch.nn.Module]:
+    jitter = v2.RandomApply([v2.ColorJitter(0.2, 0.2, 0.1, 0.02)], colour)
+    return [StainJitter(stain), jitter, v2.RandomApply([v2.GaussianBlur(5, (0.1, 2.0))], blur)]
 
 
 def view_seed(*numbers: int) -> int:

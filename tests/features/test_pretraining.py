@@ -192,9 +192,22 @@ def test_stains_are_jittered_and_glass_stays_white():
     assert (jittered[:, :, 0].float().std(dim=0) > 8).all()
 
 
-def test_a_distilling_student_sees_one_view(tiles):
-    views = Views(config(teacher=("stain-stats",)))(np.zeros((48, 48, 3), np.uint8), 0)
-    assert [tuple(view.shape) for view in views] == [(3, 32, 32)]
+def test_teachers_see_few_crops_and_the_student_each_in_ever_other_colours():
+    tile = np.random.default_rng(0).integers(60, 200, (60, 60, 3)).astype(np.uint8)
+    views = Views(config(teacher=("stain-stats",), teacher_px=48, teacher_views=2))
+    epochs = [views(tile, epoch, 5) for epoch in range(4)]
+    assert {tuple(view.shape[1:]) for view, _ in epochs} == {(48, 48)}
+    assert {tuple(view.shape[1:]) for _, view in epochs} == {(32, 32)}
+    assert torch.equal(epochs[0][0], epochs[2][0])
+    assert not torch.equal(epochs[0][0], epochs[1][0])
+    assert not torch.equal(epochs[0][1], epochs[2][1])
+    # the same crop: smoothed and without colour they are alike
+    plain = Views(config(teacher=("stain-stats",), teacher_px=48, stain=0.0))
+    grey = [
+        [torch.nn.functional.adaptive_avg_pool2d(view.float(), 4).mean(dim=0) for view in plain(tile, k, 5)]
+        for k in range(2)
+    ]
+    assert torch.corrcoef(torch.stack([grey[0][0].flatten(), grey[0][1].flatten()]))[0, 1] > 0.9
 
 
 def test_broken_pictures_are_counted_skipped_and_named(tiles, tmp_path, capsys):
@@ -266,6 +279,27 @@ def test_it_begins_from_the_first_blocks_of_another(trained, tiles, tmp_path):
         pretrain([tiles], tmp_path / "long", config(**told | {"depth": 3}))
 
 
+def test_without_epochs_it_is_what_it_begins_from_in_another_shape(trained, tiles, tmp_path):
+    done, _ = trained
+    told = AS_IT_IS | {"init": str(done.folder), "epochs": 0, "pooling": "class token + mean"}
+    pretrain([tiles], tmp_path / "wide", config(**told))
+    pretrain([tiles], tmp_path / "coarse", config(**told | {"token_px": 16}))
+    patches = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3)).astype(np.uint8)
+    own, wide, coarse = (
+        load_encoder(EncoderConfig(encoder=str(folder))).encode(patches)
+        for folder in (done.folder, tmp_path / "wide", tmp_path / "coarse")
+    )
+    np.testing.assert_allclose(wide[:, :32], own, atol=1e-5)
+    assert wide.shape == coarse.shape == (2, 64)
+    assert json.loads((tmp_path / "coarse" / "card.json").read_text())["px_multiple"] == 16
+    again = pretrain(
+        [tiles], tmp_path / "again", config(**told | {"init": str(tmp_path / "wide"), "pooling": ""})
+    )
+    assert json.loads((again.folder / "card.json").read_text())["dim"] == 64
+    with pytest.raises(ConfigError, match="epochs is 0"):
+        config(epochs=0)
+
+
 def test_a_teacher_sees_more_of_the_same_view_than_the_student(tiles, tmp_path, monkeypatch):
     sides = []
     encode = type(load_encoder(EncoderConfig(encoder="stain-stats"))).encode
@@ -309,7 +343,7 @@ def test_teachers_are_learned_from_and_asked_once_for_each_view(trained, tiles, 
 def test_tokens_of_a_teacher_are_learned_too(trained, tiles, tmp_path):
     done, _ = trained
     steps = []
-    told = config(teacher=(str(done.folder),), token_side=2, epochs=6, lr=3e-2)
+    told = config(teacher=(str(done.folder),), token_side=2, epochs=6, lr=3e-2, pooling="class token + mean")
     pretrain([tiles], tmp_path / "mine", told, report=steps.append)
     assert steps[-1].losses["tokens"] < 0.8 * steps[0].losses["tokens"]
 

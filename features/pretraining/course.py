@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class Course:
             )
         return course
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """What changes with any tile, and with any option that changes a weight."""
         return fingerprint(_VERSION, self.tiles.identity, self.config.consequential())
@@ -104,7 +105,8 @@ class Course:
     def result(self) -> Pretrained:
         """Return what the folder has."""
         figures = read_card(self.folder)["figures"] if self.processes.is_first else {}
-        return Pretrained(self.folder, len(self.trained), len(self.held_out), self.tiles.broken, figures)
+        n, n_held_out = len(self.trained), len(self.held_out)
+        return Pretrained(self.folder, n, n_held_out, self.tiles.broken, figures, self.processes.rank)
 
     def _objective(self, plan: Plan) -> Objective:
         config, ways = self.config, self.processes

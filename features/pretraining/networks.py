@@ -45,7 +45,7 @@ def plan_network(config: PretrainConfig, name: str, side_um: float | None) -> Pl
     """
     plan = _begun(config) if config.init else _new(config)
     token_px = plan.card.px_multiple or 0
-    for option in ("input_px", "local_px"):
+    for option in ("input_px", *(() if config.teacher else ("local_px",))):
         if getattr(config, option) % token_px:
             raise ConfigError(
                 f"{option} is {getattr(config, option)}",

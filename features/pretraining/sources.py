@@ -252,6 +252,8 @@ class Tiles:
 
 
 def _sources(place: Path, broken: dict[str, str]) -> Iterator[Source]:
+    if not place.exists():
+        raise FormatError(f"{place}: is not there", hint="give folders of pictures, run folders, or bags")
     files = [place] if place.suffix == ".h5" else []
     if place.is_dir():
         grids = place / "tiles" if (place / "slides.csv").is_file() else place  # of a run folder

@@ -27,13 +27,17 @@ class PretrainStep:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """An encoder's folder, how many tiles it learned from, what was broken, and the last figures."""
+    """An encoder's folder, how many tiles it learned from, what was broken, and the last figures.
+
+    `rank` is the number of this process; of several, 0 has the figures.
+    """
 
     folder: Path
     n_tiles: int
     n_held_out: int
     broken: dict[str, str]
     figures: dict[str, float]
+    rank: int = 0
 
 
 def pretrain(

@@ -79,7 +79,9 @@ def pretrain(
     pretrain_config: PretrainConfig,
 ) -> None:
     """Train an encoder of one's own on unlabelled tiles; again, it goes on where it was."""
-    show.pretrained(pretrain_encoder(sources, out, pretrain_config))
+    done = pretrain_encoder(sources, out, pretrain_config)
+    if done.rank == 0:  # of several processes one tells
+        show.pretrained(done)
 
 
 @app.command()

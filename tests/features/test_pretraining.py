@@ -226,7 +226,7 @@ def test_broken_pictures_are_counted_skipped_and_named(tiles, tmp_path, capsys):
 def test_too_few_tiles_say_how_many_are_wanted(tiles, tmp_path):
     with pytest.raises(ConfigError, match=r"\d+ tiles to learn from, wanted 500 or more, a batch"):
         pretrain([tiles], tmp_path / "mine", config(batch=500))
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match="none: is not there"):
         pretrain([tmp_path / "none"], tmp_path / "mine", config())
 
 

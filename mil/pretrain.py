@@ -1,5 +1,6 @@
 """The verb `pretrain`: an encoder of one's own, with progress."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +19,7 @@ def pretrain(sources: Sequence[Path], folder: Path, config: PretrainConfig) -> P
         SlidebagError: as `features.pretrain` does.
     """
     by = computed_by()
-    about = {"command": by["command"], "machine": by["machine"]}
+    about = {"command": shlex.split(str(by["command"])), "machine": by["machine"]}
     with ExitStack() as stack:
         bars: list[Callable[..., None]] = []
         knn = ""

@@ -92,10 +92,8 @@ class Course:
         if ways.is_first:
             _tell_broken(self.tiles.broken | training.broken, self.folder)
             figures = training.history[-1] if training.history else {}
-            told = {
-                "data": self._data(), "figures": figures, "limits": _LIMITS,
-                "recipe": {"identity": self.identity, "config": asdict(config), **_versions(), **about},
-            }  # fmt: skip
+            recipe = {"identity": self.identity, "config": asdict(config), **_versions(), **about}
+            told = {"data": self._data(), "figures": figures, "limits": _LIMITS, "recipe": _shared(recipe)}
             save_encoder_folder(
                 self.folder, objective.trunk, plan.card, plan.architecture, dtype=config.save_as, about=told
             )
@@ -149,6 +147,15 @@ def _digests(tiles: Tiles) -> list[tuple[str, str]]:
 def _place(path: str) -> str:
     """The last two parts of a path: the card goes to others, where the rest means nothing."""
     return "/".join(Path(path).parts[-2:])
+
+
+def _shared(value: Any) -> Any:
+    """Return options whose whole paths are shortened so."""
+    if isinstance(value, dict):
+        return {name: _shared(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shared(each) for each in value]
+    return _place(value) if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _colours(tiles: Tiles, trained: np.ndarray) -> dict[str, tuple[float, ...]]:

@@ -42,6 +42,8 @@ def test_the_card_tells_command_and_options(folder):
     assert recipe["config"] | TINY | {"teacher": [], "teacher_weights": []} == recipe["config"]
     assert recipe["config"]["seed"] == 2
     assert recipe["command"]
+    told = [*recipe["command"], *map(str, recipe["config"].values())]
+    assert not any(str(folder.parent) in each for each in told)  # the card goes to others
     assert recipe["versions"]["lightly"]
 
 

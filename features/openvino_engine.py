@@ -67,16 +67,26 @@ class OpenVinoEngine(Engine):
             model = _convert(network, self._card, size_px)
             if self.precision == "int8":
                 model = _quantise(model, size_px)
-            compiled = openvino.Core().compile_model(model, "CPU", _options(self.precision))
+            compiled = _core().compile_model(model, "CPU", _options(self.precision))
             _compare(compiled, network, self._card, size_px)
             self._compiled[size_px] = compiled
         return self._compiled[size_px]
 
 
 @cache
+def _core() -> openvino.Core:
+    """Return the one core of the process, never let go.
+
+    When its plugin goes, the stack that it set for signal handlers is unmapped and stays set: the next
+    signal with a handler, be it Ctrl-C or the end of a child, would end the process (OpenVINO 2026.4).
+    """
+    return openvino.Core()
+
+
+@cache
 def openvino_precisions() -> tuple[str, ...]:
     """Return the precisions that OpenVINO computes on this processor without emulating them."""
-    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     found = ["float32", *(name for ability, name in _ABILITIES.items() if ability in able)]
     if importlib.util.find_spec("nncf") is None and "int8" in found:
         found.remove("int8")

@@ -1,9 +1,11 @@
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
 pytest.importorskip("openvino")
 
@@ -69,6 +71,31 @@ def test_a_size_of_patch_is_compiled_once_and_when_it_comes(monkeypatch):
     for side in (160, 96, 96, 160):
         engine.run(np.zeros((2, side, side, 3), np.uint8))
     assert sorted(engine._compiled) == [(96, 96), (160, 160)]
+
+
+SIGNALLED = """
+import gc, os, signal
+import numpy as np
+from features import EncoderConfig, load_encoder
+encoder = load_encoder(EncoderConfig(encoder="timm:test_vit", weights=WEIGHTS, engine="openvino"))
+for side in (160, 96):
+    encoder.encode(np.zeros((1, side, side, 3), np.uint8))
+del encoder
+gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def test_a_signal_after_an_engine_is_gone_is_handled(tmp_path):
+    save_file(network().state_dict(), tmp_path / "weights.safetensors")
+    code = SIGNALLED.replace("WEIGHTS", repr(str(tmp_path / "weights.safetensors")))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
 
 
 def test_nothing_is_reported_to_the_makers(monkeypatch):

@@ -1,10 +1,11 @@
 """Patches to vectors: encoders, extraction and feature bags."""
 
-from . import families, zoo_general, zoo_pathology  # noqa: F401  being imported files their encoders
+from . import families, shipped, zoo_general, zoo_pathology  # noqa: F401  being imported files their encoders
 from .bag import BagConfig, FeatureBag, bag_fingerprint, load_bag_configs, load_beside, load_features
 from .checkpoint import Checkpoint, Saved
 from .devices import find_devices
 from .encoder import (
+    DEFAULT_ENCODER,
     ENCODERS,
     ENGINES,
     PRECISIONS,
@@ -33,6 +34,7 @@ from .stored_patches import load_patches
 from .tile_folder import CheckedTiles, TileFolder, as_patch
 
 __all__ = [
+    "DEFAULT_ENCODER",
     "ENCODERS",
     "ENGINES",
     "FEATURES_FORMATS",

@@ -14,6 +14,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 STAINS = ("none", "macenko", "reinhard")
 ENGINES = ("auto", "torch", "openvino")
 _MPP_TOLERANCE = 0.1  # of the resolution that an encoder was trained at
+DEFAULT_ENCODER = "embedded"  # where none is named
 CARD = "card.json"  # in an encoder's folder
 
 
@@ -78,7 +79,7 @@ class EncoderConfig:
     """Which encoder, with which weights, how exact."""
 
     encoder: str = field(
-        default="stain-stats",
+        default=DEFAULT_ENCODER,
         metadata={
             "help": "as in `slidebag encoders`, or timm:<name>, torchscript:<path>, onnx:<path>, ./<folder>"
         },

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from features import ENCODERS, EncoderConfig, PretrainConfig
+from features import DEFAULT_ENCODER, ENCODERS, EncoderConfig, PretrainConfig
 from mil import show
 from mil.extract import ExtractConfig
 from mil.extract import extract as extract_run
@@ -36,7 +36,7 @@ def pack(
         str | None,
         typer.Argument(help="a folder or s3://... and the like [default: RUN/features/NAME.zarr]"),
     ] = None,
-    encoder: Annotated[str, typer.Option("--encoder", help="whose features to pack")] = "stain-stats",
+    encoder: Annotated[str, typer.Option("--encoder", help="whose features to pack")] = DEFAULT_ENCODER,
 ) -> None:
     """Pack the features of all slides into one store, which `train` reads in their stead."""
     typer.echo(pack_run(Run(run), encoder, out))
@@ -49,7 +49,7 @@ def search(
     run: RunFolder,
     asked: QueryOptions,
     search_config: SearchConfig,
-    encoder: Annotated[str, typer.Option("--encoder", help="whose features are compared")] = "stain-stats",
+    encoder: Annotated[str, typer.Option("--encoder", help="whose features are compared")] = DEFAULT_ENCODER,
 ) -> None:
     """Find the tiles that look most like a tile, a region of a slide, or a picture."""
     show.hits(search_run(Run(run), asked.query(), encoder, search_config))

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from features import DEFAULT_ENCODER
 from mil import show
 from mil.cohort import Cohort
 from mil.doctor import examine
@@ -30,7 +31,7 @@ def train(
     run: RunFolder,
     train_config: TrainConfig,
     fit_config: FitConfig,
-    encoder: Annotated[str, typer.Option("--encoder", help="whose features to learn from")] = "stain-stats",
+    encoder: Annotated[str, typer.Option("--encoder", help="whose features to learn from")] = DEFAULT_ENCODER,
     store: Annotated[
         str | None,
         typer.Option("--store", help="packed store to read features from: a folder, or s3://..."),

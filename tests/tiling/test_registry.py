@@ -34,10 +34,23 @@ def test_an_expected_item_is_there_but_imported_when_it_is_asked_for(colours):
     assert colours["green"] is colours["green"]
 
 
+def test_a_deferred_item_is_made_once_when_it_is_asked_for(colours):
+    made = []
+    colours.defer("blue", lambda: made.append("blue") or "a cold one")
+    assert list(colours) == ["blue", "green", "red"]
+    assert "blue" in colours
+    assert made == []
+    assert colours["blue"] == colours["blue"] == "a cold one"
+    assert made == ["blue"]
+
+
 def test_a_name_is_given_once(colours):
-    for taken in ("red", "green"):
+    colours.defer("yellow", lambda: "another")
+    for taken in ("red", "green", "yellow"):
         with pytest.raises(ValueError, match="already registered"):
             colours.register(taken)("another")
+        with pytest.raises(ValueError, match="already registered"):
+            colours.defer(taken, lambda: "another")
 
 
 def test_an_unknown_name_is_told_with_the_known_ones(colours):

@@ -17,7 +17,7 @@ SIZE_PX = (2600, 2000)
 def demo(
     folder: Path, *, n_slides: int = N_SLIDES, size_px: tuple[int, int] = SIZE_PX, seed: int = 0
 ) -> Finished:
-    """Draw a small labelled cohort below `folder` and run slidebag on it, without network or weights.
+    """Draw a small labelled cohort below `folder` and run slidebag on it; nothing is fetched.
 
     The cohort lies in `folder/cohort`, the run in `folder/run`. The labels are all that is learned
     from; the drawn tumour is looked at by the evaluation alone.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from features import EncoderConfig
+from features import EncoderConfig, find_encoder
 from tiling import GridConfig, OverlayConfig, SlidebagError, TissueConfig
 
 from .annotations import find_annotations
@@ -70,6 +70,7 @@ def run_all(
     labelled = cohort.labelled()
     group_slides(labelled.slides, plan.train.bag, labelled.classes(plan.train.negative))
     labelled.folds(plan.train.folds, plan.train.seed)
+    find_encoder(plan.encoder.encoder).card.check_patch(plan.grid.tile_px, plan.grid.tile_mpp)
     if annotations is not None:
         find_annotations(annotations, labelled.slides)
     tiled = tile(cohort, run, plan.grid, plan.tissue, mpp=mpp, regions=regions)

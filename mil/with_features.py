@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass
 
+from features import FeatureStore, load_bag_configs
 from tiling import FormatError
 
 from .bags import BagFiles, Bags
@@ -51,12 +52,28 @@ def with_features(run: Run, source: Bags, step: str) -> WithFeatures:
             left_out[row["slide_id"]] = Failure(row["slide_id"], step, *why)
     having = tuple(s for s in cohort.slides if s.slide_id not in left_out)
     if not having:
-        raise FormatError(
-            f"{run.root}: no slide has features of {source.encoder!r}",
-            hint=f"run `slidebag extract {run.root} --encoder {source.encoder}`, or name another --encoder",
-        )
+        raise _none_of(run, source.encoder)
     n_labelled = sum(bool(s.label) for s in cohort.slides if s.slide_id in left_out)
     return WithFeatures(step, source.encoder, Cohort(having), tuple(left_out.values()), n_labelled)
+
+
+def _none_of(run: Run, encoder: str) -> FormatError:
+    """Say also whose features there are: a run may be older than the default encoder."""
+    others = [name for name in _encoders(run) if name != encoder]
+    instead = f"give --encoder {' or '.join(others)}, or " if others else ""
+    return FormatError(
+        f"{run.root}: no slide has features of {encoder!r}"
+        + (f", but there are those of {' and '.join(map(repr, others))}" if others else ""),
+        hint=f"{instead}run `slidebag extract {run.root} --encoder {encoder}`",
+    )
+
+
+def _encoders(run: Run) -> list[str]:
+    """Return the encoders of a run's bags and own stores, as they are called, by name."""
+    folders = [path for path in (run.root / "features").glob("[!.]*") if path.is_dir()]
+    bags = [next(folder.rglob("*.h5"), None) for folder in folders if folder.suffix != ".zarr"]
+    names = {load_bag_configs(bag)[0].encoder for bag in bags if bag is not None}
+    return sorted(names | {FeatureStore(folder).encoder for folder in folders if folder.suffix == ".zarr"})
 
 
 def _why_left_out(run: Run, source: Bags, row: dict[str, str]) -> tuple[str, str] | None:

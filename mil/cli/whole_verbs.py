@@ -59,7 +59,7 @@ def run_command(
 def demo(
     folder: Annotated[Path, typer.Argument(help="where the example goes")] = Path("slidebag-demo"),
 ) -> None:
-    """Draw a small cohort with known tumour and take it the whole way; no network, no weights."""
+    """Draw a small cohort with known tumour and take it the whole way; nothing is fetched."""
     done = run_demo(folder)
     _tell(Run(folder / "run"), done)
 

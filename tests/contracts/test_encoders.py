@@ -11,9 +11,12 @@ from features import ENCODERS, EncoderCard, EncoderConfig, find_encoder, load_en
 from tiling import ConfigError
 
 WEIGHTLESS = "stain-stats"
-# with random weights: timm's tiny test models, a named one, and an exported file
+SHIPPED = "embedded"
+# what needs no weights or brings its own; with random ones: timm's tiny test models, a named one, and an
+# exported file
 SMALL = [
     WEIGHTLESS,
+    SHIPPED,
     "timm:test_vit",
     "timm:test_resnet",
     "timm:test_efficientnet",
@@ -43,6 +46,8 @@ def encoder(request, tmp_path_factory):
     name, folder = request.param, tmp_path_factory.mktemp("weights")
     if name == WEIGHTLESS:
         return load_encoder(EncoderConfig(encoder=name))
+    if name == SHIPPED:
+        return load_encoder(EncoderConfig(encoder=name, token_side=2))
     if name == "torchscript":
         path = folder / "a.pt"
         with warnings.catch_warnings():  # torch would rather have another format

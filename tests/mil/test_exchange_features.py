@@ -48,7 +48,7 @@ def ours(cohort, tmp_path_factory):
     """A run with features of our own; the first slide has a tile that could not be read."""
     run = Run.create(tmp_path_factory.mktemp("ours"))
     tile(cohort, run, GridConfig(tile_px=SIDE), TissueConfig())
-    extract(run, EncoderConfig(), ExtractConfig(dtype="float32"))
+    extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig(dtype="float32"))
     return run
 
 

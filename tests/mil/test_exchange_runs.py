@@ -60,7 +60,7 @@ def test_extract_goes_on_from_an_import_and_tile_may_replace_it(slides, tmp_path
     cohort, run = Cohort.from_folder(slides), Run.create(tmp_path / "run")
     done = import_coords(tmp_path / "job", cohort, run, "trident")
     assert dict(done.statuses) == {"a/one": "done", "b/one": "done", "two": "no tissue"}
-    encoded = extract(run, EncoderConfig(), ExtractConfig())
+    encoded = extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig())
     assert dict(encoded.statuses) == {"a/one": "done", "b/one": "done", "two": "no tissue"}
     with h5py.File(run.features_path("stain-stats", "a/one")) as file:
         assert file["coords"][:].tolist() == [[3, 4], [200, 300]]
@@ -74,7 +74,7 @@ def test_features_of_other_tiles_are_refused(slides, tmp_path):
     cohort, run = Cohort(Cohort.from_folder(slides).slides[:1]), Run.create(tmp_path / "run")
     trident(tmp_path / "job" / "a/one_patches.h5", [[3, 4]])
     import_coords(tmp_path / "job", cohort, run, "trident")
-    extract(run, EncoderConfig(), ExtractConfig())
+    extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig())
     trident(tmp_path / "job" / "a/one_patches.h5", [[5, 6]])
     import_coords(tmp_path / "job", cohort, run, "trident")
     done = export_run(run, tmp_path / "out", "clam", encoder="stain-stats")

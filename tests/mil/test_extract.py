@@ -22,6 +22,7 @@ from mil.cli import app
 from tiling import GridConfig, SlidebagError, TissueConfig, stored_fingerprint
 
 ENCODERS = ("stain-stats", "timm:test_vit")
+STAIN_STATS = ("--encoder", "stain-stats")
 
 
 def slidebag(*args, code=0):
@@ -88,7 +89,7 @@ def test_encoders_together_give_what_each_gives_alone(folder, weights, tmp_path)
 
 
 def test_another_encoder_leaves_the_first_ones_bags_alone(folder, weights):
-    slidebag("extract", folder / "run")
+    slidebag("extract", folder / "run", "--encoder", ENCODERS[0])
     first = folder / "run" / "features" / ENCODERS[0]
     before = {p.name: p.stat().st_mtime_ns for p in first.glob("*.h5")}
     both = ("--encoder", ENCODERS[0], "--encoder", ENCODERS[1], "--weights", "", "--weights", weights)
@@ -113,7 +114,7 @@ def test_what_computes_is_said_and_stored(folder, weights):
 
 
 def test_tokens_of_encoders_that_have_none_are_refused(folder):
-    said = slidebag("extract", folder / "run", "--token-side", 4, code=2)
+    said = slidebag("extract", folder / "run", *STAIN_STATS, "--token-side", 4, code=2)
     assert "stain-stats: gives no tokens" in said
 
 
@@ -130,7 +131,7 @@ def test_a_slide_that_is_not_what_was_tiled_fails_alone_and_a_rerun_completes_it
         path.unlink()
     else:
         path.write_bytes(content[: len(content) // 2] if what == "cut" else content)
-    slidebag("extract", folder / "run", code=1)
+    slidebag("extract", folder / "run", *STAIN_STATS, code=1)
     failed = pd.read_csv(folder / "run" / "failures.csv")
     assert failed["slide_id"].tolist() == [path.stem]
     assert failed["hint"].str.len().min() > 10
@@ -138,7 +139,7 @@ def test_a_slide_that_is_not_what_was_tiled_fails_alone_and_a_rerun_completes_it
     assert len(before) == 3
     path.write_bytes(content)
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    assert "1 done" in slidebag("extract", folder / "run")
+    assert "1 done" in slidebag("extract", folder / "run", *STAIN_STATS)
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert len(bags(folder, "stain-stats")) == 4
     assert not (folder / "run" / "failures.csv").exists()
@@ -147,7 +148,7 @@ def test_a_slide_that_is_not_what_was_tiled_fails_alone_and_a_rerun_completes_it
 @pytest.mark.slow
 def test_interrupted_from_the_keyboard_it_ends_at_once_and_leaves_whole_bags(folder):
     process = subprocess.Popen(
-        [sys.executable, "-m", "mil.cli", "extract", str(folder / "run"), "--batch", "2"],
+        [sys.executable, "-m", "mil.cli", "extract", str(folder / "run"), *STAIN_STATS, "--batch", "2"],
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     place = folder / "run" / "features" / "stain-stats"
@@ -162,5 +163,5 @@ def test_interrupted_from_the_keyboard_it_ends_at_once_and_leaves_whole_bags(fol
     assert 1 <= len(whole) < 4
     assert not list(place.glob(".*"))
     assert all(stored_fingerprint(path) for path in place.glob("*.h5"))
-    slidebag("extract", folder / "run")
+    slidebag("extract", folder / "run", *STAIN_STATS)
     assert len(bags(folder, "stain-stats")) == 4

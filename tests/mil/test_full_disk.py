@@ -17,6 +17,7 @@ from mil.scores import Scores, save_scores
 from tiling import GridConfig, OverlayConfig, TissueConfig, load_grid
 
 GRID = GridConfig(tile_px=64)
+STAIN_STATS = ("--encoder", "stain-stats")
 # many jobs in one process, whose files cannot grow beyond a bound: a real error of writing, whoever writes
 WORKER = """
 import resource, signal, sys
@@ -49,7 +50,7 @@ def whole(slides, tmp_path_factory):
     """A run whose disk was never full, with predictions that nobody made."""
     run = Run.create(tmp_path_factory.mktemp("whole") / "run")
     tile(Cohort.from_folder(slides), run, GRID, TissueConfig())
-    extract(run, EncoderConfig(), ExtractConfig())
+    extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig())
     rows = []
     for slide_id in run.slides().slide_id:
         grid = load_grid(run.grid_path(slide_id))
@@ -109,6 +110,7 @@ def test_files_that_cannot_grow(slides, whole, tmp_path):
                 for path in root.glob(made):
                     path.unlink()
             of_step = (slides, root, "--tile-px", 64) if step == "tile" else (root,)
+            of_step += STAIN_STATS if step == "extract" else ()
             jobs.append((bound, step, *of_step))
             roots[step].append(root)
     for (bound, step, *_), (code, text) in zip(jobs, under_bounds(jobs), strict=True):
@@ -162,7 +164,7 @@ def test_a_bag_for_which_there_is_no_room_is_not_begun(run, monkeypatch):
     usage = collections.namedtuple("usage", "total used free")
     frees = iter([1000, 10**9])
     monkeypatch.setattr("shutil.disk_usage", lambda folder: usage(10**9, 0, next(frees)))
-    extract(run, EncoderConfig(), ExtractConfig())
+    extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig())
     check(run, "extract", "its bag needs 0.0 MB, 0.0 MB are free in ")
     assert [p.stem for p in (run.root / "features").rglob("*.h5")] == ["phantom-002"]
 
@@ -173,11 +175,11 @@ def test_a_model_that_cannot_grow(phantom_cohort, tmp_path):
     run = Run.create(tmp_path / "run")
     table = phantom_cohort / "slides.csv"
     tile(Cohort.from_folder(phantom_cohort / "slides", table), run, GridConfig(max_tiles=9), TissueConfig())
-    extract(run, EncoderConfig(), ExtractConfig())
+    extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig())
     jobs = []
     for bound in (300, 10_000):
         shutil.copytree(run.root, tmp_path / str(bound))
-        jobs.append((bound, "train", tmp_path / str(bound), "--learner", "mean", "--folds", 3))
+        jobs.append((bound, "train", tmp_path / str(bound), "--learner", "mean", "--folds", 3, *STAIN_STATS))
     for (bound, *_), (code, text) in zip(jobs, under_bounds(jobs), strict=True):
         assert code == 2
         assert "cannot be written (File too large); check free space" in text

@@ -18,7 +18,7 @@ def extracted(phantom_cohort, folder):
     run = Run.create(folder)
     cohort = Cohort.from_folder(phantom_cohort / "slides", phantom_cohort / "slides.csv")
     tile(cohort, run, GridConfig(tile_px=112, max_tiles=50), TissueConfig())
-    extract(run, EncoderConfig(), ExtractConfig())
+    extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig())
     return run
 
 

@@ -33,7 +33,7 @@ def run(request, phantom_cohort, tmp_path_factory) -> Run:
     run = Run.create(tmp_path_factory.mktemp("run"))
     cohort = Cohort.from_folder(phantom_cohort / "slides", phantom_cohort / "slides.csv")
     tile(cohort, run, GridConfig(tile_px=160, max_tiles=9), TissueConfig())
-    extract(run, EncoderConfig(), ExtractConfig())
+    extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig())
     train(run, "stain-stats", TrainConfig(learner="mix", folds=3), {"epochs": "2"})
     tile(cohort, run, OTHERS[request.param], TissueConfig())
     run.update_slides({s.slide_id: {"status": "extracted"} for s in cohort.slides})

@@ -15,6 +15,7 @@ from mil.cli import app
 from tiling import ConfigError, FormatError, GridConfig, TissueConfig, load_grid
 
 CONFIG = TrainConfig(learner="mean", folds=3)
+STAIN_STATS = ("--encoder", "stain-stats")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def extracted(phantom_cohort, tmp_path_factory):
     run = Run.create(tmp_path_factory.mktemp("run"))
     cohort = Cohort.from_folder(phantom_cohort / "slides", phantom_cohort / "slides.csv")
     tile(cohort, run, GridConfig(tile_px=112), TissueConfig())
-    extract(run, EncoderConfig(), ExtractConfig())
+    extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig())
     return run
 
 
@@ -125,11 +126,11 @@ def test_a_run_without_features_has_nothing_to_pack(phantom_cohort, tmp_path):
 def test_the_commands(run):
     call = CliRunner().invoke
     address = f"memory://{run.root.name}/store.zarr"
-    done = call(app, ["pack", str(run.root), address])
+    done = call(app, ["pack", str(run.root), address, *STAIN_STATS])
     assert done.exit_code == 0, done.output
     assert "8 bags" in done.output
-    assert "nothing has changed" in call(app, ["pack", str(run.root), address]).output
+    assert "nothing has changed" in call(app, ["pack", str(run.root), address, *STAIN_STATS]).output
     shutil.rmtree(run.features_folder("stain-stats"))
-    options = ["--learner", "mean", "--folds", "3", "--store", address]
+    options = ["--learner", "mean", "--folds", "3", "--store", address, *STAIN_STATS]
     done = call(app, ["train", str(run.root), *options])
     assert done.exit_code == 0, done.output

@@ -81,7 +81,7 @@ def test_grids_are_kept_until_something_they_are_made_of_changes(run, slides, tm
 def test_bags_of_both_runs_match_row_for_row(run, tmp_path):
     out = Run.create(tmp_path / "out")
     regrid_run(run, out, tile_mpp=1.4)
-    outcome = extract(out, EncoderConfig(), ExtractConfig())
+    outcome = extract(out, EncoderConfig(encoder="stain-stats"), ExtractConfig())
     assert outcome.counts == {"done": 2}
 
 

@@ -15,8 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features import DEFAULT_ENCODER, find_encoder
 from mil import Run, load_scores
-from tiling import stored_fingerprint, write_slide
+from tiling import load_grid, stored_fingerprint, write_slide
+
+STAIN_STATS = ("--encoder", "stain-stats")
 
 
 def slidebag(*args: object, code: int = 0, env: dict[str, str] | None = None) -> str:
@@ -35,7 +38,7 @@ def stamps(folder: Path, pattern: str) -> dict[str, int]:
 def run_args(cohort: Path, run: Path, *more: object) -> tuple[object, ...]:
     return (
         "run", cohort / "slides", run, "--table", cohort / "slides.csv", "--learner", "mix", "--folds", 3,
-        "--set", "epochs=15", "--tile-px", 112, "--longest-px", 500, *more,
+        "--set", "epochs=15", "--tile-px", 112, "--longest-px", 500, *STAIN_STATS, *more,
     )  # fmt: skip
 
 
@@ -64,6 +67,55 @@ def test_the_run_folder_holds_what_the_documents_promise(done, phantom_cohort):
         assert (model / name).is_file(), name
     assert not (run / "failures.csv").exists()
     assert not list(run.rglob("*.partial"))
+
+
+@pytest.fixture(scope="module")
+def by_default(phantom_cohort, tmp_path_factory):
+    """A finished run of the tiles and features that are made where nothing is said of them."""
+    run = tmp_path_factory.mktemp("default")
+    said = slidebag(
+        "run", phantom_cohort / "slides", run, "--table", phantom_cohort / "slides.csv",
+        "--learner", "mix", "--folds", 3, "--set", "epochs=2", "--format", "png", "--longest-px", 300,
+    )  # fmt: skip
+    return run, said
+
+
+def test_a_run_without_options_takes_the_default_encoder_and_nothing_fails(by_default):
+    run, said = by_default
+    assert f"extract: {DEFAULT_ENCODER} in " in said
+    assert not (run / "failures.csv").exists()
+    bags = sorted((run / "features" / DEFAULT_ENCODER).glob("*.h5"))
+    assert len(bags) == 8
+    with h5py.File(bags[0]) as bag:
+        assert bag["features"].shape[1] == find_encoder(DEFAULT_ENCODER).card.dim
+        assert len(np.unique(bag["features"][:], axis=0)) == len(bag["features"])
+    recipe = json.loads((run / "models" / "mix" / "recipe.json").read_text())
+    assert recipe["preparation"]["encoder"]["encoder"] == DEFAULT_ENCODER
+
+
+@pytest.mark.slow
+def test_each_verb_takes_the_default_encoder_and_predict_the_model_s(by_default, phantom_cohort, tmp_path):
+    run = Path(shutil.copytree(by_default[0], tmp_path / "run"))
+    assert "8 kept" in slidebag("extract", run)
+    assert "(kept)" in slidebag("train", run, "--learner", "mix", "--folds", 3, "--set", "epochs=2")
+    assert f"features/{DEFAULT_ENCODER}.zarr" in slidebag("pack", run)
+    slide_id = Run(run).slides()["slide_id"][0]
+    x, y = load_grid(Run(run).grid_path(slide_id)).coords[0]
+    assert f"by {DEFAULT_ENCODER}" in slidebag("search", run, "--slide", slide_id, "--at", f"{x},{y}")
+    slidebag(
+        "predict", run / "models" / "mix", phantom_cohort / "slides" / f"{slide_id}.svs", tmp_path / "new"
+    )
+    name = f"features/{DEFAULT_ENCODER}/{slide_id}.h5"
+    with h5py.File(run / name) as own, h5py.File(tmp_path / "new" / name) as again:
+        assert own.attrs["encoder_fingerprint"] == again.attrs["encoder_fingerprint"]
+
+
+def test_tiles_that_the_encoder_does_not_take_are_told_before_any_work(phantom_cohort, tmp_path):
+    args = ("run", phantom_cohort / "slides", tmp_path / "run", "--table", phantom_cohort / "slides.csv")
+    said = slidebag(*args, "--folds", 3, "--tile-px", 225, code=2)
+    assert f"patches are 225 px, encoder {DEFAULT_ENCODER} wants a multiple of" in said
+    assert "tile with --tile-px" in said
+    assert not list((tmp_path / "run").rglob("*.h5"))
 
 
 def test_every_slide_is_predicted_once_by_a_model_that_has_not_seen_it(done):
@@ -172,7 +224,7 @@ def test_predict_reproduces_what_the_training_stored_for_slides_outside_its_coho
     run, new = tmp_path / "run", tmp_path / "new"
     slidebag(
         "run", phantom_cohort / "slides", run, "--table", tmp_path / "split.csv", "--learner", "mix",
-        "--set", "epochs=15", "--tile-px", 112, "--format", "png", "--longest-px", 300,
+        "--set", "epochs=15", "--tile-px", 112, "--format", "png", "--longest-px", 300, *STAIN_STATS,
     )  # fmt: skip
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -203,7 +255,7 @@ def test_kill_9_in_the_middle_of_extract_leaves_whole_bags_and_a_rerun_completes
     run = tmp_path / "run"
     slidebag("tile", phantom_cohort / "slides", run, "--tile-px", 112)
     process = subprocess.Popen(
-        [sys.executable, "-m", "mil.cli", "extract", str(run)],
+        [sys.executable, "-m", "mil.cli", "extract", str(run), *STAIN_STATS],
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
@@ -216,7 +268,7 @@ def test_kill_9_in_the_middle_of_extract_leaves_whole_bags_and_a_rerun_completes
     whole = stamps(bags, "phantom*.h5")
     assert 2 <= len(whole) < 8, "the kill came too early or too late to show anything"
     assert all(stored_fingerprint(bags / name) for name in whole)
-    slidebag("extract", run)
+    slidebag("extract", run, *STAIN_STATS)
     assert {k: v for k, v in stamps(bags, "phantom*.h5").items() if k in whole} == whole
     for path in (done[0] / "features" / "stain-stats").glob("*.h5"):
         assert equal_bags(path, bags / path.name)
@@ -244,7 +296,7 @@ def test_bad_slides_fail_alone_with_reason_and_way_out(odd_folder, tmp_path):
     assert failed.hint.str.len().min() > 10
     assert "--mpp" in failed.loc["silent", "hint"]
     assert "damaged" in said
-    slidebag("extract", run)
+    slidebag("extract", run, *STAIN_STATS)
     slides = Run(run).slides().set_index("slide_id")
     assert slides.loc["good", "status"] == "extracted"
     assert slides.loc["empty", "status"] == "no tissue"
@@ -307,14 +359,15 @@ def test_bags_of_another_dim_or_a_newer_version_are_refused(done, tmp_path):
     bag = next((run / "features" / "stain-stats").glob("*.h5"))
     with h5py.File(bag, "a") as file:
         file.attrs["format_version"] = 99
-    said = slidebag("train", run, "--learner", "mix", "--folds", 3, code=2)
+    said = slidebag("train", run, "--learner", "mix", "--folds", 3, *STAIN_STATS, code=2)
     assert "format version 99" in said
     with h5py.File(bag, "a") as file:
         file.attrs["format_version"] = 1
         narrow = file["features"][:, :10]
         del file["features"]
         file["features"] = narrow
-    said = slidebag("train", run, "--learner", "mix", "--folds", 3, "--set", "epochs=1", "--seed", 5, code=2)
+    more = ("--set", "epochs=1", "--seed", 5, *STAIN_STATS)
+    said = slidebag("train", run, "--learner", "mix", "--folds", 3, *more, code=2)
     assert "wanted 72" in said or "wanted 10" in said
 
 
@@ -345,8 +398,8 @@ def test_a_model_keeps_its_stain_and_predict_treats_new_slides_alike(phantom_coh
         "tile", phantom_cohort / "slides", run, "--table", phantom_cohort / "slides.csv", "--tile-px", 112,
         "--max-tiles", 12,
     )  # fmt: skip
-    slidebag("extract", run, "--stain", "macenko")
-    slidebag("train", run, "--learner", "mix", "--folds", 3, "--set", "epochs=2")
+    slidebag("extract", run, "--stain", "macenko", *STAIN_STATS)
+    slidebag("train", run, "--learner", "mix", "--folds", 3, "--set", "epochs=2", *STAIN_STATS)
     recipe = json.loads((run / "models" / "mix" / "recipe.json").read_text())
     assert recipe["preparation"]["encoder"]["stain"] == "macenko"
     one = sorted((phantom_cohort / "slides").iterdir())[0]

@@ -41,7 +41,7 @@ def extracted(phantom_cohort, tmp_path_factory) -> Run:
     run = Run.create(tmp_path_factory.mktemp("run"))
     cohort = Cohort.from_folder(phantom_cohort / "slides", phantom_cohort / "slides.csv")
     tile(cohort, run, GridConfig(tile_px=PX), TissueConfig())
-    extract(run, EncoderConfig(), ExtractConfig())
+    extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig())
     return run
 
 
@@ -286,7 +286,7 @@ def test_stored_patches_are_shown_where_there_are_some(phantom_cohort, tmp_path)
     run = Run.create(tmp_path / "run")
     cohort = Cohort.from_folder(phantom_cohort / "slides")
     tile(replace(cohort, slides=cohort.slides[:1]), run, GridConfig(tile_px=PX, max_tiles=6), TissueConfig())
-    extract(run, EncoderConfig(), ExtractConfig(save_patches=True))
+    extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig(save_patches=True))
     rows = run.slides()
     rows["path"] = str(tmp_path / "gone.svs")
     run.write_table("slides.csv", rows)
@@ -302,6 +302,7 @@ def test_stored_patches_are_shown_where_there_are_some(phantom_cohort, tmp_path)
 def test_the_command_prints_the_hits_and_where_they_are(extracted, in_tumour):
     place = f"{in_tumour.x},{in_tumour.y}"
     arguments = ["search", str(extracted.root), "--slide", in_tumour.slide_id, "--at", place, "--top", "4"]
+    arguments += ["--encoder", ENCODER]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.exception
     assert "4 nearest tiles" in done.output

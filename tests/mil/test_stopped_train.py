@@ -34,13 +34,14 @@ def runs(phantom_cohort, tmp_path) -> tuple[Path, Path]:
         Cohort.from_folder(phantom_cohort / "slides", phantom_cohort / "slides.csv"),
         run, GridConfig(tile_px=112), TissueConfig(),
     )  # fmt: skip
-    extract(run, EncoderConfig(), ExtractConfig())
+    extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig())
     return run.root, Path(shutil.copytree(run.root, tmp_path / "killed"))
 
 
 def start(run: Path, log: Path) -> subprocess.Popen:
     settings = [word for option in QUICK for word in ("--set", option)]
     args = [sys.executable, "-c", COMMAND, "train", str(run), "--folds", "3", *settings]
+    args += ["--encoder", "stain-stats"]
     with log.open("w") as file:
         return subprocess.Popen(args, stdout=file, stderr=subprocess.STDOUT)
 

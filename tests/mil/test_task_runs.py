@@ -44,7 +44,7 @@ def extracted(phantom_cohort, tmp_path_factory) -> Run:
     run = Run.create(tmp_path_factory.mktemp("tasks"))
     cohort = Cohort.from_folder(phantom_cohort / "slides", phantom_cohort / "slides.csv")
     tile(cohort, run, GridConfig(tile_px=112), TissueConfig())
-    extract(run, EncoderConfig(), ExtractConfig())
+    extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig())
     return run
 
 
@@ -250,6 +250,7 @@ def test_run_takes_annotations_and_tells_before_any_work_that_there_are_none(run
     cohort = Cohort.from_folder(phantom_cohort / "slides", phantom_cohort / "slides.csv")
     plan = Plan(
         grid=GridConfig(tile_px=112),
+        encoder=EncoderConfig(encoder=ENCODER),
         train=TrainConfig(folds=3),
         settings={"members": "1", "epochs": "2", "witness_epochs": "2", "steps_per_epoch": "5"},
         overlay=OverlayConfig(longest_px=300),

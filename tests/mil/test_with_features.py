@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -43,7 +44,7 @@ def extracted(phantom_cohort, tmp_path_factory) -> Run:
     run = Run.create(tmp_path_factory.mktemp("run"))
     cohort = Cohort.from_folder(phantom_cohort / "slides", phantom_cohort / "slides.csv")
     tile(cohort, run, GridConfig(tile_px=160, max_tiles=4), TissueConfig())
-    extract(run, EncoderConfig(), ExtractConfig())
+    extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig())
     run.update_slides({s.slide_id: {"patient_id": s.slide_id} for s in cohort.slides})
     return run
 
@@ -98,12 +99,40 @@ def test_who_has_no_features_is_left_out_and_told(run, capsys, status, why):
     assert sorted(told["left_out"]) == sorted([first, second])
 
 
+@pytest.mark.parametrize("where", ["files", "store"])
+@pytest.mark.parametrize(
+    "work", [["train", "--learner", "mean"], ["pack"], ["search", "--slide", "x", "--at", "1,1"]]
+)
+def test_a_run_of_another_encoder_than_the_default_says_what_to_type(run, where, work):
+    shutil.copytree(run.features_folder("stain-stats"), run.root / "features" / "timm_test_vit")
+    for path in (run.root / "features" / "timm_test_vit").rglob("*.h5"):
+        with h5py.File(path, "a") as file:
+            told = json.loads(file.attrs["config"])
+            told["encoder"]["encoder"] = "timm:test_vit"
+            file.attrs["config"] = json.dumps(told)
+    if where == "store":
+        pack(run, "stain-stats")
+        shutil.rmtree(run.features_folder("stain-stats"))
+    with pytest.raises(FormatError) as told:
+        CliRunner().invoke(app, [work[0], str(run.root), *work[1:]], catch_exceptions=False)
+    found = "there are those of 'stain-stats' and 'timm:test_vit'"
+    assert told.value.message == f"{run.root}: no slide has features of 'embedded', but {found}"
+    again = f"run `slidebag extract {run.root} --encoder embedded`"
+    assert told.value.hint == f"give --encoder stain-stats or timm:test_vit, or {again}"
+
+
+def test_a_run_without_any_features_says_how_to_get_them(run):
+    shutil.rmtree(run.root / "features")
+    with pytest.raises(FormatError, match=r"no slide has features of 'embedded'; run `slidebag extract"):
+        train(run, "embedded", CONFIG)
+
+
 def test_the_command_says_who_was_left_out_and_ends_with_1(run):
     first = ids(run)[0]
     path = run.features_path("stain-stats", first)
     kept = path.read_bytes()
     path.unlink()
-    command = ["train", str(run.root), "--learner", "mean", "--folds", "3"]
+    command = ["train", str(run.root), "--learner", "mean", "--folds", "3", "--encoder", "stain-stats"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 1
     assert "has no features of 'stain-stats'" in done.output

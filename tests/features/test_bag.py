@@ -30,7 +30,7 @@ from tiling import (
     tile_slide,
 )
 
-CONFIG = EncoderConfig()
+CONFIG = EncoderConfig(encoder="stain-stats")
 
 
 class MeanColour(Encoder):

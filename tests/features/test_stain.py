@@ -283,7 +283,7 @@ def test_a_slide_whose_glass_cannot_be_seen_is_told_with_a_way_out(opened, monke
 def test_a_bag_is_that_of_patches_normalised_by_hand(opened, tmp_path, method):
     given = opened(drawn(amounts(), BLUISH))
     grid = tiled(given)
-    encoder = load_encoder(EncoderConfig(stain=method))
+    encoder = load_encoder(EncoderConfig(encoder="stain-stats", stain=method))
     config = BagConfig(dtype="float32", batch=7, save_patches=True)
     extract_features(given, grid, encoder, tmp_path / "a.h5", config=config)
     stain = fit_stain(given, grid, method)
@@ -299,7 +299,9 @@ def test_a_bag_is_that_of_patches_normalised_by_hand(opened, tmp_path, method):
 
 
 def test_the_fingerprint_follows_the_stain(opened, tmp_path):
-    encoders = [load_encoder(EncoderConfig(stain=stain)) for stain in ("none", *METHODS)]
+    encoders = [
+        load_encoder(EncoderConfig(encoder="stain-stats", stain=stain)) for stain in ("none", *METHODS)
+    ]
     assert len({bag_fingerprint("grid", encoder, BagConfig()) for encoder in encoders}) == 3
     assert len({encoder.fingerprint for encoder in encoders}) == 3  # by which mixed bags are refused
     given = opened(drawn(amounts(), BLUISH))
@@ -310,4 +312,4 @@ def test_the_fingerprint_follows_the_stain(opened, tmp_path):
 
 def test_unknown_stains_are_refused():
     with pytest.raises(ConfigError, match=r"vahadane.*none, macenko, reinhard"):
-        EncoderConfig(stain="vahadane")
+        EncoderConfig(encoder="stain-stats", stain="vahadane")

@@ -98,7 +98,7 @@ def test_patches_of_any_size_fit(side):
 def test_there_are_no_weights_to_give(tmp_path):
     (tmp_path / "a.pth").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"stain-stats.*--weights"):
-        load_encoder(EncoderConfig(weights=str(tmp_path / "a.pth")))
+        load_encoder(EncoderConfig(encoder="stain-stats", weights=str(tmp_path / "a.pth")))
 
 
 def test_its_fingerprint_stays():

@@ -186,7 +186,7 @@ def test_slides_of_one_stain_are_not_mixed_with_others_nor_asked_by_a_picture(co
     one = copied.cohort().slides[0].slide_id
     path = copied.features_path(ENCODER, one)
     shutil.copy2(path, tmp_path / "plain.h5")
-    extract(copied, EncoderConfig(stain="reinhard"), ExtractConfig())
+    extract(copied, EncoderConfig(encoder="stain-stats", stain="reinhard"), ExtractConfig())
     Image.fromarray(np.full((PX, PX, 3), 200, np.uint8)).save(tmp_path / "patch.png")
     with pytest.raises(ConfigError, match=r"brought to one stain.*extract without --stain"):
         search(copied, ImageQuery(tmp_path / "patch.png"), ENCODER)

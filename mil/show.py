@@ -216,7 +216,8 @@ def pretrained(done: Pretrained) -> None:
     held_out = f", {done.n_held_out} held out" if done.n_held_out else ""
     broken = f", {len(done.broken)} broken" if done.broken else ""
     figures = ", ".join(f"{name} {value:.4g}" for name, value in done.figures.items())
-    _console().print(f"{done.n_tiles} tiles{held_out}{broken}; {figures}", highlight=False)
+    told = f"; {figures}" if figures else ", nothing learned"  # of 0 epochs
+    _console().print(f"{done.n_tiles} tiles{held_out}{broken}{told}", highlight=False)
     _console().print(f"use it with --encoder {done.folder}", highlight=False, soft_wrap=True)
 
 

@@ -1,6 +1,7 @@
 """How an encoder is pretrained: the options of `slidebag pretrain`."""
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from features.encoder import EncoderConfig
@@ -132,6 +133,15 @@ class PretrainConfig:
         for name in ("token_side", "teacher_px"):
             if getattr(self, name) and not self.teacher:
                 raise ConfigError(f"{name} is of teachers, and there is none", hint="leave it out")
+        if 0 < self.teacher_px < self.input_px:  # the student's view is made of what teachers see
+            raise ConfigError(
+                f"teacher_px is {self.teacher_px}, less than the student's {self.input_px}",
+                hint="give more, or a smaller --input-px",
+            )
+        if self.teacher and not self.epochs:
+            raise ConfigError("epochs is 0: nothing is learned of teachers", hint="leave out --teacher")
+        if self.init_weights and not self.init:
+            raise ConfigError("init_weights are of --init, and there is none", hint="give --init")
         for name in ("width", "heads"):
             if getattr(self, name) and self.init:
                 raise ConfigError(f"{name} is that of {self.init}, to begin from", hint="leave it out")
@@ -160,6 +170,20 @@ class PretrainConfig:
     def consequential(self) -> dict[str, Any]:
         """Return the options that change a weight."""
         return {name: value for name, value in asdict(self).items() if name not in _OF_NO_CONSEQUENCE}
+
+
+def place(path: str | Path) -> str:
+    """Return the last two parts of a path: the card goes to others, where the rest means nothing."""
+    return "/".join(Path(path).parts[-2:])
+
+
+def shared(value: Any) -> Any:
+    """Return an option, or many, whose whole paths are shortened so."""
+    if isinstance(value, dict):
+        return {name: shared(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [shared(each) for each in value]
+    return place(value) if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _least(config: PretrainConfig, least: int, *names: str) -> None:

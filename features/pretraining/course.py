@@ -18,7 +18,7 @@ from features.encoder_folder import read_card, save_encoder_folder
 from features.tile_folder import as_patch
 from tiling import ConfigError, fingerprint
 
-from .config import PretrainConfig
+from .config import PretrainConfig, place, shared
 from .neighbours import Probe
 from .networks import Plan, plan_network
 from .objective import Objective
@@ -30,7 +30,7 @@ from .verb import Pretrained, PretrainStep
 _VERSION = 2  # raise it whenever the same options and tiles make another encoder
 _SAMPLE_TILES = 512  # of colours, and of what teachers make of them
 _TAUGHT, _BROKEN = "taught", "broken.csv"
-_LIMITS = "Learned from the tiles under `data` alone; of other tissue, stains and scanners nothing is known."
+_LIMITS = "Of other tissue, stains and scanners than those of the tiles under `data` nothing is known."
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Course:
         course = cls(tiles, np.flatnonzero(~is_held), np.flatnonzero(is_held), folder, config, processes)
         if processes.is_first:
             _tell_broken(tiles.broken, folder)
-        if len(course.trained) < config.batch:
+        if config.epochs and len(course.trained) < config.batch:
             broken = f", {len(tiles.broken)} are broken" if tiles.broken else ""
             raise ConfigError(
                 f"{len(course.trained)} tiles to learn from{broken}, wanted {config.batch} or more, a batch",
@@ -93,7 +93,7 @@ class Course:
             _tell_broken(self.tiles.broken | training.broken, self.folder)
             figures = training.history[-1] if training.history else {}
             recipe = {"identity": self.identity, "config": asdict(config), **_versions(), **about}
-            told = {"data": self._data(), "figures": figures, "limits": _LIMITS, "recipe": _shared(recipe)}
+            told = {"data": self._data(), "figures": figures, "limits": _LIMITS, "recipe": shared(recipe)}
             save_encoder_folder(
                 self.folder, objective.trunk, plan.card, plan.architecture, dtype=config.save_as, about=told
             )
@@ -103,7 +103,7 @@ class Course:
     def result(self) -> Pretrained:
         """Return what the folder has."""
         figures = read_card(self.folder)["figures"] if self.processes.is_first else {}
-        n, n_held_out = len(self.trained), len(self.held_out)
+        n, n_held_out = len(self.trained) if self.config.epochs else 0, len(self.held_out)
         return Pretrained(self.folder, n, n_held_out, self.tiles.broken, figures, self.processes.rank)
 
     def _objective(self, plan: Plan) -> Objective:
@@ -129,9 +129,14 @@ class Course:
 
     def _data(self) -> dict[str, Any]:
         tiles, config = self.tiles, self.config
+        if not config.epochs:
+            return {"about": config.data}
+        n_of = Counter()  # of places that are called alike, together
+        for source in tiles.sources:
+            n_of[place(source.place)] += len(source)
         return {
             "about": config.data,
-            "sources": {_place(source.place): len(source) for source in tiles.sources},
+            "sources": n_of,
             "n_tiles": len(self.trained),
             "n_broken": len(tiles.broken),
             "n_held_out": len(self.held_out),
@@ -142,20 +147,6 @@ class Course:
 
 def _digests(tiles: Tiles) -> list[tuple[str, str]]:
     return [(d, label) if d else ("0", "") for d, label in zip(tiles.digests, tiles.labels, strict=True)]
-
-
-def _place(path: str) -> str:
-    """The last two parts of a path: the card goes to others, where the rest means nothing."""
-    return "/".join(Path(path).parts[-2:])
-
-
-def _shared(value: Any) -> Any:
-    """Return options whose whole paths are shortened so."""
-    if isinstance(value, dict):
-        return {name: _shared(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_shared(each) for each in value]
-    return _place(value) if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _colours(tiles: Tiles, trained: np.ndarray) -> dict[str, tuple[float, ...]]:

@@ -12,7 +12,7 @@ from features.encoder_folder import FolderEncoder
 from features.network import build_network, create_trunk
 from tiling import ConfigError
 
-from .config import POOLED, PretrainConfig
+from .config import POOLED, PretrainConfig, shared
 
 _SIZES = {"width": "embed_dim", "depth": "depth", "heads": "num_heads", "token_px": "patch_size"}
 _PLACES = ("hf-hub:", "local-dir:")
@@ -44,19 +44,13 @@ def plan_network(config: PretrainConfig, name: str, side_um: float | None) -> Pl
         SlidebagError: the weights to begin from cannot be had.
     """
     plan = _begun(config) if config.init else _new(config)
-    token_px = plan.card.px_multiple or 0
-    for option in ("input_px", *(() if config.teacher else ("local_px",))):
-        if getattr(config, option) % token_px:
-            raise ConfigError(
-                f"{option} is {getattr(config, option)}",
-                hint=f"give a multiple of {token_px}, the side of a token",
-            )
     mpp = config.mpp if config.mpp is not None else side_um and side_um / config.input_px
     width, pooling = plan.card.token_dim or plan.card.dim, config.pooling or plan.card.pooling
     card = replace(
         plan.card, name=name, input_px=config.input_px, mpp=mpp, licence=config.licence,
         pooling=pooling, dim=2 * width if pooling == POOLED else width,
-        source=f"slidebag pretrain, {f'from {config.init}' if config.init else 'from scratch'}", access="",
+        source=f"slidebag pretrain, {f'from {shared(config.init)}' if config.init else 'from scratch'}",
+        access="",
     )  # fmt: skip
     return replace(plan, card=card)
 
@@ -75,9 +69,10 @@ def _new(config: PretrainConfig) -> Plan:
             f"{config.arch} cannot be built with {options} ({error})", hint="change sizes"
         ) from error
     _check(outline, config.arch)
-    width = int(outline.num_features)
+    width, token_px = int(outline.num_features), int(outline.patch_embed.patch_size[0])
+    _check_sides(config, token_px)
     card = EncoderCard(
-        name="", dim=width, input_px=config.input_px, px_multiple=int(outline.patch_embed.patch_size[0]),
+        name="", dim=width, input_px=config.input_px, px_multiple=token_px,
         pooling="class token", token_dim=width, licence="", source="",
     )  # fmt: skip
     return Plan(card, Architecture(timm_name=config.arch.partition(".")[0], options=options))
@@ -95,34 +90,56 @@ def _begun(config: PretrainConfig) -> Plan:
         )
     if architecture.timm_name.startswith(_PLACES):
         raise ConfigError(f"encoder {config.init} tells its network elsewhere", hint=_BY_TEACHER)
-    with torch.device("meta"):  # before its weights are fetched
-        _check(create_trunk(architecture, entry.card), config.init)
+    with torch.device("meta"):
+        outline = create_trunk(architecture, entry.card)
+    card = replace(entry.card, pooling=_fitting(outline, entry.card, config))  # before weights are fetched
     is_folder = isinstance(load, FolderEncoder)
     network = load.build(entry.card, told) if is_folder else build_network(architecture, entry.card, told)
-    trunk, n_blocks = network.trunk, len(network.trunk.blocks)
+    named = replace(architecture, timm_name=architecture.timm_name.partition(".")[0])
+    return _shaped(Plan(card, named), network.trunk, config)
+
+
+def _fitting(outline: Any, card: EncoderCard, config: PretrainConfig) -> str:
+    """Return the pooling of an encoder to begin from; ConfigError if it cannot become what is asked for."""
+    _check(outline, config.init)
+    if config.token_px and not hasattr(outline, "set_input_size"):
+        raise ConfigError(f"tokens of {config.init} have a fixed size", hint="leave out --token-px")
+    _check_sides(config, config.token_px or card.px_multiple or 0)
+    n_blocks = len(outline.blocks)
     if config.depth > n_blocks:
         raise ConfigError(
             f"depth is {config.depth}, encoder {config.init} has {n_blocks} blocks",
             hint=f"give --depth 1 to {n_blocks}",
         )
-    pooling = entry.card.pooling
-    if pooling == "as in timm" and trunk.global_pool == "token":
-        pooling = "class token"
+    is_timms = card.pooling == "as in timm" and outline.global_pool == "token"
+    pooling = "class token" if is_timms else card.pooling
     if not pooling.startswith("class token"):
         raise ConfigError(f"encoder {config.init} takes {pooling}, not its class token", hint=_BY_TEACHER)
-    named = replace(architecture, timm_name=architecture.timm_name.partition(".")[0])
-    card, options = replace(entry.card, pooling=pooling), dict(named.options)
+    return pooling
+
+
+def _shaped(plan: Plan, trunk: Any, config: PretrainConfig) -> Plan:
+    """Return the plan of the first blocks of a trunk, and of other tokens, where they are asked for."""
+    card, options = plan.card, dict(plan.architecture.options)
     if config.depth:
         trunk.blocks = trunk.blocks[: config.depth]
         options["depth"] = config.depth
     if config.token_px:
-        if not hasattr(trunk, "set_input_size"):
-            raise ConfigError(f"tokens of {config.init} have a fixed size", hint="leave out --token-px")
         # kernels are resampled as in FlexiViT (arXiv 2212.08013)
         trunk.set_input_size(img_size=config.input_px, patch_size=config.token_px)
         options |= {"img_size": config.input_px, "patch_size": config.token_px}
         card = replace(card, px_multiple=config.token_px)
-    return Plan(card, replace(named, options=options), trunk.state_dict())
+    return Plan(card, replace(plan.architecture, options=options), trunk.state_dict())
+
+
+def _check_sides(config: PretrainConfig, token_px: int) -> None:
+    has_small = config.epochs and config.local_crops and not config.teacher
+    for option in ("input_px", *(("local_px",) if has_small else ())):
+        if getattr(config, option) % token_px:
+            raise ConfigError(
+                f"{option} is {getattr(config, option)}",
+                hint=f"give a multiple of {token_px}, the side of a token",
+            )
 
 
 def _check(trunk: Any, name: str) -> None:

@@ -248,7 +248,9 @@ def test_networks_that_cannot_learn_so_are_refused(tiles, tmp_path, changes, mat
 @pytest.mark.parametrize(
     "changes",
     [{"epochs": 0}, {"lr": 0.0}, {"held_out": 1.0}, {"precision": "int8"}, {"token_side": 2},
-     {"teacher_px": 48}, {"init": "uni"}, {"teacher": ("uni",), "teacher_weights": ("a", "b")}],
+     {"teacher_px": 48}, {"teacher": ("uni",), "teacher_px": 24}, {"init": "uni"},
+     {"init_weights": "a"}, AS_IT_IS | {"init": "uni", "epochs": 0, "teacher": ("uni",)},
+     {"teacher": ("uni",), "teacher_weights": ("a", "b")}],
 )  # fmt: skip
 def test_options_outside_what_they_may_be_are_refused(changes):
     with pytest.raises(ConfigError):
@@ -282,7 +284,11 @@ def test_it_begins_from_the_first_blocks_of_another(trained, tiles, tmp_path):
 def test_without_epochs_it_is_what_it_begins_from_in_another_shape(trained, tiles, tmp_path):
     done, _ = trained
     told = AS_IT_IS | {"init": str(done.folder), "epochs": 0, "pooling": "class token + mean"}
-    pretrain([tiles], tmp_path / "wide", config(**told))
+    told |= {"local_px": 17, "batch": 500}  # of what is not done
+    assert pretrain([tiles], tmp_path / "wide", config(**told)).n_tiles == 0
+    card = json.loads((tmp_path / "wide" / "card.json").read_text())
+    assert card["data"] == {"about": ""}
+    assert str(done.folder.parent) not in json.dumps(card)
     pretrain([tiles], tmp_path / "coarse", config(**told | {"token_px": 16}))
     patches = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3)).astype(np.uint8)
     own, wide, coarse = (

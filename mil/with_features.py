@@ -1,6 +1,7 @@
 """Which slides of a run have features of an encoder: its bags are asked, not what the last step left."""
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 from features import FeatureStore, load_bag_configs
@@ -71,9 +72,14 @@ def _none_of(run: Run, encoder: str) -> FormatError:
 def _encoders(run: Run) -> list[str]:
     """Return the encoders of a run's bags and own stores, as they are called, by name."""
     folders = [path for path in (run.root / "features").glob("[!.]*") if path.is_dir()]
-    bags = [next(folder.rglob("*.h5"), None) for folder in folders if folder.suffix != ".zarr"]
-    names = {load_bag_configs(bag)[0].encoder for bag in bags if bag is not None}
-    return sorted(names | {FeatureStore(folder).encoder for folder in folders if folder.suffix == ".zarr"})
+    names = set()
+    for folder in folders:
+        with suppress(FormatError):  # damaged ones are not worth naming, nor what is to be told here
+            if folder.suffix == ".zarr":
+                names.add(FeatureStore(folder).encoder)
+            elif (bag := next(folder.rglob("*.h5"), None)) is not None:
+                names.add(load_bag_configs(bag)[0].encoder)
+    return sorted(names)
 
 
 def _why_left_out(run: Run, source: Bags, row: dict[str, str]) -> tuple[str, str] | None:

@@ -121,6 +121,14 @@ def test_a_run_of_another_encoder_than_the_default_says_what_to_type(run, where,
     assert told.value.hint == f"give --encoder stain-stats or timm:test_vit, or {again}"
 
 
+def test_damaged_features_of_others_do_not_hide_that_there_are_none(run):
+    for path in run.features_folder("stain-stats").rglob("*.h5"):
+        path.write_bytes(b"damaged")
+    (run.root / "features" / "other.zarr").mkdir()
+    with pytest.raises(FormatError, match=r"no slide has features of 'embedded'; run `slidebag extract"):
+        train(run, "embedded", CONFIG)
+
+
 def test_a_run_without_any_features_says_how_to_get_them(run):
     shutil.rmtree(run.root / "features")
     with pytest.raises(FormatError, match=r"no slide has features of 'embedded'; run `slidebag extract"):

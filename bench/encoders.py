@@ -1,4 +1,4 @@
-"""The embedded encoder beside its teacher, `stain-stats` and itself untrained, on tiles it never saw.
+"""The embedded encoder beside DINOv2's whole ViT-S/14, `stain-stats` and itself untrained, on held-out tiles.
 
     python bench/encoders.py --tiles OUT/held_out --weights dinov2_vits14.safetensors [--rounds 5]
 

@@ -57,21 +57,18 @@ class Views:
 
     def __init__(self, config: PretrainConfig) -> None:
         self._config = config
-        self._crops = [] if config.teacher else _crops(config)
+        self._crops = [_taught(config)] if config.teacher else _crops(config)
+        self._colours = v2.Compose(_colours(config.stain, blur=0.3, colour=0.5))  # of the student
 
     def __call__(self, tile: np.ndarray, epoch: int, index: int) -> list[torch.Tensor]:
         """Return uint8 (3, side, side) images of a uint8 tile (H, W, 3), whose index this is."""
         config, image = self._config, torch.from_numpy(np.array(tile)).permute(2, 0, 1)
         if not config.teacher:
             return _made(self._crops, image, view_seed(config.seed, epoch, index))
-        crop = v2.RandomResizedCrop(config.view_px, scale=_LIGHT, ratio=_RATIO, antialias=True)
-        seed = view_seed(config.seed, taught_view(config, epoch), index)
-        [seen] = _made([v2.Compose([crop, Turn()])], image, seed)
-        own = torch.from_numpy(resized(seen.permute(1, 2, 0).numpy()[None], config.input_px)[0]).permute(
-            2, 0, 1
-        )
-        colours = v2.Compose(_colours(config.stain, blur=0.3, colour=0.5))
-        return [seen, *_made([colours], own, view_seed(config.seed, epoch, index, 1))]
+        [seen] = _made(self._crops, image, view_seed(config.seed, taught_view(config, epoch), index))
+        [own] = resized(seen.permute(1, 2, 0).numpy()[None], config.input_px)
+        seed = view_seed(config.seed, epoch, index, 1)
+        return [seen, *_made([self._colours], torch.from_numpy(own).permute(2, 0, 1), seed)]
 
 
 def taught_view(config: PretrainConfig, epoch: int) -> int:
@@ -83,6 +80,11 @@ def _made(makers: Sequence[v2.Compose], image: torch.Tensor, seed: int) -> list[
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed looks at GPUs too, each time
         return [make(image).contiguous() for make in makers]
+
+
+def _taught(config: PretrainConfig) -> v2.Compose:
+    crop = v2.RandomResizedCrop(config.view_px, scale=_LIGHT, ratio=_RATIO, antialias=True)
+    return v2.Compose([crop, Turn()])
 
 
 def _crops(config: PretrainConfig) -> list[v2.Compose]:

@@ -92,7 +92,7 @@ class PretrainConfig:
         default=None, metadata={"help": "resolution of pictures in µm/px at --input-px"}
     )
     name: str = field(default="", metadata={"help": "in the card; if not given, the folder's"})
-    licence: str = field(default="not stated", metadata={"help": "in the card"})
+    licence: str = field(default="", metadata={"help": "in the card; not given, that of --init, if any"})
     data: str = field(default="", metadata={"help": "in the card: where the tiles are from, their licences"})
 
     def __post_init__(self) -> None:
@@ -142,8 +142,8 @@ class PretrainConfig:
             raise ConfigError("epochs is 0: nothing is learned of teachers", hint="leave out --teacher")
         if self.init_weights and not self.init:
             raise ConfigError("init_weights are of --init, and there is none", hint="give --init")
-        for name in ("width", "heads"):
-            if getattr(self, name) and self.init:
+        for name in ("arch", "width", "heads"):
+            if self.init and getattr(self, name) != getattr(type(self), name):
                 raise ConfigError(f"{name} is that of {self.init}, to begin from", hint="leave it out")
 
     @property

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from features.encoder import CARD, load_encoder
-from features.encoder_folder import read_card, save_encoder_folder
+from features.encoder import CARD, EncoderConfig, find_encoder, load_encoder
+from features.encoder_folder import FolderEncoder, read_card, save_encoder_folder
 from features.tile_folder import as_patch
 from tiling import ConfigError, fingerprint
 
@@ -27,7 +27,7 @@ from .sources import Tiles
 from .training import CHECKPOINT, Training, take_sample, write_csv
 from .verb import Pretrained, PretrainStep
 
-_VERSION = 2  # raise it whenever the same options and tiles make another encoder
+_VERSION = 3  # raise it whenever the same options and tiles make another encoder
 _SAMPLE_TILES = 512  # of colours, and of what teachers make of them
 _TAUGHT, _BROKEN = "taught", "broken.csv"
 _LIMITS = "Of other tissue, stains and scanners than those of the tiles under `data` nothing is known."
@@ -64,8 +64,10 @@ class Course:
 
     @cached_property
     def identity(self) -> str:
-        """What changes with any tile, and with any option that changes a weight."""
-        return fingerprint(_VERSION, self.tiles.identity, self.config.consequential())
+        """What changes with any tile, option that changes a weight, or weights in a folder of another."""
+        config = self.config
+        weights = [_weights_of(each) for each in (config.initial, *config.teachers) if each]
+        return fingerprint(_VERSION, self.tiles.identity, config.consequential(), weights)
 
     def is_done(self) -> bool:
         """Return whether the folder has this very encoder; ConfigError if it has another."""
@@ -143,6 +145,12 @@ class Course:
             "held_out": f"labelled pictures whose SHA-256 is below {config.held_out:g} of the largest",
             "labels": Counter(tiles.labels[k] for k in self.trained.tolist() if tiles.labels[k]),
         }
+
+
+def _weights_of(told: EncoderConfig) -> str:
+    """Return the SHA-256 of a folder's weights, which may be others tomorrow; of other encoders nothing."""
+    load = find_encoder(told.encoder).load
+    return load.weights_sha256 if isinstance(load, FolderEncoder) else ""
 
 
 def _digests(tiles: Tiles) -> list[tuple[str, str]]:

@@ -47,7 +47,8 @@ def plan_network(config: PretrainConfig, name: str, side_um: float | None) -> Pl
     mpp = config.mpp if config.mpp is not None else side_um and side_um / config.input_px
     width, pooling = plan.card.token_dim or plan.card.dim, config.pooling or plan.card.pooling
     card = replace(
-        plan.card, name=name, input_px=config.input_px, mpp=mpp, licence=config.licence,
+        plan.card, name=name, input_px=config.input_px, mpp=mpp,
+        licence=config.licence or plan.card.licence,
         pooling=pooling, dim=2 * width if pooling == POOLED else width,
         source=f"slidebag pretrain, {f'from {shared(config.init)}' if config.init else 'from scratch'}",
         access="",
@@ -73,7 +74,7 @@ def _new(config: PretrainConfig) -> Plan:
     _check_sides(config, token_px)
     card = EncoderCard(
         name="", dim=width, input_px=config.input_px, px_multiple=token_px,
-        pooling="class token", token_dim=width, licence="", source="",
+        pooling="class token", token_dim=width, licence="not stated", source="",
     )  # fmt: skip
     return Plan(card, Architecture(timm_name=config.arch.partition(".")[0], options=options))
 

@@ -249,7 +249,8 @@ def test_networks_that_cannot_learn_so_are_refused(tiles, tmp_path, changes, mat
     "changes",
     [{"epochs": 0}, {"lr": 0.0}, {"held_out": 1.0}, {"precision": "int8"}, {"token_side": 2},
      {"teacher_px": 48}, {"teacher": ("uni",), "teacher_px": 24}, {"init": "uni"},
-     {"init_weights": "a"}, AS_IT_IS | {"init": "uni", "epochs": 0, "teacher": ("uni",)},
+     {"init_weights": "a"}, AS_IT_IS | {"init": "uni", "arch": "vit_tiny_patch16_224"},
+     AS_IT_IS | {"init": "uni", "epochs": 0, "teacher": ("uni",)},
      {"teacher": ("uni",), "teacher_weights": ("a", "b")}],
 )  # fmt: skip
 def test_options_outside_what_they_may_be_are_refused(changes):
@@ -289,7 +290,7 @@ def test_without_epochs_it_is_what_it_begins_from_in_another_shape(trained, tile
     card = json.loads((tmp_path / "wide" / "card.json").read_text())
     assert card["data"] == {"about": ""}
     assert str(done.folder.parent) not in json.dumps(card)
-    pretrain([tiles], tmp_path / "coarse", config(**told | {"token_px": 16}))
+    pretrain([tiles], tmp_path / "coarse", config(**told | {"token_px": 16, "licence": "MIT"}))
     patches = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3)).astype(np.uint8)
     own, wide, coarse = (
         load_encoder(EncoderConfig(encoder=str(folder))).encode(patches)
@@ -302,8 +303,27 @@ def test_without_epochs_it_is_what_it_begins_from_in_another_shape(trained, tile
         [tiles], tmp_path / "again", config(**told | {"init": str(tmp_path / "wide"), "pooling": ""})
     )
     assert json.loads((again.folder / "card.json").read_text())["dim"] == 64
+    third = pretrain(
+        [tiles], tmp_path / "third", config(**told | {"init": str(tmp_path / "coarse"), "pooling": ""})
+    )
+    licences = [
+        json.loads((folder / "card.json").read_text())["licence"] for folder in (again.folder, third.folder)
+    ]
+    assert licences == ["not stated", "MIT"]
     with pytest.raises(ConfigError, match="epochs is 0"):
         config(epochs=0)
+
+
+def test_other_weights_in_the_folder_it_begins_from_make_another_encoder(trained, tiles, tmp_path):
+    done, _ = trained
+    first = shutil.copytree(done.folder, tmp_path / "first")
+    told = config(**AS_IT_IS | {"init": str(first), "epochs": 0})
+    pretrain([tiles], tmp_path / "more", told)
+    assert pretrain([tiles], tmp_path / "more", told).folder == tmp_path / "more"
+    shutil.rmtree(first)
+    pretrain([tiles], first, config(seed=1, epochs=1))
+    with pytest.raises(ConfigError, match="other tiles or options"):
+        pretrain([tiles], tmp_path / "more", told)
 
 
 def test_a_teacher_sees_more_of_the_same_view_than_the_student(tiles, tmp_path, monkeypatch):

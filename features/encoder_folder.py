@@ -49,7 +49,7 @@ class FolderEncoder:
                 f"encoder {card.name} has its weights in its folder", hint="leave out --weights"
             )
         weights = self.folder / WEIGHTS
-        found = _sha256(weights)
+        found = file_sha256(weights)
         if found != self.weights_sha256:
             raise self._misfit(
                 f"their SHA-256 is {found[:12]}..., the card says {self.weights_sha256[:12]}..."
@@ -143,11 +143,12 @@ def save_encoder_folder(
     network = {"timm_name": architecture.timm_name, "options": dict(architecture.options)}
     network |= {"swiglu": architecture.swiglu, "norm_eps": architecture.norm_eps}
     told = format_attributes("encoder") | {"name": card.name, "architecture": network}
-    told |= facts | {"weights_sha256": _sha256(folder / WEIGHTS), "weights_dtype": dtype, **(about or {})}
+    told |= facts | {"weights_sha256": file_sha256(folder / WEIGHTS), "weights_dtype": dtype, **(about or {})}
     with replacing(folder / CARD) as temporary:
         temporary.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

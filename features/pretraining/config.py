@@ -11,8 +11,20 @@ _PRECISIONS = ("auto", "float32", "bfloat16")
 POOLED = "class token + mean"
 _POOLINGS = ("class token", POOLED)
 _DTYPES = ("float16", "float32")
+_OF_TEACHERS = ("token_side", "teacher_px", "teacher_views")
+_OF_SELF = ("local_px", "local_crops", "momentum", "prototypes", "temperature", "koleo")
 # what changes how long it takes, or what is told, and no weight
-_OF_NO_CONSEQUENCE = ("device", "workers", "probe_every", "name", "licence", "data", "mpp")
+_OF_NO_CONSEQUENCE = (
+    "device",
+    "workers",
+    "probe_every",
+    "name",
+    "licence",
+    "data",
+    "mpp",
+    "init_weights",
+    "teacher_weights",  # what is in them counts, not where they lie
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +54,9 @@ class PretrainConfig:
     )
     teacher_views: int = field(
         default=4,
-        metadata={"help": "crops of a tile that teachers see, each once; 0 is another one every epoch"},
+        metadata={
+            "help": "views of a tile that are learned from, each shown to teachers once; 0 is ever other ones"
+        },
     )
     teacher_px: int = field(
         default=0, metadata={"help": "side of the views that teachers see; 0 is that of --input-px"}
@@ -121,18 +135,19 @@ class PretrainConfig:
                 raise ConfigError(
                     f"{name} is {getattr(self, name)!r}", hint=f"choose from {', '.join(choices)}"
                 )
-        self._check_others()
+        self._check_teachers()
+        self._check_initial()
 
-    def _check_others(self) -> None:
-        """Check what stands in the options of teachers and of the network to begin from."""
+    def _check_teachers(self) -> None:
         if self.teacher_weights and len(self.teacher_weights) != len(self.teacher):
             raise ConfigError(
                 f"{len(self.teacher)} teachers, weights of {len(self.teacher_weights)}",
                 hint='give --teacher-weights for each; "" where there are none',
             )
-        for name in ("token_side", "teacher_px"):
-            if getattr(self, name) and not self.teacher:
-                raise ConfigError(f"{name} is of teachers, and there is none", hint="leave it out")
+        others, whose = (_OF_SELF, "learning without") if self.teacher else (_OF_TEACHERS, "learning from")
+        for name in others:
+            if getattr(self, name) != getattr(type(self), name):
+                raise ConfigError(f"{name} is of {whose} teachers", hint="leave it out")
         if 0 < self.teacher_px < self.input_px:  # the student's view is made of what teachers see
             raise ConfigError(
                 f"teacher_px is {self.teacher_px}, less than the student's {self.input_px}",
@@ -140,6 +155,8 @@ class PretrainConfig:
             )
         if self.teacher and not self.epochs:
             raise ConfigError("epochs is 0: nothing is learned of teachers", hint="leave out --teacher")
+
+    def _check_initial(self) -> None:
         if self.init_weights and not self.init:
             raise ConfigError("init_weights are of --init, and there is none", hint="give --init")
         for name in ("arch", "width", "heads"):
@@ -148,7 +165,7 @@ class PretrainConfig:
 
     @property
     def view_px(self) -> int:
-        """The side of what teachers see; the student sees the same crop in its own size and other colours."""
+        """The side of what teachers see; the student sees the same in its own size."""
         return self.teacher_px or self.input_px
 
     @property

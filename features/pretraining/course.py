@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from features.encoder import CARD, EncoderConfig, find_encoder, load_encoder
-from features.encoder_folder import FolderEncoder, read_card, save_encoder_folder
+from features.encoder_folder import FolderEncoder, file_sha256, read_card, save_encoder_folder
 from features.tile_folder import as_patch
 from tiling import ConfigError, fingerprint
 
@@ -27,8 +27,9 @@ from .sources import Tiles
 from .training import CHECKPOINT, Training, take_sample, write_csv
 from .verb import Pretrained, PretrainStep
 
-_VERSION = 3  # raise it whenever the same options and tiles make another encoder
-_SAMPLE_TILES = 512  # of colours, and of what teachers make of them
+_VERSION = 4  # raise it whenever the same options and tiles make another encoder
+_SAMPLE_TILES = 512  # whose colours are looked at
+_FIRST_TILES = 4096  # of which what teachers make is looked at before the first step
 _TAUGHT, _BROKEN = "taught", "broken.csv"
 _LIMITS = "Of other tissue, stains and scanners than those of the tiles under `data` nothing is known."
 
@@ -75,7 +76,8 @@ class Course:
             return False
         if read_card(self.folder).get("recipe", {}).get("identity") != self.identity:
             raise ConfigError(
-                f"{self.folder}: has an encoder of other tiles or options", hint="give another folder"
+                f"{self.folder}: has an encoder of other tiles, options or weights",
+                hint="give another folder",
             )
         return True
 
@@ -122,12 +124,10 @@ class Course:
         # several processes do not share files that each would write
         kept = self.folder / _TAUGHT / self.identity if ways.world == 1 else None
         taught = Taught(teachers, config, len(self.trained), kept)
-        objective = Distillation(plan, config, taught, is_reduced=ways.is_reduced)
+        objective = Distillation(plan, config, taught, is_reduced=ways.is_reduced).to(ways.torch_device)
         if not (self.folder / CHECKPOINT).is_file():
-            n_batches = -(-_SAMPLE_TILES // config.batch)
-            sample = take_sample(self.tiles, self.trained, config, n_batches)
-            objective.standardise([taught(batch) for batch in sample])
-        return objective.to(ways.torch_device)
+            objective.begin(take_sample(self.tiles, self.trained, config, _FIRST_TILES))
+        return objective
 
     def _data(self) -> dict[str, Any]:
         tiles, config = self.tiles, self.config
@@ -148,9 +148,12 @@ class Course:
 
 
 def _weights_of(told: EncoderConfig) -> str:
-    """Return the SHA-256 of a folder's weights, which may be others tomorrow; of other encoders nothing."""
+    """Return the SHA-256 of local weights, which may be others tomorrow; of other encoders nothing."""
     load = find_encoder(told.encoder).load
-    return load.weights_sha256 if isinstance(load, FolderEncoder) else ""
+    if isinstance(load, FolderEncoder):
+        return load.weights_sha256
+    weights = Path(told.weights or "")
+    return file_sha256(weights) if weights.is_file() else ""  # who loads them tells that they are not there
 
 
 def _digests(tiles: Tiles) -> list[tuple[str, str]]:

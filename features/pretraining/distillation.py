@@ -1,16 +1,18 @@
 """Distillation: the vectors of one or several encoders are told from the student's by a linear head each.
 
-A teacher's vectors are centred and divided by one number, the root of their mean variance, as in PHI-S
-(arXiv 2410.01680): teachers of any scale weigh the same, and no dimension that hardly varies is blown up.
+Where the student knows something, heads begin at their least squares: random ones push it about before they
+know anything. What is wanted is whitened by half. Wholly whitened, directions of noise weigh as much as any;
+not whitened, those that vary little are forgotten, which a probe still reads. Teachers of any scale weigh
+the same, as in PHI-S (arXiv 2410.01680).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import cosine_similarity, mse_loss
+from torch.nn.functional import mse_loss
 
 from features.encoder import Encoder, EncoderCard
 from features.pooling import POOLINGS, token_raster
@@ -18,9 +20,12 @@ from tiling import ConfigError
 
 from .batches import Batch
 from .config import PretrainConfig
+from .moments import Moments
 from .networks import Plan
 from .objective import Losses, Objective
 from .views import resized, taught_view
+
+_WHITENING = 0.5  # power of the deviation by which each direction is divided
 
 
 class Headed(torch.nn.Module):
@@ -30,19 +35,22 @@ class Headed(torch.nn.Module):
         super().__init__()
         self.trunk, self._pool, self._token_side = trunk, POOLINGS[card.pooling], token_side
         width = int(trunk.num_features)
-        self.heads = torch.nn.ModuleList(torch.nn.Linear(card.dim, t.card.dim) for t in teachers)
-        tokens = [t.card.token_dim or 0 for t in teachers] if token_side else []
-        self.token_heads = torch.nn.ModuleList(torch.nn.Linear(width, dim) for dim in tokens if dim)
+        tokens = [t.card.token_dim for t in teachers if t.card.token_dim] if token_side else []
+        self._n_vectors, sizes = len(teachers), [(card.dim, t.card.dim) for t in teachers]
+        self.heads = torch.nn.ModuleList(
+            torch.nn.Linear(*size) for size in [*sizes, *((width, dim) for dim in tokens)]
+        )
+
+    def seen(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Return what each head reads: the vectors (n, dim), or tokens (n, side, side, width)."""
+        tokens = self.trunk.forward_features(images)
+        found = [self._pool(self.trunk, tokens)] * self._n_vectors
+        n_rasters = len(self.heads) - self._n_vectors
+        return found + ([token_raster(self.trunk, tokens, self._token_side)] * n_rasters if n_rasters else [])
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Return what each head makes of images: (n, dim) each, then (n, side, side, token_dim) each."""
-        tokens = self.trunk.forward_features(images)
-        vector = self._pool(self.trunk, tokens)
-        found = [head(vector) for head in self.heads]
-        if self.token_heads:
-            raster = token_raster(self.trunk, tokens, self._token_side)
-            found += [head(raster) for head in self.token_heads]
-        return found
+        return [head(each) for head, each in zip(self.heads, self.seen(images), strict=True)]
 
 
 class Taught:
@@ -78,7 +86,7 @@ class Taught:
         return found
 
     def _computed(self, batch: Batch) -> list[np.ndarray]:
-        images = batch.views[0].permute(0, 2, 3, 1).contiguous().numpy()
+        images = _as_arrays(batch.views[0])
         vectors, tokens = [], []
         for teacher, side_px in zip(self.teachers, self._sides_px, strict=True):
             if self._side and teacher.card.token_dim:
@@ -95,36 +103,50 @@ class Distillation(Objective):
 
     def __init__(self, plan: Plan, config: PretrainConfig, taught: Taught, *, is_reduced: bool) -> None:
         super().__init__(plan, is_reduced=is_reduced)
-        teachers = taught.teachers
-        self._taught, self._n_teachers = taught, len(teachers)
+        teachers, self._is_begun = taught.teachers, plan.state is not None
+        self._taught, self._n_teachers, self._input_px = taught, len(teachers), config.input_px
         self.student = Headed(plan.trunk(config.drop_path), plan.card, teachers, config.token_side)
         for k, shape in enumerate(taught.shapes):
             self.register_buffer(f"centre_{k}", torch.zeros(shape[-1]))
-            self.register_buffer(f"scale_{k}", torch.ones(()))
+            self.register_buffer(f"whitening_{k}", torch.eye(shape[-1]))
 
-    def standardise(self, samples: Sequence[Sequence[np.ndarray]]) -> None:
-        """Set centre and scale of what is wanted by what teachers made of some batches."""
-        for k, parts in enumerate(zip(*samples, strict=True)):
-            rows = torch.from_numpy(np.concatenate(parts)).flatten(0, -2).double()
-            centre = rows.mean(dim=0)
-            getattr(self, f"centre_{k}").copy_(centre)
-            scale = (rows - centre).square().mean().sqrt().clamp(min=1e-6)
-            getattr(self, f"scale_{k}").copy_(scale)
+    @torch.no_grad()
+    def begin(self, sample: Iterable[Batch]) -> None:
+        """Set by some batches what is wanted, and heads that tell it from what the student knows."""
+        heads = list(self.student.heads)
+        moments = [Moments(head.in_features) for head in heads]
+        self.student.eval()
+        for batch in sample:
+            with self.computing():
+                seen = self.student.seen(self._student_images(batch))
+            for of_head, read, rows in zip(moments, seen, self._taught(batch), strict=True):
+                of_head.add(read.cpu(), torch.from_numpy(rows))
+        for k, (head, of_head) in enumerate(zip(heads, moments, strict=True)):
+            found = of_head.regression(_WHITENING)
+            getattr(self, f"centre_{k}").copy_(found.centre)
+            getattr(self, f"whitening_{k}").copy_(found.matrix)
+            if (
+                self._is_begun
+            ):  # what random weights make hardly varies, a head that tells it apart is brittle
+                head.weight.copy_(found.weight)
+                head.bias.copy_(found.bias)
 
     def losses(self, batch: Batch, done: float) -> Losses:
-        """Return `vectors` and, if asked for, `tokens`: 1 - cosine + squared error, the teachers' mean."""
+        """Return `vectors` and, if asked for, `tokens`: the squared error, 1 for who tells nothing."""
         del done
-        found = self.learn(self.images(batch.views[1]))
-        losses, cosines = [], []
+        found = self.learn(self._student_images(batch))
+        losses = []
         for k, (told, rows) in enumerate(zip(found, self._taught(batch), strict=True)):
             wanted = torch.from_numpy(rows).to(told.device)
-            wanted = (wanted - getattr(self, f"centre_{k}")) / getattr(self, f"scale_{k}")
-            cosines.append(cosine_similarity(told.float(), wanted, dim=-1).mean())
-            losses.append(1 - cosines[-1] + mse_loss(told.float(), wanted))
+            wanted = (wanted - getattr(self, f"centre_{k}")) @ getattr(self, f"whitening_{k}")
+            losses.append(mse_loss(told.float(), wanted))
         n = self._n_teachers
-        self.figures = {"cosine": torch.stack(cosines[:n]).mean().detach()}
         kinds = {"vectors": losses[:n], "tokens": losses[n:]}
         return {name: torch.stack(each).mean() for name, each in kinds.items() if each}
+
+    def _student_images(self, batch: Batch) -> torch.Tensor:
+        own = resized(_as_arrays(batch.views[0]), self._input_px)
+        return self.images(torch.from_numpy(own).permute(0, 3, 1, 2))
 
     @property
     def trunk(self) -> torch.nn.Module:
@@ -153,6 +175,10 @@ def _side_px(teacher: Encoder, view_px: int) -> int:
     """Return the side nearest to the views' that a teacher takes."""
     multiple = teacher.card.px_multiple
     return max(1, round(view_px / multiple)) * multiple if multiple else teacher.card.input_px
+
+
+def _as_arrays(images: torch.Tensor) -> np.ndarray:
+    return images.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _opened(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -15,6 +15,7 @@ from tiling import ConfigError
 from .config import POOLED, PretrainConfig, shared
 
 _SIZES = {"width": "embed_dim", "depth": "depth", "heads": "num_heads", "token_px": "patch_size"}
+_KEPT = ("patch_embed.", "pos_embed", "cls_token", "reg_token")
 _PLACES = ("hf-hub:", "local-dir:")
 _BY_TEACHER = "begin from another encoder, or learn from this one with --teacher"
 
@@ -28,11 +29,17 @@ class Plan:
     state: dict[str, torch.Tensor] | None = None
 
     def trunk(self, drop_path: float = 0.0) -> Any:
-        """Create a trunk with the weights to begin from; else with random ones of the global generator."""
+        """Create a trunk with the weights to begin from; else with random ones of the global generator.
+
+        What it begins from keeps how pixels become tokens: moving that upsets all behind it (MoCo v3,
+        arXiv 2104.02057).
+        """
         options = {**self.architecture.options, "drop_path_rate": drop_path}
         trunk = create_trunk(replace(self.architecture, options=options), self.card)
         if self.state is not None:
             trunk.load_state_dict(self.state)
+            for name, parameter in trunk.named_parameters():
+                parameter.requires_grad_(not name.startswith(_KEPT))
         return trunk
 
 

@@ -18,11 +18,9 @@ class Objective(torch.nn.Module, ABC):
     """
 
     student: Any
-    figures: Losses  # of the last losses, what is told and not learned from
 
     def __init__(self, plan: Plan, *, is_reduced: bool) -> None:
         super().__init__()
-        self.figures = {}
         self._is_reduced = is_reduced
         self._spread: tuple[Any, ...] = ()  # where torch does not take it for a part of this
         self.register_buffer("mean", torch.tensor(plan.card.mean).view(3, 1, 1), persistent=False)

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ class Training:
                 parameter.grad = None
         self._optimizer.step()
         self.objective.after_step(done)
-        figures = {name: value.item() for name, value in (losses | self.objective.figures).items()}
+        figures = {name: value.item() for name, value in losses.items()}
         if not all(map(math.isfinite, figures.values())):
             raise SlidebagError(
                 f"the loss is {figures} in step {step + 1}",
@@ -153,7 +154,7 @@ class Training:
         if saved is None:
             if checkpoint.path.is_file():
                 raise ConfigError(
-                    f"{checkpoint.path}: is of another training: other tiles or options",
+                    f"{checkpoint.path}: is of another training: other tiles, options or weights",
                     hint="give the same ones, or another folder",
                 )
             return 0
@@ -178,10 +179,8 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         table.writerows(rows)
 
 
-def take_sample(tiles: Tiles, trained: Any, config: PretrainConfig, n_batches: int) -> Iterator[Batch]:
-    """Yield the first batches of the first epoch, as they will be learned from."""
+def take_sample(tiles: Tiles, trained: Any, config: PretrainConfig, n_tiles: int) -> Iterator[Batch]:
+    """Yield the first batches of the first epoch, of n tiles or so, as they will be learned from."""
     order = Order(len(trained), config)
-    for k, batch in enumerate(batches(tiles, trained, order, 0)):
-        if k == n_batches:
-            return
-        yield batch
+    n_batches = min(-(-n_tiles // config.batch), order.steps_per_epoch)
+    yield from islice(batches(tiles, trained, order, 0), n_batches)

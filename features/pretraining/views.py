@@ -3,8 +3,6 @@
 torchvision's transforms draw from torch's global generator, which is seeded for each tile and put back.
 """
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 import torch
@@ -17,7 +15,7 @@ from .config import PretrainConfig
 
 _GLOBAL, _LOCAL = (0.4, 1.0), (0.08, 0.4)  # shares of the tile's area
 _RATIO = (0.9, 1.1)  # of a crop's sides
-_LIGHT = (0.7, 1.0)  # of the crop that a student and its teachers see
+_LIGHT = (0.5, 1.0)  # of the crop that a student and its teachers see
 
 
 class Turn(torch.nn.Module):
@@ -50,44 +48,32 @@ class StainJitter(torch.nn.Module):
 
 
 class Views:
-    """Makes the views of a tile: two large and some small ones, or what teachers and what the student see.
+    """Makes the views of a tile: two large and some small ones, or the one that student and teachers see.
 
-    Teachers see a crop in its own colours, the student the same crop in others: it learns what stays.
+    A student of teachers sees what they see, in the same colours: in others it cannot know what they tell.
     """
 
     def __init__(self, config: PretrainConfig) -> None:
         self._config = config
-        self._crops = [_taught(config)] if config.teacher else _crops(config)
-        self._colours = v2.Compose(_colours(config.stain, blur=0.3, colour=0.5))  # of the student
+        self._crops = _crops(config)
 
     def __call__(self, tile: np.ndarray, epoch: int, index: int) -> list[torch.Tensor]:
         """Return uint8 (3, side, side) images of a uint8 tile (H, W, 3), whose index this is."""
         config, image = self._config, torch.from_numpy(np.array(tile)).permute(2, 0, 1)
-        if not config.teacher:
-            return _made(self._crops, image, view_seed(config.seed, epoch, index))
-        [seen] = _made(self._crops, image, view_seed(config.seed, taught_view(config, epoch), index))
-        [own] = resized(seen.permute(1, 2, 0).numpy()[None], config.input_px)
-        seed = view_seed(config.seed, epoch, index, 1)
-        return [seen, *_made([self._colours], torch.from_numpy(own).permute(2, 0, 1), seed)]
+        seed = view_seed(config.seed, taught_view(config, epoch) if config.teacher else epoch, index)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed looks at GPUs too, each time
+            return [make(image).contiguous() for make in self._crops]
 
 
 def taught_view(config: PretrainConfig, epoch: int) -> int:
-    """Return which of the crops that teachers see is of this epoch."""
+    """Return which of the views that teachers see is of this epoch."""
     return epoch % config.teacher_views if config.teacher_views else epoch
 
 
-def _made(makers: Sequence[v2.Compose], image: torch.Tensor, seed: int) -> list[torch.Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed looks at GPUs too, each time
-        return [make(image).contiguous() for make in makers]
-
-
-def _taught(config: PretrainConfig) -> v2.Compose:
-    crop = v2.RandomResizedCrop(config.view_px, scale=_LIGHT, ratio=_RATIO, antialias=True)
-    return v2.Compose([crop, Turn()])
-
-
 def _crops(config: PretrainConfig) -> list[v2.Compose]:
+    if config.teacher:
+        return [_maker(config.view_px, _LIGHT, stain=config.stain, blur=0.1, colour=0.3)]
     large = [
         _maker(config.input_px, _GLOBAL, stain=config.stain, blur=blur, colour=0.8) for blur in (0.8, 0.1)
     ]
@@ -97,12 +83,9 @@ def _crops(config: PretrainConfig) -> list[v2.Compose]:
 
 def _maker(side: int, area: tuple[float, float], *, stain: float, blur: float, colour: float) -> v2.Compose:
     crop = v2.RandomResizedCrop(side, scale=area, ratio=_RATIO, antialias=True)
-    return v2.Compose([crop, Turn(), *_colours(stain, blur=blur, colour=colour)])
-
-
-def _colours(stain: float, *, blur: float, colour: float) -> list[torch.nn.Module]:
     jitter = v2.RandomApply([v2.ColorJitter(0.2, 0.2, 0.1, 0.02)], colour)
-    return [StainJitter(stain), jitter, v2.RandomApply([v2.GaussianBlur(5, (0.1, 2.0))], blur)]
+    smooth = v2.RandomApply([v2.GaussianBlur(5, (0.1, 2.0))], blur)
+    return v2.Compose([crop, Turn(), StainJitter(stain), jitter, smooth])
 
 
 def view_seed(*numbers: int) -> int:

@@ -49,8 +49,10 @@ def test_the_card_tells_command_and_options(folder):
 
 def test_options_are_those_of_the_config(folder):
     told = slidebag(
-        "pretrain", "tiles", "out", "--config", folder / "tiny.toml", "--teacher", "uni", "--print-config"
+        "pretrain", "tiles", "out", "--config", folder / "tiny.toml", "--stain", "0.5", "--print-config"
     )
+    assert json.loads(told)["stain"] == 0.5
+    told = slidebag("pretrain", "tiles", "out", "--teacher", "uni", "--print-config")
     assert json.loads(told)["teacher"] == ["uni"]
 
 

@@ -29,6 +29,7 @@ class EncoderCard:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     px_multiple: int | None = None  # patches of any multiple fit; None: of `input_px` only
+    resizes: bool = False  # patches of any size fit: it makes them `input_px` large itself
     pooling: str = ""  # what its authors take for the patch's vector, such as "class token"
     token_dim: int | None = None  # of the vector of each token; None: it has no tokens on a raster
     licence: str
@@ -42,6 +43,8 @@ class EncoderCard:
 
     def takes(self, tile_px: int) -> bool:
         """Return whether patches of this size are what the encoder wants."""
+        if self.resizes:
+            return True
         return tile_px % self.px_multiple == 0 if self.px_multiple else tile_px == self.input_px
 
     def is_trained_at(self, tile_mpp: float) -> bool:
@@ -56,10 +59,13 @@ class EncoderCard:
                 f"patches are {tile_px} px, encoder {self.name} wants {wanted} px",
                 hint=f"tile with --tile-px {self.input_px}",
             )
-        if not self.is_trained_at(tile_mpp):
+        shrinks = tile_px / self.input_px if self.resizes else 1.0
+        if not self.is_trained_at(tile_mpp * shrinks):
+            assert self.mpp is not None
             raise ConfigError(
-                f"patches are at {tile_mpp:g} µm/px, encoder {self.name} was trained at {self.mpp:g}",
-                hint=f"tile with --tile-mpp {self.mpp:g}",
+                f"patches are at {tile_mpp:g} µm/px, encoder {self.name} was trained at {self.mpp:g}"
+                + (f" and sees {tile_mpp * shrinks:g}" if self.resizes else ""),
+                hint=f"tile with --tile-mpp {self.mpp / shrinks:g}",
             )
 
 

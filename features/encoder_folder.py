@@ -81,7 +81,7 @@ def folder_entry(folder: Path, name: str = "") -> EncoderEntry:
     told = read_card(folder)
     try:
         facts: dict[str, Any] = {key: told[key] for key in _FACTS}
-        facts |= {key: tuple(told[key]) for key in ("mean", "std")}
+        facts |= {key: tuple(told[key]) for key in ("mean", "std")} | {"resizes": told.get("resizes", False)}
         card = EncoderCard(name=name or whole_path(str(folder)), **facts)
         architecture = Architecture(hub="", names="exact", **told["architecture"])
         load = FolderEncoder(folder=folder, architecture=architecture, weights_sha256=told["weights_sha256"])
@@ -139,7 +139,7 @@ def save_encoder_folder(
     }
     with replacing(folder / WEIGHTS) as temporary:
         save_file(state, temporary)
-    facts = {key: getattr(card, key) for key in _FACTS}
+    facts = {key: getattr(card, key) for key in (*_FACTS, "resizes")}
     network = {"timm_name": architecture.timm_name, "options": dict(architecture.options)}
     network |= {"swiglu": architecture.swiglu, "norm_eps": architecture.norm_eps}
     told = format_attributes("encoder") | {"name": card.name, "architecture": network}

@@ -9,6 +9,7 @@ from tiling import fingerprint
 
 from .encoder import Encoder, EncoderCard, EncoderConfig, fingerprint_with_stain
 from .engine import start_engine
+from .tile_folder import as_patches
 
 
 class NeuralEncoder(Encoder):
@@ -44,7 +45,10 @@ class NeuralEncoder(Encoder):
         """Return the fingerprint of the same weights in any precision."""
         # engines and devices agree within their precision; what is left is no other encoder
         card = self.card
-        told = fingerprint(self._known_as, card.mean, card.std, card.pooling, self.weights_digest, precision)
+        told = fingerprint(
+            self._known_as, card.mean, card.std, card.pooling, self.weights_digest, precision,
+            *([card.input_px] if card.resizes else []),
+        )  # fmt: skip
         return fingerprint_with_stain(told, self.config.stain)
 
     def encode(self, patches: np.ndarray) -> np.ndarray:
@@ -64,7 +68,7 @@ class NeuralEncoder(Encoder):
         return features, tokens
 
     def _run(self, patches: np.ndarray) -> list[np.ndarray]:
-        found = self._engine.run(patches)
+        found = self._engine.run(as_patches(patches, self.card.input_px) if self.card.resizes else patches)
         self.batch = self._engine.batch  # fewer, where memory has run out
         return found
 

@@ -152,6 +152,13 @@ def as_patch(pixels: np.ndarray, side_px: int) -> np.ndarray:
     return cv2.resize(square, (side_px, side_px), interpolation=how)
 
 
+def as_patches(patches: np.ndarray, side_px: int) -> np.ndarray:
+    """Return `as_patch` of each, uint8 (n, side_px, side_px, 3); the same array if that is their size."""
+    if patches.shape[1:3] == (side_px, side_px):
+        return patches
+    return np.stack([as_patch(patch, side_px) for patch in patches])
+
+
 def _pictures(root: Path) -> Iterator[str]:
     for path in root.rglob("*"):
         name = path.relative_to(root)

@@ -22,6 +22,7 @@ _OF_NO_CONSEQUENCE = (
     "licence",
     "data",
     "mpp",
+    "resize",
     "init_weights",
     "teacher_weights",  # what is in them counts, not where they lie
 )
@@ -65,6 +66,9 @@ class PretrainConfig:
         default=0, metadata={"help": "learn so many by so many token vectors of teachers too; 0 is none"}
     )
     input_px: int = field(default=224, metadata={"help": "side of the large crops, and what is encoded"})
+    resize: bool = field(
+        default=False, metadata={"help": "the encoder makes tiles of any size --input-px large itself"}
+    )
     local_px: int = field(default=96, metadata={"help": "side of the small crops"})
     local_crops: int = field(default=6, metadata={"help": "small crops of each tile, besides two large"})
     stain: float = field(

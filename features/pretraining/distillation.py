@@ -16,6 +16,7 @@ from torch.nn.functional import mse_loss
 
 from features.encoder import Encoder, EncoderCard
 from features.pooling import POOLINGS, token_raster
+from features.tile_folder import as_patches
 from tiling import ConfigError
 
 from .batches import Batch
@@ -23,7 +24,7 @@ from .config import PretrainConfig
 from .moments import Moments
 from .networks import Plan
 from .objective import Losses, Objective
-from .views import resized, taught_view
+from .views import taught_view
 
 _WHITENING = 0.5  # power of the deviation by which each direction is divided
 
@@ -90,10 +91,10 @@ class Taught:
         vectors, tokens = [], []
         for teacher, side_px in zip(self.teachers, self._sides_px, strict=True):
             if self._side and teacher.card.token_dim:
-                vector, token = teacher.encode_tokens(resized(images, side_px))
+                vector, token = teacher.encode_tokens(as_patches(images, side_px))
                 tokens.append(token)
             else:
-                vector = teacher.encode(resized(images, side_px))
+                vector = teacher.encode(as_patches(images, side_px))
             vectors.append(vector)
         return vectors + tokens
 
@@ -145,7 +146,7 @@ class Distillation(Objective):
         return {name: torch.stack(each).mean() for name, each in kinds.items() if each}
 
     def _student_images(self, batch: Batch) -> torch.Tensor:
-        own = resized(_as_arrays(batch.views[0]), self._input_px)
+        own = as_patches(_as_arrays(batch.views[0]), self._input_px)
         return self.images(torch.from_numpy(own).permute(0, 3, 1, 2))
 
     @property

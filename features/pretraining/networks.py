@@ -54,7 +54,7 @@ def plan_network(config: PretrainConfig, name: str, side_um: float | None) -> Pl
     mpp = config.mpp if config.mpp is not None else side_um and side_um / config.input_px
     width, pooling = plan.card.token_dim or plan.card.dim, config.pooling or plan.card.pooling
     card = replace(
-        plan.card, name=name, input_px=config.input_px, mpp=mpp,
+        plan.card, name=name, input_px=config.input_px, resizes=config.resize, mpp=mpp,
         licence=config.licence or plan.card.licence,
         pooling=pooling, dim=2 * width if pooling == POOLED else width,
         source=f"slidebag pretrain, {f'from {shared(config.init)}' if config.init else 'from scratch'}",

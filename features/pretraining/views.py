@@ -3,7 +3,6 @@
 torchvision's transforms draw from torch's global generator, which is seeded for each tile and put back.
 """
 
-import cv2
 import numpy as np
 import torch
 from skimage.color import hed_from_rgb, rgb_from_hed
@@ -91,11 +90,3 @@ def _maker(side: int, area: tuple[float, float], *, stain: float, blur: float, c
 def view_seed(*numbers: int) -> int:
     """Return a seed that belongs to some numbers, such as run, epoch and tile, and to no others."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-def resized(images: np.ndarray, side_px: int) -> np.ndarray:
-    """Return uint8 images (n, H, W, 3) in another size, as they are if it is theirs."""
-    if images.shape[1] == side_px:
-        return images
-    way = cv2.INTER_AREA if images.shape[1] > side_px else cv2.INTER_CUBIC
-    return np.stack([cv2.resize(image, (side_px, side_px), interpolation=way) for image in images])

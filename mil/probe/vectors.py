@@ -12,7 +12,8 @@ from tiling import SlidebagError, replacing
 
 def seen_px(card: EncoderCard, checked: CheckedTiles) -> int:
     """Return the side at which an encoder sees pictures: that of most, if it takes that, else its own."""
-    return checked.side_px if card.takes(checked.side_px) else card.input_px
+    as_it_is = card.takes(checked.side_px) and not card.resizes
+    return checked.side_px if as_it_is else card.input_px
 
 
 def encode_tiles(

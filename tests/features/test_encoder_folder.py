@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -26,11 +27,12 @@ def card(name="mine", **facts):
     return EncoderCard(name=name, **(told | facts))
 
 
-def write(folder, seed=0, **options):
+def write(folder, seed=0, facts=None, **options):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         trunk = create_trunk(ARCHITECTURE, card()).eval()
-    save_encoder_folder(folder, trunk, card(), ARCHITECTURE, about={"limits": "a test's"}, **options)
+    told = card(**(facts or {}))
+    save_encoder_folder(folder, trunk, told, ARCHITECTURE, about={"limits": "a test's"}, **options)
     return trunk
 
 
@@ -54,6 +56,28 @@ def test_it_computes_what_was_saved(tmp_path, dtype, atol):
     np.testing.assert_allclose(encoder.encode(larger), by_hand(trunk, larger), atol=atol)
     assert (encoder.card.dim, encoder.card.mpp, encoder.card.licence) == (16, 0.5, "ours")
     assert read_card(tmp_path / "e")["limits"] == "a test's"
+
+
+def test_it_makes_patches_of_any_size_as_large_as_it_wants_them(tmp_path):
+    trunk = write(tmp_path / "e", facts={"resizes": True}, dtype="float32")
+    told = EncoderConfig(encoder=str(tmp_path / "e"), engine="torch", precision="float32", token_side=2)
+    encoder = load_encoder(told)
+    np.testing.assert_allclose(encoder.encode(patches()), by_hand(trunk, patches()), atol=1e-5)
+    for side in (7, 30, 64):
+        given = patches(side=side)
+        how = cv2.INTER_AREA if side > 32 else cv2.INTER_CUBIC
+        own = np.stack([cv2.resize(patch, (32, 32), interpolation=how) for patch in given])
+        vectors, tokens = encoder.encode_tokens(given)
+        np.testing.assert_allclose(vectors, by_hand(trunk, own), atol=1e-5)
+        assert tokens.shape == (3, 2, 2, 16)
+    encoder.card.check_patch(64, 0.25)  # seen at 0.5
+    with pytest.raises(
+        ConfigError, match=r"at 0\.5 .* trained at 0\.5 and sees 1; tile with --tile-mpp 0\.25"
+    ):
+        encoder.card.check_patch(64, 0.5)
+    write(tmp_path / "other", dtype="float32")
+    other = load_encoder(EncoderConfig(encoder=str(tmp_path / "other"), engine="torch", precision="float32"))
+    assert other.fingerprint != encoder.fingerprint
 
 
 def test_its_tokens_are_on_a_raster(tmp_path):

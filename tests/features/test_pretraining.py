@@ -337,6 +337,10 @@ def test_without_epochs_it_is_what_it_begins_from_in_another_shape(trained, tile
         [tiles], tmp_path / "again", config(**told | {"init": str(tmp_path / "wide"), "pooling": ""})
     )
     assert json.loads((again.folder / "card.json").read_text())["dim"] == 64
+    large = pretrain([tiles], tmp_path / "any", config(**told | {"resize": True})).folder
+    one = load_encoder(EncoderConfig(encoder=str(large)))
+    assert one.card.takes(50)
+    np.testing.assert_allclose(one.encode(patches)[:, :32], own, atol=1e-5)
     third = pretrain(
         [tiles], tmp_path / "third", config(**told | {"init": str(tmp_path / "coarse"), "pooling": ""})
     )

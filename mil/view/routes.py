@@ -123,7 +123,9 @@ class Routes:
         problems: list[Problem] = []
         rows = cohort_rows(self._run, problems)
         root = self._run.root.resolve()
-        told = {"run": root.name, "has_report": (root / "report" / "index.html").is_file()}
+        page = root / "report" / "index.html"
+        # one that lies elsewhere is not given out
+        told = {"run": root.name, "has_report": page.is_file() and page.resolve() == page}
         return Answer.json(told | {"slides": rows, "problems": problems})
 
     def _slide(self, key: str) -> Answer:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 import features
 from features import DEFAULT_ENCODER, ENCODERS, EncoderConfig, find_encoder, load_encoder
 from features.encoder_folder import FolderEncoder, read_card, save_encoder_folder
+from features.shipped import _embedded
 from tiling import ConfigError, GridConfig
 
 NAME = "embedded"
@@ -109,6 +110,12 @@ def test_nothing_is_fetched(monkeypatch):
 def test_default_tiles_are_what_it_wants():
     grid = GridConfig()
     find_encoder(DEFAULT_ENCODER).card.check_patch(grid.tile_px, grid.tile_mpp)
+
+
+def test_where_its_files_are_gone_that_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr("features.shipped.__file__", str(tmp_path / "shipped.py"))
+    with pytest.raises(ConfigError, match=r"embedded: no such folder with .*; install slidebag again"):
+        _embedded()
 
 
 def test_its_weights_are_not_to_be_replaced():

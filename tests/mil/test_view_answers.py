@@ -231,6 +231,15 @@ def test_the_report_is_served_when_it_is_written_and_runs_nothing(server, report
             assert ask(server, path)[0] == 404, path
 
 
+def test_a_report_that_lies_elsewhere_is_not_offered(reported, tmp_path):
+    run = copied(reported, tmp_path / "run")
+    (run.root / "report").rename(tmp_path / "elsewhere")
+    (run.root / "report").symlink_to(tmp_path / "elsewhere")
+    with serving(run) as server:
+        assert ask_json(server, "/api/cohort")["has_report"] is False
+        assert ask(server, "/report/")[0] == 404
+
+
 def test_a_report_from_disk_names_the_viewer_and_links_to_nothing_that_is_not_there(reported):
     page = (reported.root / "report" / "index.html").read_text(encoding="utf-8")
     assert '<html lang="en">' in page  # by which the viewer knows it

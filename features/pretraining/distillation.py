@@ -126,9 +126,8 @@ class Distillation(Objective):
             found = of_head.regression(_WHITENING)
             getattr(self, f"centre_{k}").copy_(found.centre)
             getattr(self, f"whitening_{k}").copy_(found.matrix)
-            if (
-                self._is_begun
-            ):  # what random weights make hardly varies, a head that tells it apart is brittle
+            # what random weights make hardly varies: a head that tells it apart is brittle
+            if self._is_begun:
                 head.weight.copy_(found.weight)
                 head.bias.copy_(found.bias)
 

@@ -37,8 +37,9 @@ class Moments:
 
     def regression(self, whitening: float) -> Regression:
         """Return the least squares of what is taught, its directions divided by deviation ** whitening."""
-        sums = torch.as_tensor(self._sums) / torch.as_tensor(self._sums)[0, 0]
-        means, n = sums[0, 1:], self._n_seen
+        sums = torch.as_tensor(self._sums)
+        sums, n = sums / sums[0, 0], self._n_seen  # the first number of each row is 1
+        means = sums[0, 1:]
         spread = sums[1:, 1:] - means.outer(means)
         matrix = _whitening(spread[n:, n:], whitening)
         deviation = spread[:n, :n].diagonal().clamp(min=0).sqrt()

@@ -148,12 +148,12 @@ class Course:
 
 
 def _weights_of(told: EncoderConfig) -> str:
-    """Return the SHA-256 of local weights, which may be others tomorrow; of other encoders nothing."""
+    """Return the SHA-256 of a file of local weights, which may be others tomorrow; else where they are."""
     load = find_encoder(told.encoder).load
     if isinstance(load, FolderEncoder):
         return load.weights_sha256
     weights = Path(told.weights or "")
-    return file_sha256(weights) if weights.is_file() else ""  # who loads them tells that they are not there
+    return file_sha256(weights) if weights.is_file() else str(told.weights or "")
 
 
 def _digests(tiles: Tiles) -> list[tuple[str, str]]:

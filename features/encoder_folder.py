@@ -81,7 +81,8 @@ def folder_entry(folder: Path, name: str = "") -> EncoderEntry:
     told = read_card(folder)
     try:
         facts: dict[str, Any] = {key: told[key] for key in _FACTS}
-        facts |= {key: tuple(told[key]) for key in ("mean", "std")} | {"resizes": told.get("resizes", False)}
+        facts |= {key: tuple(told[key]) for key in ("mean", "std")}
+        facts["resizes"] = told.get("resizes", False)  # cards of before do not tell
         card = EncoderCard(name=name or whole_path(str(folder)), **facts)
         architecture = Architecture(hub="", names="exact", **told["architecture"])
         load = FolderEncoder(folder=folder, architecture=architecture, weights_sha256=told["weights_sha256"])

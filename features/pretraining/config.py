@@ -23,8 +23,8 @@ _OF_NO_CONSEQUENCE = (
     "data",
     "mpp",
     "resize",
-    "init_weights",
-    "teacher_weights",  # what is in them counts, not where they lie
+    "init_weights",  # of a file what is in it counts, not where it lies: `Course.identity`
+    "teacher_weights",
 )
 
 

@@ -65,7 +65,7 @@ class Course:
 
     @cached_property
     def identity(self) -> str:
-        """What changes with any tile, option that changes a weight, or weights in a folder of another."""
+        """What changes with any tile, with any option that changes a weight, and with local weights."""
         config = self.config
         weights = [_weights_of(each) for each in (config.initial, *config.teachers) if each]
         return fingerprint(_VERSION, self.tiles.identity, config.consequential(), weights)

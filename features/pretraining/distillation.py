@@ -36,18 +36,20 @@ class Headed(torch.nn.Module):
         super().__init__()
         self.trunk, self._pool, self._token_side = trunk, POOLINGS[card.pooling], token_side
         width = int(trunk.num_features)
-        tokens = [t.card.token_dim for t in teachers if t.card.token_dim] if token_side else []
-        self._n_vectors, sizes = len(teachers), [(card.dim, t.card.dim) for t in teachers]
-        self.heads = torch.nn.ModuleList(
-            torch.nn.Linear(*size) for size in [*sizes, *((width, dim) for dim in tokens)]
-        )
+        self._n_vectors = len(teachers)
+        sizes = [(card.dim, teacher.card.dim) for teacher in teachers]
+        if token_side:
+            sizes += [(width, t.card.token_dim) for t in teachers if t.card.token_dim]
+        self.heads = torch.nn.ModuleList(torch.nn.Linear(*size) for size in sizes)
 
     def seen(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Return what each head reads: the vectors (n, dim), or tokens (n, side, side, width)."""
         tokens = self.trunk.forward_features(images)
         found = [self._pool(self.trunk, tokens)] * self._n_vectors
         n_rasters = len(self.heads) - self._n_vectors
-        return found + ([token_raster(self.trunk, tokens, self._token_side)] * n_rasters if n_rasters else [])
+        if n_rasters:
+            found += [token_raster(self.trunk, tokens, self._token_side)] * n_rasters
+        return found
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Return what each head makes of images: (n, dim) each, then (n, side, side, token_dim) each."""
@@ -104,8 +106,9 @@ class Distillation(Objective):
 
     def __init__(self, plan: Plan, config: PretrainConfig, taught: Taught, *, is_reduced: bool) -> None:
         super().__init__(plan, is_reduced=is_reduced)
-        teachers, self._is_begun = taught.teachers, plan.state is not None
+        teachers = taught.teachers
         self._taught, self._n_teachers, self._input_px = taught, len(teachers), config.input_px
+        self._is_begun = plan.state is not None
         self.student = Headed(plan.trunk(config.drop_path), plan.card, teachers, config.token_side)
         for k, shape in enumerate(taught.shapes):
             self.register_buffer(f"centre_{k}", torch.zeros(shape[-1]))

@@ -21,17 +21,18 @@ def pretrain(sources: Sequence[Path], folder: Path, config: PretrainConfig) -> P
     by = computed_by()
     about = {"command": shlex.split(str(by["command"])), "machine": by["machine"]}
     with ExitStack() as stack:
-        bars: list[Callable[..., None]] = []
+        bars: dict[str, Callable[..., None]] = {}
         knn = ""
 
         def report(at: PretrainStep) -> None:
             nonlocal knn
-            if not bars:
+            if at.part not in bars:
+                stack.close()  # the bar of the part before
                 total, done = at.n_steps * at.n_tiles, (at.step - 1) * at.n_tiles
-                bars.append(stack.enter_context(progress("pretrain", total, unit="tiles", done=done)))
+                bars[at.part] = stack.enter_context(progress(at.part, total, unit="tiles", done=done))
             if at.knn is not None:
                 knn = f", nearest neighbours {at.knn:.3f}"
             told = ", ".join(f"{name} {value:.3f}" for name, value in at.losses.items())
-            bars[0](told + knn, at.n_tiles)
+            bars[at.part](told + knn, at.n_tiles)
 
         return pretrain_encoder(sources, folder, config, report=report, about=about)

@@ -199,12 +199,12 @@ def encoders(cards: Sequence[EncoderCard]) -> None:
     table = _table("encoders", "name", "dim", "px", "µm/px", "vector", "licence", "gated", "weights from")
     for column in table.columns[:-1]:
         column.no_wrap = True
-    table.columns[-1].overflow = "ellipsis"  # where it is narrow, the last column is cut
     for card in cards:
         mpp = "any" if card.mpp is None else f"{card.mpp:g}"
         gated = "ask" if card.is_gated else "no"
-        size = (str(card.dim), str(card.input_px), mpp)
-        table.add_row(card.name, *size, card.pooling, card.licence, gated, card.source)
+        size = (str(card.dim), "any" if card.resizes else str(card.input_px), mpp)
+        source = Text(card.source, no_wrap=True, overflow="ellipsis")  # where it is narrow, this is cut
+        table.add_row(card.name, *size, card.pooling, card.licence, gated, source)
     console = _console()
     console.print(table)
     for prefix, told in _FAMILIES.items():

@@ -66,8 +66,11 @@ class PretrainConfig:
         default=0, metadata={"help": "learn so many by so many token vectors of teachers too; 0 is none"}
     )
     input_px: int = field(default=224, metadata={"help": "side of the large crops, and what is encoded"})
-    resize: bool = field(
-        default=False, metadata={"help": "the encoder makes tiles of any size --input-px large itself"}
+    resize: bool | None = field(
+        default=None,
+        metadata={
+            "help": "the encoder makes tiles of any size --input-px large itself; not given, as --init does"
+        },
     )
     local_px: int = field(default=96, metadata={"help": "side of the small crops"})
     local_crops: int = field(default=6, metadata={"help": "small crops of each tile, besides two large"})

@@ -14,23 +14,24 @@ import numpy as np
 import torch
 
 from features.encoder import CARD, EncoderConfig, find_encoder, load_encoder
-from features.encoder_folder import FolderEncoder, file_sha256, read_card, save_encoder_folder
+from features.encoder_folder import FolderEncoder, read_card, save_encoder_folder, weights_sha256
 from features.tile_folder import as_patch
 from tiling import ConfigError, fingerprint
 
 from .config import PretrainConfig, place, shared
 from .neighbours import Probe
-from .networks import Plan, plan_network
+from .networks import Plan, plan_network, resizes
 from .objective import Objective
 from .processes import Processes
 from .sources import Tiles
-from .training import CHECKPOINT, Training, take_sample, write_csv
+from .training import CHECKPOINT, Training, first_views, write_csv
 from .verb import Pretrained, PretrainStep
 
-_VERSION = 4  # raise it whenever the same options and tiles make another encoder
+_VERSION = 5  # raise it whenever the same options and tiles make another encoder
 _SAMPLE_TILES = 512  # whose colours are looked at
-_FIRST_TILES = 4096  # of which what teachers make is looked at before the first step
+_FIRST_VIEWS = 16384  # of tiles, of which what teachers make is looked at before the first step
 _TAUGHT, _BROKEN = "taught", "broken.csv"
+_LOCAL = "local-dir:"  # what timm calls a folder of its own layout
 _LIMITS = "Of other tissue, stains and scanners than those of the tiles under `data` nothing is known."
 
 
@@ -74,10 +75,16 @@ class Course:
         """Return whether the folder has this very encoder; ConfigError if it has another."""
         if not (self.folder / CARD).is_file():
             return False
-        if read_card(self.folder).get("recipe", {}).get("identity") != self.identity:
+        told, wanted = read_card(self.folder), resizes(self.config)
+        if told.get("recipe", {}).get("identity") != self.identity:
             raise ConfigError(
                 f"{self.folder}: has an encoder of other tiles, options or weights",
                 hint="give another folder",
+            )
+        if told.get("resizes", False) != wanted:  # it changes no weight, so the identity is the same
+            raise ConfigError(
+                f"{self.folder}: resizes is {not wanted} in its card, wanted {wanted}",
+                hint=f"give {'--no-resize' if wanted else '--resize'}, or another folder",
             )
         return True
 
@@ -89,7 +96,7 @@ class Course:
             plan = replace(plan, card=replace(plan.card, **_colours(self.tiles, self.trained)))
         with torch.random.fork_rng([ways.torch_device] if ways.torch_device.type == "cuda" else []):
             torch.manual_seed(config.seed)
-            objective = self._objective(plan)
+            objective = self._objective(plan, report)
         training = Training(objective, plan, config, self.folder, ways)
         probe = Probe.of(self.tiles, self.trained, self.held_out, config.seed)
         training.run(self.tiles, self.trained, self.identity, probe, report)
@@ -110,7 +117,7 @@ class Course:
         n, n_held_out = len(self.trained) if self.config.epochs else 0, len(self.held_out)
         return Pretrained(self.folder, n, n_held_out, self.tiles.broken, figures, self.processes.rank)
 
-    def _objective(self, plan: Plan) -> Objective:
+    def _objective(self, plan: Plan, report: Callable[[PretrainStep], None]) -> Objective:
         config, ways = self.config, self.processes
         if not config.teacher:
             from .self_distillation import SelfDistillation
@@ -126,7 +133,8 @@ class Course:
         taught = Taught(teachers, config, len(self.trained), kept)
         objective = Distillation(plan, config, taught, is_reduced=ways.is_reduced).to(ways.torch_device)
         if not (self.folder / CHECKPOINT).is_file():
-            objective.begin(take_sample(self.tiles, self.trained, config, _FIRST_TILES))
+            sample = first_views(self.tiles, self.trained, config, ways, _FIRST_VIEWS, report)
+            objective.begin(sample, ways)
         return objective
 
     def _data(self) -> dict[str, Any]:
@@ -148,12 +156,18 @@ class Course:
 
 
 def _weights_of(told: EncoderConfig) -> str:
-    """Return the SHA-256 of a file of local weights, which may be others tomorrow; else where they are."""
+    """Return what changes with weights on this machine, which may be others tomorrow, wherever they lie."""
     load = find_encoder(told.encoder).load
     if isinstance(load, FolderEncoder):
         return load.weights_sha256
-    weights = Path(told.weights or "")
-    return file_sha256(weights) if weights.is_file() else str(told.weights or "")
+    places = [Path(told.weights)] if told.weights else []
+    family, _, own = told.encoder.partition(":")
+    if family in ("torchscript", "onnx"):  # its card, and numbers of a large one, lie beside it
+        beside = Path(own).parent.iterdir()
+        places += sorted(each for each in beside if each.name.startswith(f"{Path(own).stem}."))
+    elif own.startswith(_LOCAL):
+        places.append(Path(own.removeprefix(_LOCAL)))
+    return "".join(weights_sha256(each) for each in places)
 
 
 def _digests(tiles: Tiles) -> list[tuple[str, str]]:

@@ -24,6 +24,7 @@ from .config import PretrainConfig
 from .moments import Moments
 from .networks import Plan
 from .objective import Losses, Objective
+from .processes import Processes
 from .views import taught_view
 
 _WHITENING = 0.5  # power of the deviation by which each direction is divided
@@ -115,18 +116,25 @@ class Distillation(Objective):
             self.register_buffer(f"whitening_{k}", torch.eye(shape[-1]))
 
     @torch.no_grad()
-    def begin(self, sample: Iterable[Batch]) -> None:
-        """Set by some batches what is wanted, and heads that tell it from what the student knows."""
+    def begin(self, sample: Iterable[Batch], processes: Processes) -> None:
+        """Set by some batches what is wanted, and heads that tell it from what the student knows.
+
+        Each of several processes has batches of its own; what is set is the same in all.
+        """
         heads = list(self.student.heads)
-        moments = [Moments(head.in_features) for head in heads]
+        moments = [Moments(head.in_features, head.out_features) for head in heads]
         self.student.eval()
+        n_tiles = 0
         for batch in sample:
+            n_tiles += len(batch.places) if not batch.epoch else 0  # later epochs have other views of them
             with self.computing():
                 seen = self.student.seen(self._student_images(batch))
             for of_head, read, rows in zip(moments, seen, self._taught(batch), strict=True):
                 of_head.add(read.cpu(), torch.from_numpy(rows))
+        n_tiles = int(processes.total(torch.tensor(n_tiles)))
         for k, (head, of_head) in enumerate(zip(heads, moments, strict=True)):
-            found = of_head.regression(_WHITENING)
+            of_head.sums = processes.total(of_head.sums)
+            found = of_head.regression(_WHITENING, n_tiles)
             getattr(self, f"centre_{k}").copy_(found.centre)
             getattr(self, f"whitening_{k}").copy_(found.matrix)
             # what random weights make hardly varies: a head that tells it apart is brittle
@@ -176,6 +184,8 @@ def check_teacher(teacher: Encoder, config: PretrainConfig) -> None:
 
 def _side_px(teacher: Encoder, view_px: int) -> int:
     """Return the side nearest to the views' that a teacher takes."""
+    if teacher.card.resizes:
+        return view_px
     multiple = teacher.card.px_multiple
     return max(1, round(view_px / multiple)) * multiple if multiple else teacher.card.input_px
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import torch
 
 _FLOOR = 1e-3  # of the mean variance, added to each direction's
-_RIDGE = 0.01  # of the variance of what is seen, added to each of its numbers'
+_RIDGE = 0.03  # of the variance of what is seen, added to each of its numbers'
 
 
 @dataclass(frozen=True)
 class Regression:
     """What is wanted, partly whitened, and the linear head that tells it best; float64.
 
-    Wanted is `(rows - centre) @ matrix`, of mean variance 1; `weight` (wanted, seen) and `bias` (wanted,) are
-    of a `torch.nn.Linear`.
+    Wanted is `(rows - centre) @ matrix`, of mean variance 1 or, if there were few rows, somewhat less;
+    `weight` (wanted, seen) and `bias` (wanted,) are of a `torch.nn.Linear`.
     """
 
     centre: torch.Tensor
@@ -23,25 +23,31 @@ class Regression:
 
 
 class Moments:
-    """Sums of products of what is seen, of n numbers, and what teachers make of it."""
+    """Sums of products of what is seen, of n numbers, and what teachers make of it, of m.
 
-    def __init__(self, n_seen: int) -> None:
+    `sums` is float64 (1 + n + m, 1 + n + m): of several processes, they may be added.
+    """
+
+    def __init__(self, n_seen: int, n_taught: int) -> None:
         self._n_seen = n_seen
-        self._sums: torch.Tensor | float = 0.0
+        self.sums = torch.zeros(1 + n_seen + n_taught, 1 + n_seen + n_taught, dtype=torch.float64)
 
     def add(self, seen: torch.Tensor, taught: torch.Tensor) -> None:
         """Add rows: seen (..., n) and taught (..., m), which belong together."""
         rows = torch.cat([seen.flatten(0, -2), taught.flatten(0, -2)], dim=1).double()
         rows = torch.nn.functional.pad(rows, (1, 0), value=1.0)
-        self._sums = self._sums + rows.T @ rows
+        self.sums += rows.T @ rows
 
-    def regression(self, whitening: float) -> Regression:
-        """Return the least squares of what is taught, its directions divided by deviation ** whitening."""
-        sums = torch.as_tensor(self._sums)
-        sums, n = sums / sums[0, 0], self._n_seen  # the first number of each row is 1
+    def regression(self, whitening: float, n_tiles: int) -> Regression:
+        """Return the least squares of what is taught, its directions divided by deviation ** whitening.
+
+        Rows are of so many tiles, and rows of one tile are alike: the fewer tiles, the less it is believed
+        that directions which hardly vary in them hardly vary.
+        """
+        sums, n = self.sums / self.sums[0, 0], self._n_seen  # the first number of each row is 1
         means = sums[0, 1:]
         spread = sums[1:, 1:] - means.outer(means)
-        matrix = _whitening(spread[n:, n:], whitening)
+        matrix = _whitening(_shrunk(spread[n:, n:], n_tiles), whitening)
         deviation = spread[:n, :n].diagonal().clamp(min=0).sqrt()
         deviation = deviation.clamp(min=1e-3 * float(deviation.mean()) + 1e-12)
         ridged = spread[:n, :n] / deviation.outer(deviation) + _RIDGE * torch.eye(n, dtype=torch.float64)
@@ -50,9 +56,21 @@ class Moments:
         return Regression(means[n:], matrix, weight, -weight @ means[:n])
 
 
+def _shrunk(covariance: torch.Tensor, n_rows: int) -> torch.Tensor:
+    """Return a covariance drawn towards equal variances, by oracle approximating shrinkage (arXiv 0907.4698).
+
+    Directions that few rows do not show are not without variance.
+    """
+    m = len(covariance)
+    mean, square = covariance.diagonal().mean(), covariance.square().mean()
+    apart = (n_rows + 1) * (square - mean.square() / m)
+    share = ((square + mean.square()) / apart.clamp(min=1e-300)).clamp(max=1)
+    return (1 - share) * covariance + (share + _FLOOR) * mean * torch.eye(m, dtype=covariance.dtype)
+
+
 def _whitening(covariance: torch.Tensor, share: float) -> torch.Tensor:
+    """Return the symmetric matrix that divides directions so; it alone does not hang on their signs."""
     variances, directions = torch.linalg.eigh(covariance)
-    variances = variances.clamp(min=0)
-    scales = (variances + _FLOOR * variances.mean() + 1e-12) ** (-share / 2)
-    left = (variances * scales.square()).mean()
-    return directions * scales / left.sqrt().clamp(min=1e-6)
+    variances = variances.clamp(min=1e-12)
+    left = (variances ** (1 - share)).mean()
+    return (directions * (variances ** (-share / 2) / left.sqrt())) @ directions.T

@@ -54,13 +54,20 @@ def plan_network(config: PretrainConfig, name: str, side_um: float | None) -> Pl
     mpp = config.mpp if config.mpp is not None else side_um and side_um / config.input_px
     width, pooling = plan.card.token_dim or plan.card.dim, config.pooling or plan.card.pooling
     card = replace(
-        plan.card, name=name, input_px=config.input_px, resizes=config.resize, mpp=mpp,
+        plan.card, name=name, input_px=config.input_px, resizes=resizes(config), mpp=mpp,
         licence=config.licence or plan.card.licence,
         pooling=pooling, dim=2 * width if pooling == POOLED else width,
         source=f"slidebag pretrain, {f'from {shared(config.init)}' if config.init else 'from scratch'}",
         access="",
     )  # fmt: skip
     return replace(plan, card=card)
+
+
+def resizes(config: PretrainConfig) -> bool:
+    """Return whether the encoder is to take tiles of any size; raises as `plan_network` does."""
+    if config.resize is not None:
+        return config.resize
+    return bool(config.init) and find_encoder(config.init).card.resizes
 
 
 def _new(config: PretrainConfig) -> Plan:

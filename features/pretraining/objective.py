@@ -40,7 +40,9 @@ class Objective(torch.nn.Module, ABC):
         """What becomes the encoder."""
 
     def spread(self) -> None:
-        """Let the student's gradients be the mean over all processes."""
+        """Let gradients of the student be the mean over all processes, and all else that of the first."""
+        for buffer in self.buffers():
+            torch.distributed.broadcast(buffer, 0)
         self._spread = (torch.nn.parallel.DistributedDataParallel(self.student),)
 
     def learn(self, images: Any) -> Any:

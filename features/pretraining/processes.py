@@ -57,12 +57,19 @@ class Processes:
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()
 
+    def total(self, sums: torch.Tensor) -> torch.Tensor:
+        """Return the sum of a tensor over all processes."""
+        if self.world == 1:
+            return sums
+        there = sums.to(self.device)
+        torch.distributed.all_reduce(there)
+        return there.to(sums.device)
+
     def mean(self, figures: dict[str, float]) -> dict[str, float]:
         """Return the mean of figures over all processes."""
         if self.world == 1:
             return figures
-        values = torch.tensor(list(figures.values()), device=self.device)
-        torch.distributed.all_reduce(values)
+        values = self.total(torch.tensor(list(figures.values())))
         return dict(zip(figures, (values / self.world).tolist(), strict=True))
 
 

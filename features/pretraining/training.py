@@ -179,8 +179,20 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         table.writerows(rows)
 
 
-def take_sample(tiles: Tiles, trained: Any, config: PretrainConfig, n_tiles: int) -> Iterator[Batch]:
-    """Yield the first batches of the first epoch, of n tiles or so, as they will be learned from."""
-    order = Order(len(trained), config)
-    n_batches = min(-(-n_tiles // config.batch), order.steps_per_epoch)
-    yield from islice(batches(tiles, trained, order, 0), n_batches)
+def first_views(
+    tiles: Tiles,
+    trained: Any,
+    config: PretrainConfig,
+    processes: Processes,
+    n_views: int,
+    report: Callable[[PretrainStep], None],
+) -> Iterator[Batch]:
+    """Yield the batches of this process as they will be learned from, of n views or so, none twice."""
+    order = Order(len(trained), config, 0, processes.rank, processes.world)
+    n_epochs = min(config.teacher_views or 1, config.epochs)
+    n_batches = min(-(-n_views // config.batch), order.steps_per_epoch * n_epochs)
+    found = islice(batches(tiles, trained, order, processes.n_workers), n_batches)
+    for k, batch in enumerate(found, 1):
+        yield batch
+        if processes.is_first:
+            report(PretrainStep(k, n_batches, config.batch, {}, None, "first views"))

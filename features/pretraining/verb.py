@@ -15,7 +15,8 @@ from .config import PretrainConfig
 class PretrainStep:
     """A step that is done: its number from 1 of `n_steps`, how many tiles each takes, and its losses.
 
-    `knn` is what the probe found after it, None where there was none.
+    `knn` is what the probe found after it, None where there was none. `part` is "pretrain" or, before it,
+    "first views": what teachers make of some is looked at, and nothing is lost yet.
     """
 
     step: int
@@ -23,6 +24,7 @@ class PretrainStep:
     n_tiles: int
     losses: dict[str, float]
     knn: float | None
+    part: str = "pretrain"
 
 
 @dataclass(frozen=True)

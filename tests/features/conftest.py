@@ -6,7 +6,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from drawn_tiles import write_tiles
+from pretrainings import config
 
+from features import pretrain
 from tiling import GridConfig, TileGrid, fingerprint, grid_attributes, save_grid, write_coords, write_header
 
 Sources = dict[str, tuple[Path, Path]]
@@ -58,3 +61,17 @@ def make_bags(tmp_path) -> Callable[..., Sources]:
         return made
 
     return make
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory):
+    """A folder of small tiles of two kinds."""
+    return write_tiles(tmp_path_factory.mktemp("tiles"), 40)
+
+
+@pytest.fixture(scope="module")
+def trained(tiles, tmp_path_factory):
+    """A folder that was trained in one go, and its steps."""
+    folder, steps = tmp_path_factory.mktemp("trained") / "mine", []
+    done = pretrain([tiles], folder, config(), report=steps.append)
+    return done, steps

@@ -139,7 +139,7 @@ def test_other_weights_than_the_cards_are_refused(tmp_path):
     path = tmp_path / "e" / "weights.safetensors"
     state = load_file(path)
     save_file({**state, "cls_token": state["cls_token"] + 1}, path)
-    with pytest.raises(ConfigError, match=r"SHA-256 is .* the card says"):
+    with pytest.raises(ConfigError, match=r"SHA-256 is .* the card says .*; take both files"):
         load_encoder(EncoderConfig(encoder=str(tmp_path / "e")))
     path.unlink()
     with pytest.raises(ConfigError, match=r"no such folder with card.json and weights"):

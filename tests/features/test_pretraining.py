@@ -1,6 +1,5 @@
 """Pretraining: it learns, the same from the same seed, and goes on where it was stopped."""
 
-import csv
 import json
 import os
 import shutil
@@ -14,15 +13,11 @@ import numpy as np
 import pytest
 import torch
 from drawn_tiles import write_tiles
-from safetensors.torch import load_file
+from pretrainings import AS_IT_IS, TINY, Stopped, assert_same, config, options, stop_after, table, weights
 
 from features import (
-    ENCODERS,
     BagConfig,
-    Encoder,
-    EncoderCard,
     EncoderConfig,
-    EncoderEntry,
     PretrainConfig,
     extract_features,
     load_encoder,
@@ -30,9 +25,8 @@ from features import (
 )
 from features.pretraining import training
 from features.pretraining.batches import Order, batches
-from features.pretraining.moments import Moments
 from features.pretraining.sources import Tiles, closing_slides
-from features.pretraining.views import StainJitter, Views
+from features.pretraining.views import StainJitter
 from tiling import (
     ConfigError,
     FormatError,
@@ -43,58 +37,6 @@ from tiling import (
     save_grid,
     tile_slide,
 )
-
-TINY = {
-    "width": 32, "depth": 2, "heads": 2, "token_px": 8, "input_px": 32, "local_px": 16, "local_crops": 2,
-    "batch": 16, "epochs": 2, "prototypes": 32, "held_out": 0.3, "device": "cpu", "save_as": "float32",
-}  # fmt: skip
-# the sizes of what it begins from
-AS_IT_IS = {"width": 0, "depth": 0, "heads": 0, "token_px": 0}
-
-
-class Stopped(Exception):
-    """What a test ends a training with."""
-
-
-def config(**changes):
-    of_self = ("local_px", "local_crops", "prototypes") if changes.get("teacher") else ()
-    return PretrainConfig(**({name: TINY[name] for name in TINY if name not in of_self} | changes))
-
-
-def weights(folder):
-    return load_file(folder / "weights.safetensors")
-
-
-def table(folder):
-    return list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
-
-
-def assert_same(one, two):
-    a, b = weights(one), weights(two)
-    assert a.keys() == b.keys()
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert (one / "metrics.csv").read_bytes() == (two / "metrics.csv").read_bytes()
-
-
-@pytest.fixture(scope="module")
-def tiles(tmp_path_factory):
-    return write_tiles(tmp_path_factory.mktemp("tiles"), 40)
-
-
-@pytest.fixture(scope="module")
-def trained(tiles, tmp_path_factory):
-    """A folder that was trained in one go, and its steps."""
-    folder, steps = tmp_path_factory.mktemp("trained") / "mine", []
-    done = pretrain([tiles], folder, config(), report=steps.append)
-    return done, steps
-
-
-def stop_after(step):
-    def report(at):
-        if at.step == step:
-            raise Stopped
-
-    return report
 
 
 def test_it_writes_an_encoder_that_is_the_teacher(trained, tiles):
@@ -192,45 +134,6 @@ def test_stains_are_jittered_and_glass_stays_white():
         jittered = torch.stack([StainJitter(0.5)(image) for _ in range(20)])
     assert (jittered[:, :, 1:] == 255).all()
     assert (jittered[:, :, 0].float().std(dim=0) > 8).all()
-
-
-def test_of_teachers_there_are_few_views_of_a_tile():
-    tile = np.random.default_rng(0).integers(60, 200, (60, 60, 3)).astype(np.uint8)
-    views = Views(config(teacher=("stain-stats",), teacher_px=48, teacher_views=2))
-    [[first], [second], [third]] = [views(tile, epoch, 5) for epoch in range(3)]
-    assert first.shape == (3, 48, 48)
-    assert torch.equal(first, third)
-    assert not torch.equal(first, second)
-
-
-def test_moments_are_those_of_all_rows_and_heads_begin_at_least_squares():
-    rng = np.random.default_rng(0)
-    seen = rng.normal(3.0, 2.0, (500, 6))
-    taught = seen @ rng.normal(size=(6, 4)) * [9.0, 3.0, 1.0, 0.3] + rng.normal(0, 0.05, (500, 4)) + 7
-    moments = Moments(6)
-    for rows in np.array_split(np.arange(500), 7):
-        moments.add(torch.from_numpy(seen[rows]), torch.from_numpy(taught[rows]))
-    half, none, whole = (moments.regression(share) for share in (0.5, 0.0, 1.0))
-    for found in (half, none, whole):
-        wanted = (torch.from_numpy(taught) - found.centre) @ found.matrix
-        np.testing.assert_allclose(wanted.mean(dim=0), 0, atol=1e-9)
-        np.testing.assert_allclose(wanted.square().mean(), 1)
-        told = torch.from_numpy(seen) @ found.weight.T + found.bias
-        assert (told - wanted).square().mean() < 0.02
-    spreads = [
-        np.sort(((taught - f.centre.numpy()) @ f.matrix.numpy()).std(axis=0)) for f in (none, half, whole)
-    ]
-    np.testing.assert_allclose(spreads[2], 1, rtol=0.2)  # but for the floor
-    ratios = [spread[-1] / spread[0] for spread in spreads]
-    np.testing.assert_allclose(ratios[1], ratios[0] ** 0.5, rtol=0.2)
-
-
-def test_what_does_not_vary_is_wanted_as_zero():
-    moments = Moments(2)
-    moments.add(torch.ones(5, 2), torch.full((5, 3), 4.0))
-    found = moments.regression(0.5)
-    assert all(each.isfinite().all() for each in (found.centre, found.matrix, found.weight, found.bias))
-    np.testing.assert_allclose((torch.full((5, 3), 4.0) - found.centre) @ found.matrix, 0, atol=1e-6)
 
 
 def test_broken_pictures_are_counted_skipped_and_named(tiles, tmp_path, capsys):
@@ -364,80 +267,6 @@ def test_other_weights_in_the_folder_it_begins_from_make_another_encoder(trained
         pretrain([tiles], tmp_path / "more", told)
 
 
-def test_a_teacher_sees_more_of_the_same_view_than_the_student(tiles, tmp_path, monkeypatch):
-    sides = []
-    encode = type(load_encoder(EncoderConfig(encoder="stain-stats"))).encode
-    monkeypatch.setattr(
-        "features.stain_stats.StainStats.encode",
-        lambda self, patches: sides.append(patches.shape[1]) or encode(self, patches),
-    )
-    pretrain([tiles], tmp_path / "mine", config(teacher=("stain-stats",), teacher_px=48, epochs=1))
-    assert set(sides) == {48}
-    assert json.loads((tmp_path / "mine" / "card.json").read_text())["input_px"] == 32
-
-
-def test_teachers_are_learned_from_and_asked_once_for_each_view(trained, tiles, tmp_path, monkeypatch):
-    done, _ = trained
-    told = {
-        "teacher": ("stain-stats", str(done.folder)),
-        "epochs": 8,
-        "teacher_views": 2,
-        "lr": 3e-2,
-        "held_out": 0.0,
-    }
-    steps = []
-    pretrain([tiles], tmp_path / "mine", config(**told), report=steps.append)
-    first, last = (np.mean([step.losses["vectors"] for step in epoch]) for epoch in (steps[:5], steps[-5:]))
-    assert last < min(0.75 * first, 0.9)  # single batches are uneven; 1 is to tell nothing
-    with pytest.raises(Stopped):
-        pretrain([tiles], tmp_path / "again", config(**told), report=stop_after(14))
-    n_asked = []
-    encode = type(load_encoder(EncoderConfig(encoder="stain-stats"))).encode
-    monkeypatch.setattr(
-        "features.stain_stats.StainStats.encode",
-        lambda self, patches: n_asked.append(len(patches)) or encode(self, patches),
-    )
-    pretrain([tiles], tmp_path / "again", config(**told))
-    assert n_asked == [1]  # all others were there
-    assert_same(tmp_path / "again", tmp_path / "mine")
-    assert not (tmp_path / "mine" / "taught").exists()
-
-
-def test_tokens_of_a_teacher_are_learned_too(trained, tiles, tmp_path):
-    done, _ = trained
-    steps = []
-    told = config(teacher=(str(done.folder),), token_side=2, epochs=6, lr=3e-2, pooling="class token + mean")
-    pretrain([tiles], tmp_path / "mine", told, report=steps.append)
-    assert steps[-1].losses["tokens"] < 0.8 * min(steps[0].losses["tokens"], 1)
-
-
-def test_heads_begin_where_what_is_known_tells_most(trained, tiles, tmp_path):
-    done, _ = trained
-    steps = []
-    own = {"init": str(done.folder), "teacher": (str(done.folder),)}
-    told = config(**AS_IT_IS | own | {"epochs": 1, "drop_path": 0.0})
-    pretrain([tiles], tmp_path / "mine", told, report=steps.append)
-    assert steps[0].losses["vectors"] < 0.1
-
-
-class Grey(Encoder):
-    """A teacher that takes one channel alone."""
-
-    fingerprint = "grey"
-    card = EncoderCard(name="grey", dim=2, input_px=32, px_multiple=1, licence="", source="")
-
-    def encode(self, patches):
-        n, _height, _width = patches.shape
-        return np.zeros((n, 2), np.float32)
-
-
-def test_a_teacher_that_takes_no_pictures_of_three_channels_is_refused(tiles, tmp_path, monkeypatch):
-    monkeypatch.setattr(ENCODERS, "_items", dict(ENCODERS._items))
-    ENCODERS.register("grey")(EncoderEntry(Grey.card, lambda card, config, device: Grey()))
-    with pytest.raises(ConfigError, match="teacher grey cannot encode pictures of 3 channels"):
-        pretrain([tiles], tmp_path / "mine", config(teacher=("grey",)))
-
-
 @pytest.fixture(scope="module")
 def slide_files(phantom, tmp_path_factory):
     """The grid of a slide, and a bag with its patches."""
@@ -525,11 +354,16 @@ def test_killed_and_called_again_by_the_command_it_ends_the_same(trained, tiles,
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(tiles, tmp_path):
-    told = TINY | {"koleo": 0.0, "drop_path": 0.0}  # of which each process has its own
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in told.items()]
+@pytest.mark.parametrize("own", [{"koleo": 0.0}, {"teacher": ("stain-stats",), "teacher_views": 0}])
+def test_two_processes_learn_what_one_does(tiles, tmp_path, own):
+    told = options(**own, drop_path=0.0)  # each process leaves out paths, and spreads vectors, of its own
+    flags = [
+        f"--{name.replace('_', '-')}={each}"
+        for name, value in told.items()
+        for each in (value if isinstance(value, tuple) else (value,))
+    ]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "mil.cli", "pretrain", str(tiles), str(tmp_path / "two"), *options]
+    command = [*launcher, "-m", "mil.cli", "pretrain", str(tiles), str(tmp_path / "two"), *flags]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     pretrain([tiles], tmp_path / "one", PretrainConfig(**told))
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")

@@ -17,7 +17,7 @@ import features
 from features import DEFAULT_ENCODER, ENCODERS, EncoderConfig, find_encoder, load_encoder
 from features.encoder_folder import FolderEncoder, read_card, save_encoder_folder
 from features.shipped import _embedded
-from tiling import ConfigError, GridConfig
+from tiling import ConfigError, FormatError, GridConfig
 
 NAME = "embedded"
 FOLDER = Path(features.__file__).with_name(NAME)
@@ -116,6 +116,24 @@ def test_where_its_files_are_gone_that_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr("features.shipped.__file__", str(tmp_path / "shipped.py"))
     with pytest.raises(ConfigError, match=r"embedded: no such folder with .*; install slidebag again"):
         _embedded()
+
+
+@pytest.mark.parametrize("content", ["[", "{}", '{"format": "slidebag.encoder", "format_version": 1}'])
+def test_where_its_card_is_damaged_the_package_is_to_be_installed_again(monkeypatch, tmp_path, content):
+    shutil.copytree(FOLDER, tmp_path / NAME)
+    (tmp_path / NAME / "card.json").write_text(content)
+    monkeypatch.setattr("features.shipped.__file__", str(tmp_path / "shipped.py"))
+    with pytest.raises(FormatError, match=r"card.json.*; install slidebag again"):
+        _embedded()
+
+
+def test_where_its_weights_are_damaged_too(monkeypatch, tmp_path):
+    shutil.copytree(FOLDER, tmp_path / NAME)
+    (tmp_path / NAME / "weights.safetensors").write_bytes(b"torn")
+    monkeypatch.setattr("features.shipped.__file__", str(tmp_path / "shipped.py"))
+    entry = _embedded()
+    with pytest.raises(ConfigError, match=r"does not fit .* the card says .*; install slidebag again"):
+        entry.load(entry.card, EncoderConfig(encoder=NAME), "cpu")
 
 
 def test_its_weights_are_not_to_be_replaced():

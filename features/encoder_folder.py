@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,25 +148,6 @@ def save_encoder_folder(
     told |= facts | {"weights_sha256": file_sha256(folder / WEIGHTS), "weights_dtype": dtype, **(about or {})}
     with replacing(folder / CARD) as temporary:
         temporary.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-
-
-def weights_sha256(place: Path) -> str:
-    """Return the SHA-256 of a weight file; of several, in a folder or an index, that of names and digests."""
-    files = _files_at(place)
-    if files == [place]:
-        return file_sha256(place)
-    return fingerprint({file.name: file_sha256(file) for file in files})
-
-
-def _files_at(place: Path) -> list[Path]:
-    found = [place]
-    if place.is_dir():
-        found = [each for each in place.iterdir() if not each.name.startswith(".")]
-    elif place.suffix == ".json":  # of any other JSON, who loads it tells what is wrong
-        with suppress(ValueError, LookupError, AttributeError, TypeError):
-            names = json.loads(place.read_text(encoding="utf-8"))["weight_map"].values()
-            found = [place.parent / name for name in names]
-    return [each for each in found if each.is_file()]
 
 
 def file_sha256(path: Path) -> str:

@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
-from tiling import ConfigError
+from tiling import ConfigError, fingerprint
 
+from .encoder_folder import file_sha256
 from .hub import FILES
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -72,8 +74,7 @@ def _translated(
 def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".json":
-            shards = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
-            state = {k: v for shard in sorted(shards) for k, v in load_file(path.parent / shard).items()}
+            state = {k: v for shard in _shards(path) for k, v in load_file(shard).items()}
         elif path.suffix == ".safetensors":
             state = load_file(path)
         else:
@@ -88,6 +89,24 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict):
         raise ConfigError(f"weights {path} hold a {type(state).__name__}, wanted tensors by name")
     return {k.removeprefix("module.").removeprefix("backbone."): _exact(v) for k, v in state.items()}
+
+
+def weights_sha256(place: Path) -> str:
+    """Return the SHA-256 of a weight file; of several, in a folder or an index, that of names and digests."""
+    files = [place]
+    if place.is_dir():
+        files = [each for each in place.iterdir() if each.suffix in (*_SUFFIXES, ".json") and each.is_file()]
+    elif place.suffix == ".json":
+        with suppress(ValueError, LookupError, AttributeError, TypeError):  # who loads it tells what is wrong
+            files = [shard for shard in _shards(place) if shard.is_file()]
+    if files == [place]:
+        return file_sha256(place)
+    return fingerprint({file.name: file_sha256(file) for file in files})
+
+
+def _shards(index: Path) -> list[Path]:
+    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return [index.parent / name for name in sorted(names)]
 
 
 def _exact(value: Any) -> Any:

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from features.encoder import CARD, EncoderConfig, find_encoder, load_encoder
-from features.encoder_folder import FolderEncoder, read_card, save_encoder_folder, weights_sha256
+from features.encoder_folder import FolderEncoder, read_card, save_encoder_folder
 from features.tile_folder import as_patch
+from features.weights import weights_sha256
 from tiling import ConfigError, fingerprint
 
 from .config import PretrainConfig, place, shared
@@ -156,15 +157,19 @@ class Course:
 
 
 def _weights_of(told: EncoderConfig) -> str:
-    """Return what changes with weights on this machine, which may be others tomorrow, wherever they lie."""
-    load = find_encoder(told.encoder).load
-    if isinstance(load, FolderEncoder):
-        return load.weights_sha256
+    """Return what changes with an encoder of this machine, which may be another tomorrow."""
+    entry = find_encoder(told.encoder)
+    if isinstance(entry.load, FolderEncoder):
+        computed = replace(entry.card, name="", licence="", source="", mpp=None)  # the rest is for people
+        return fingerprint(entry.load.weights_sha256, entry.load.architecture, computed)
     places = [Path(told.weights)] if told.weights else []
     family, _, own = told.encoder.partition(":")
-    if family in ("torchscript", "onnx"):  # its card, and numbers of a large one, lie beside it
-        beside = Path(own).parent.iterdir()
-        places += sorted(each for each in beside if each.name.startswith(f"{Path(own).stem}."))
+    if family in ("torchscript", "onnx"):
+        file = Path(own)  # its card, and the numbers of a large one, lie beside it
+        beside = [
+            each for each in file.parent.iterdir() if each.name.startswith(file.name) and each.is_file()
+        ]
+        places += sorted(beside) + [each for each in [file.with_suffix(".json")] if each.is_file()]
     elif own.startswith(_LOCAL):
         places.append(Path(own.removeprefix(_LOCAL)))
     return "".join(weights_sha256(each) for each in places)

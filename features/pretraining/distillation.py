@@ -122,7 +122,9 @@ class Distillation(Objective):
         Each of several processes has batches of its own; what is set is the same in all.
         """
         heads = list(self.student.heads)
-        moments = [Moments(head.in_features, head.out_features) for head in heads]
+        device: torch.device = self.mean.device  # pyright: ignore[reportAssignmentType]
+        where = torch.device("cpu") if device.type == "mps" else device  # which has no float64
+        moments = [Moments(head.in_features, head.out_features, where) for head in heads]
         self.student.eval()
         n_tiles = 0
         for batch in sample:
@@ -130,7 +132,7 @@ class Distillation(Objective):
             with self.computing():
                 seen = self.student.seen(self._student_images(batch))
             for of_head, read, rows in zip(moments, seen, self._taught(batch), strict=True):
-                of_head.add(read.cpu(), torch.from_numpy(rows))
+                of_head.add(read, torch.from_numpy(rows))
         n_tiles = int(processes.total(torch.tensor(n_tiles)))
         for k, (head, of_head) in enumerate(zip(heads, moments, strict=True)):
             of_head.sums = processes.total(of_head.sums)

@@ -12,8 +12,8 @@ _RIDGE = 0.03  # of the variance of what is seen, added to each of its numbers'
 class Regression:
     """What is wanted, partly whitened, and the linear head that tells it best; float64.
 
-    Wanted is `(rows - centre) @ matrix`, of mean variance 1 or, if there were few rows, somewhat less;
-    `weight` (wanted, seen) and `bias` (wanted,) are of a `torch.nn.Linear`.
+    Wanted is `(rows - centre) @ matrix`, of mean square 1 over these rows; `weight` (wanted, seen) and `bias`
+    (wanted,) are of a `torch.nn.Linear`.
     """
 
     centre: torch.Tensor
@@ -25,16 +25,18 @@ class Regression:
 class Moments:
     """Sums of products of what is seen, of n numbers, and what teachers make of it, of m.
 
-    `sums` is float64 (1 + n + m, 1 + n + m): of several processes, they may be added.
+    `sums` is float64 (1 + n + m, 1 + n + m), on a device that has such numbers: of several processes, they
+    may be added.
     """
 
-    def __init__(self, n_seen: int, n_taught: int) -> None:
-        self._n_seen = n_seen
-        self.sums = torch.zeros(1 + n_seen + n_taught, 1 + n_seen + n_taught, dtype=torch.float64)
+    def __init__(self, n_seen: int, n_taught: int, device: torch.device | str = "cpu") -> None:
+        self._n_seen, n = n_seen, 1 + n_seen + n_taught
+        self.sums = torch.zeros(n, n, dtype=torch.float64, device=device)
 
     def add(self, seen: torch.Tensor, taught: torch.Tensor) -> None:
         """Add rows: seen (..., n) and taught (..., m), which belong together."""
-        rows = torch.cat([seen.flatten(0, -2), taught.flatten(0, -2)], dim=1).double()
+        parts = [each.flatten(0, -2).to(self.sums.device) for each in (seen, taught)]
+        rows = torch.cat(parts, dim=1).double()
         rows = torch.nn.functional.pad(rows, (1, 0), value=1.0)
         self.sums += rows.T @ rows
 
@@ -42,12 +44,13 @@ class Moments:
         """Return the least squares of what is taught, its directions divided by deviation ** whitening.
 
         Rows are of so many tiles, and rows of one tile are alike: the fewer tiles, the less it is believed
-        that directions which hardly vary in them hardly vary.
+        that directions which hardly vary in them hardly vary; of tokens, which are less alike, too little.
         """
-        sums, n = self.sums / self.sums[0, 0], self._n_seen  # the first number of each row is 1
+        sums, n = self.sums.cpu(), self._n_seen
+        sums = sums / sums[0, 0]  # the first number of each row is 1
         means = sums[0, 1:]
         spread = sums[1:, 1:] - means.outer(means)
-        matrix = _whitening(_shrunk(spread[n:, n:], n_tiles), whitening)
+        matrix = _whitening(spread[n:, n:], whitening, n_tiles)
         deviation = spread[:n, :n].diagonal().clamp(min=0).sqrt()
         deviation = deviation.clamp(min=1e-3 * float(deviation.mean()) + 1e-12)
         ridged = spread[:n, :n] / deviation.outer(deviation) + _RIDGE * torch.eye(n, dtype=torch.float64)
@@ -59,7 +62,7 @@ class Moments:
 def _shrunk(covariance: torch.Tensor, n_rows: int) -> torch.Tensor:
     """Return a covariance drawn towards equal variances, by oracle approximating shrinkage (arXiv 0907.4698).
 
-    Directions that few rows do not show are not without variance.
+    Directions that few rows do not show are not without variance. It is as scikit-learn makes it of rows.
     """
     m = len(covariance)
     mean, square = covariance.diagonal().mean(), covariance.square().mean()
@@ -68,9 +71,9 @@ def _shrunk(covariance: torch.Tensor, n_rows: int) -> torch.Tensor:
     return (1 - share) * covariance + (share + _FLOOR) * mean * torch.eye(m, dtype=covariance.dtype)
 
 
-def _whitening(covariance: torch.Tensor, share: float) -> torch.Tensor:
+def _whitening(covariance: torch.Tensor, share: float, n_rows: int) -> torch.Tensor:
     """Return the symmetric matrix that divides directions so; it alone does not hang on their signs."""
-    variances, directions = torch.linalg.eigh(covariance)
-    variances = variances.clamp(min=1e-12)
-    left = (variances ** (1 - share)).mean()
-    return (directions * (variances ** (-share / 2) / left.sqrt())) @ directions.T
+    variances, directions = torch.linalg.eigh(_shrunk(covariance, n_rows))
+    matrix = directions * variances.clamp(min=1e-12) ** (-share / 2) @ directions.T
+    left = (matrix @ covariance @ matrix).diagonal().mean()
+    return matrix / left.clamp(min=1e-12).sqrt()

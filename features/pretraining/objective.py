@@ -40,7 +40,7 @@ class Objective(torch.nn.Module, ABC):
         """What becomes the encoder."""
 
     def spread(self) -> None:
-        """Let gradients of the student be the mean over all processes, and all else that of the first."""
+        """Let gradients of the student be the mean over all processes, and buffers those of the first."""
         for buffer in self.buffers():
             torch.distributed.broadcast(buffer, 0)
         self._spread = (torch.nn.parallel.DistributedDataParallel(self.student),)

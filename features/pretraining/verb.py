@@ -53,8 +53,8 @@ def pretrain(
     """Train an encoder on the tiles of `sources` and write it to `folder`, with `metrics.csv` beside it.
 
     A source is a folder of pictures (whose subfolders are labels, for the probe alone), a run folder or
-    folder of grids, whose slides are read, or bags with patches. `report` is called after each step;
-    `about` goes into the card's recipe. Whole work that is there is kept.
+    folder of grids, whose slides are read, or bags with patches. `report` is called after each step,
+    and each batch of first views; `about` goes into the card's recipe. Whole work that is there is kept.
 
     Raises:
         ConfigError: lightly is not installed, options do not fit each other or the tiles, there are too

@@ -5,9 +5,10 @@ import pytest
 import torch
 from pretrainings import AS_IT_IS, Stopped, assert_same, config, stop_after
 
-from features import ENCODERS, Encoder, EncoderCard, EncoderConfig, EncoderEntry, load_encoder, pretrain
+from features import ENCODERS, Encoder, EncoderCard, EncoderEntry, pretrain
 from features.encoder_folder import read_card
-from features.pretraining.distillation import Headed, check_teacher
+from features.neural_encoder import NeuralEncoder
+from features.pretraining.distillation import Headed
 from features.pretraining.moments import Moments
 from features.pretraining.views import Views
 from features.stain_stats import StainStats
@@ -61,7 +62,7 @@ def test_moments_are_those_of_all_rows_and_heads_begin_at_least_squares():
     for found in (half, none, whole):
         np.testing.assert_allclose(taught.mean(axis=0), found.centre)
         wanted, error = wanted_and_error(found, seen, taught)
-        np.testing.assert_allclose(wanted, 1, rtol=0.1)  # but for the floor
+        np.testing.assert_allclose(wanted, 1)
         assert error < 0.02
     spreads = [
         np.sort(((taught - f.centre.numpy()) @ f.matrix.numpy()).std(axis=0)) for f in (none, half, whole)
@@ -99,7 +100,7 @@ def test_of_few_tiles_no_more_is_believed_than_holds_for_others(n_tiles):
     views = [seen[learned] + 0.1 * rng.normal(size=(n_tiles, 100)) for _ in range(4)]
     moments = moments_of(np.concatenate(views), np.concatenate([taught[learned]] * 4))
     wanted, error = wanted_and_error(moments.regression(0.5, n_tiles), seen[others], taught[others])
-    assert 0.7 < wanted < 1.4  # 1 is what it is by the learned ones
+    assert 0.7 < wanted < 2.5  # 1 is what it is by the learned ones
     assert error < 0.95 * wanted
 
 
@@ -123,17 +124,17 @@ def test_student_and_teachers_see_the_same_view_in_the_same_colours(tiles, tmp_p
         np.testing.assert_array_equal((255 * pixels).round().astype(np.uint8), patches)
 
 
-def test_a_teacher_that_takes_any_size_is_shown_what_there_is(trained, tiles, tmp_path):
+def test_a_teacher_that_takes_any_size_is_shown_what_there_is(trained, tiles, tmp_path, monkeypatch):
     done, _ = trained
     any_size = tmp_path / "any size"
     pretrain([tiles], any_size, config(**AS_IT_IS | {"init": str(done.folder), "epochs": 0, "resize": True}))
-    told = config(teacher=(str(any_size),), teacher_px=44)
-    teacher = load_encoder(EncoderConfig(encoder=str(any_size)))
     shown = []
-    encode = teacher.encode
-    teacher.encode = lambda patches: shown.append(patches.shape) or encode(patches)
-    check_teacher(teacher, told)
-    assert shown == [(1, 44, 44, 3)]
+    encode = NeuralEncoder.encode
+    monkeypatch.setattr(
+        NeuralEncoder, "encode", lambda self, patches: shown.append(patches.shape[1]) or encode(self, patches)
+    )
+    pretrain([tiles], tmp_path / "mine", config(teacher=(str(any_size),), teacher_px=44, epochs=1))
+    assert set(shown) == {44}  # no multiple of a token's side
 
 
 def test_teachers_are_learned_from_and_asked_once_for_each_view(trained, tiles, tmp_path, asked):
@@ -191,7 +192,7 @@ def test_heads_begin_where_what_is_known_tells_most(trained, tiles, tmp_path):
     own = {"init": str(done.folder), "teacher": (str(done.folder),)}
     told = config(**AS_IT_IS | own | {"epochs": 1, "drop_path": 0.0})
     pretrain([tiles], tmp_path / "mine", told, report=steps.append)
-    assert losses(steps, "vectors")[0] < 0.2  # 1 is to tell nothing
+    assert losses(steps, "vectors")[0] < 0.1  # 1 is to tell nothing
 
 
 class Grey(Encoder):

@@ -1,24 +1,18 @@
 """Pretraining: it learns, the same from the same seed, and goes on where it was stopped."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import h5py
 import numpy as np
 import pytest
 import torch
 from drawn_tiles import write_tiles
-from pretrainings import AS_IT_IS, TINY, Stopped, assert_same, config, options, stop_after, table, weights
+from pretrainings import AS_IT_IS, Stopped, assert_same, config, stop_after, table, weights
 
 from features import (
     BagConfig,
     EncoderConfig,
-    PretrainConfig,
     extract_features,
     load_encoder,
     pretrain,
@@ -335,36 +329,3 @@ def test_it_learns_to_tell_apart_what_it_was_not_told(tmp_path):
     probes = [float(row["knn"]) for row in rows if row["knn"]]
     assert probes[0] < probes[-1]
     assert probes[-1] > 0.7  # chance is 0.5
-
-
-@pytest.mark.slow
-def test_killed_and_called_again_by_the_command_it_ends_the_same(trained, tiles, tmp_path):
-    done, _ = trained
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
-    command = [sys.executable, "-m", "mil.cli", "pretrain", str(tiles), str(tmp_path / "mine"), *options]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    until = time.monotonic() + 120
-    while not (tmp_path / "mine" / "checkpoint.safetensors").is_file() and time.monotonic() < until:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "mine" / "card.json").exists()
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    assert_same(tmp_path / "mine", done.folder)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("own", [{"koleo": 0.0}, {"teacher": ("stain-stats",), "teacher_views": 0}])
-def test_two_processes_learn_what_one_does(tiles, tmp_path, own):
-    told = options(**own, drop_path=0.0)  # each process leaves out paths, and spreads vectors, of its own
-    flags = [
-        f"--{name.replace('_', '-')}={each}"
-        for name, value in told.items()
-        for each in (value if isinstance(value, tuple) else (value,))
-    ]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "mil.cli", "pretrain", str(tiles), str(tmp_path / "two"), *flags]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
-    pretrain([tiles], tmp_path / "one", PretrainConfig(**told))
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)

@@ -67,6 +67,15 @@ def test_a_finished_one_begun_from_one_that_resizes_is_kept(tiles, tmp_path):
     assert (tmp_path / "more" / "card.json").stat().st_mtime_ns == before
 
 
+def test_another_card_beside_the_same_weights_makes_another_training(tmp_path):
+    folder = write(tmp_path / "one", resizes=False)
+    before, card = weights_of(str(folder)), json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | {"figures": {"auc": 1}, "licence": "MIT"}))
+    assert weights_of(str(folder)) == before
+    (folder / "card.json").write_text(json.dumps(card | {"pooling": "class token + mean", "dim": 32}))
+    assert weights_of(str(folder)) != before
+
+
 def weights_of(encoder="dinov2-vits14", weights=None):
     return _weights_of(EncoderConfig(encoder=encoder, weights=weights and str(weights)))
 
@@ -81,7 +90,7 @@ def test_a_folder_of_weights_is_known_by_what_is_in_it_wherever_it_lies(tmp_path
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(b"same")
-    (tmp_path / "two" / ".DS_Store").write_bytes(b"of no consequence")
+    (tmp_path / "two" / "README.md").write_bytes(b"of no consequence")
     before = weights_of(weights=tmp_path / "one")
     assert before == weights_of(weights=tmp_path / "two")
     (tmp_path / "two" / "model.safetensors").write_bytes(b"others")
@@ -123,7 +132,8 @@ def test_an_exported_file_is_known_by_itself_and_what_is_told_beside_it(tmp_path
     for factor in (1.0, 2.0):
         torch.jit.script(Colour(factor).eval()).save(path)
         found.append(weights_of(f"torchscript:{path}"))
-    (tmp_path / "b.json").write_text("{}")
+    for name in ("b.json", "a.txt", "a.small"):
+        (tmp_path / name).write_text("{}")
     found.append(weights_of(f"torchscript:{path}"))
     assert found[1] == found[2] == file_sha256(path)
     path.with_suffix(".json").write_text('{"mean": [0, 0, 0]}')

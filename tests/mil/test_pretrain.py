@@ -1,14 +1,16 @@
 """The verb `pretrain` by the command line, and what it writes in the other verbs."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 from drawn_tiles import write_tiles
 from typer.testing import CliRunner
 
-from features import load_features
+from features import PretrainConfig, load_features
 from mil import Cohort, PredictConfig, Run, TrainConfig, predict, tile, train
 from mil.cli import app
+from mil.pretrain import pretrain
 from tiling import ConfigError, GridConfig, TissueConfig
 
 TINY = {
@@ -54,6 +56,29 @@ def test_options_are_those_of_the_config(folder):
     assert json.loads(told)["stain"] == 0.5
     told = slidebag("pretrain", "tiles", "out", "--teacher", "uni", "--print-config")
     assert json.loads(told)["teacher"] == ["uni"]
+
+
+def test_first_views_and_training_have_a_bar_each(folder, monkeypatch):
+    told = []
+
+    @contextmanager
+    def bar(title, total, *, unit, done):
+        left = total - done
+
+        def advance(name, n):
+            nonlocal left
+            left -= n
+
+        yield advance
+        told.append((title, total, left))
+
+    monkeypatch.setattr("mil.pretrain.progress", bar)
+    own = {"teacher": ("stain-stats",), "epochs": 3, "teacher_views": 2}
+    of_self = ("local_px", "local_crops", "prototypes")
+    config = PretrainConfig(**{name: TINY[name] for name in TINY if name not in of_self} | own)
+    done = pretrain([folder / "tiles"], folder / "taught", config)
+    in_batches = done.n_tiles // 8 * 8
+    assert told == [("first views", 2 * in_batches, 0), ("pretrain", 3 * in_batches, 0)]
 
 
 def test_without_lightly_it_says_what_to_install(folder, monkeypatch):

@@ -6,7 +6,7 @@ from scipy.special import log_softmax
 
 from .lines import Lines
 
-_SLOPE_DOUBT, _OFFSET_DOUBT = 1.0, 2.0  # standard deviations of log slope and offsets before any bag is seen
+SLOPE_DOUBT, OFFSET_DOUBT = 0.5, 1.0  # standard deviations of log slope and offsets before any bag is seen
 
 
 def slide_lines(margins: np.ndarray, labels: np.ndarray) -> Lines:
@@ -25,7 +25,7 @@ def slide_lines(margins: np.ndarray, labels: np.ndarray) -> Lines:
 
     def loss(told: np.ndarray) -> float:
         logits = np.pad(np.exp(told[0]) * margins + told[1:], ((0, 0), (1, 0)))
-        doubt = (told[0] / _SLOPE_DOUBT) ** 2 + np.square(told[1:] / _OFFSET_DOUBT).sum()
+        doubt = (told[0] / SLOPE_DOUBT) ** 2 + np.square(told[1:] / OFFSET_DOUBT).sum()
         return float(doubt / 2 - log_softmax(logits, axis=1)[np.arange(len(labels)), labels].sum())
 
     found = minimize(loss, np.zeros(1 + n_margins), method="L-BFGS-B").x

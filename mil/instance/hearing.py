@@ -17,7 +17,7 @@ from .witness import WITNESSES, Witnesses
 
 _RATE_AND_DECAY = {"linear": (0.02, 0.1), "hidden": (0.007, 0.5), "context": (0.007, 0.5)}  # of AdamW
 _FOLDS = 3
-_FEWEST_BAGS = 30  # of fewer nothing can be told
+_FEWEST_BAGS = 30  # of fewer it cannot be told which witness or kind is better
 _LEAST_GAIN = 0.005  # of an error that is 0.25 where nothing is known
 _STANDARD_ERRORS = 1.5  # by which a richer kind must be better
 
@@ -69,10 +69,15 @@ def choose_kind(reading: Reading, dim: int, material: Material, config: Instance
     others. A richer one is taken if its squared error is less by one and a half standard errors.
     """
     kind = KINDS[0] if config.witnesses in ("auto", "none") else config.witnesses
-    n_bags = len(material.packed.counts)
-    if config.witnesses == "none" or n_bags < _FEWEST_BAGS:
+    if config.witnesses == "none":
         return kind
     rehearsal, margins = Rehearsal(dim, material, config, _folds(material)), None
+    if len(material.packed.counts) < _FEWEST_BAGS:
+        if rehearsal.has_all_labels:
+            margins = rehearsal.margins(kind)
+            reading.place(margins)
+            reading.calibrate(margins, material)
+        return kind
     if config.witnesses == "auto":
         few = max(1, config.tiles_per_bag // 4)  # tiles of a bag are enough to compare kinds by
         kind, margins = _simplest_unbeaten(replace(rehearsal, config=replace(config, tiles_per_bag=few)))
@@ -111,6 +116,12 @@ class Rehearsal:
     def truth(self) -> np.ndarray:
         """Of which classes the bags are, bool (B, C)."""
         return is_of(self.material.packed.labels, len(self.material.classes.names)).numpy()
+
+    @property
+    def has_all_labels(self) -> bool:
+        """Whether bags of each label are in every fold."""
+        _, n_of_each = self.material.packed.labels.unique(return_counts=True, dim=0)
+        return int(n_of_each.min()) >= _FOLDS
 
     def margins(self, kind: str) -> Tensor:
         """Return the margins of each bag, (W, B, K), by witnesses of a kind that have not seen it."""

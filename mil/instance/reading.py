@@ -50,6 +50,10 @@ class Reading(nn.Module):
         standard_error = worse.std(1) / worse.shape[1] ** 0.5
         z = np.divide(worse.mean(1), standard_error, out=np.zeros(len(worse)), where=standard_error > 0)
         self.weight = torch.softmax(torch.from_numpy(-_SHARPNESS * z).float(), 0)
+        self.place(margins)
+
+    def place(self, margins: Tensor) -> None:
+        """Bring the witnesses to one scale, that of margins (W, B, K) of bags that they have not seen."""
         self.centre, spread = margins.mean(1), margins.std(1)
         self.spread = torch.where(spread > 1e-6, spread, 1.0)
 

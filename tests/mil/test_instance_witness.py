@@ -194,6 +194,24 @@ def test_a_reading_of_witnesses_who_know_nothing_is_finite():
     assert torch.isfinite(reading(torch.ones(4, 3, 1))).all()
 
 
+@pytest.mark.parametrize("n_bags", [20, 40])
+@pytest.mark.parametrize(("bags", "most"), [(with_direction(80), 0.15), (normal_bags(80, dim=40), 0.265)])
+def test_of_few_bags_or_many_a_slide_is_as_sure_as_it_may_be(n_bags, bags, most):
+    dim = bags[0].shape[1]
+    reading, material, others = Reading(4, 1), material_of(bags[:n_bags]), material_of(bags[40:])
+    witnesses = fitted(choose_kind(reading, dim, material, BRIEF), material)
+    margins = witnesses(others.rows(torch.arange(40 * 50))).detach()
+    told = reading(witnesses.read_each(margins, others.packed.counts, others.summaries))[:, 0].sigmoid()
+    assert (told - others.packed.labels).square().mean() < most  # 0.25 is to know nothing
+
+
+def test_of_labels_of_two_bags_the_reading_stays_the_mean():
+    reading = Reading(len(WITNESSES), 1)
+    choose_kind(reading, 6, material_of(normal_bags(8), labels=[0] * 6 + [1] * 2), BRIEF)
+    assert reading.state_dict().keys() == Reading(4, 1).state_dict().keys()
+    assert all(torch.equal(a, b) for a, b in zip(reading.buffers(), Reading(4, 1).buffers(), strict=True))
+
+
 def read_held_out(strength, n_bags=400):
     """Return margins of bags by four witnesses, far too loud and too high, and what they are of."""
     generator = torch.Generator().manual_seed(1)

@@ -26,7 +26,8 @@ BINARY, WIDTHS, MOST_TESTED = Classes(("negative", "positive"), has_negative=Tru
 
 def parted(labels: np.ndarray, n: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Return the bags that teach, are held out, and are asked in the end, as many of each class."""
-    per_class, held = n // 2, max(3, n // 10)
+    held = max(3, n // 10)
+    per_class = 3 * n // 10 + held
     orders = [rng.permutation(np.flatnonzero(labels == is_there)) for is_there in (False, True)]
     ends = (0, per_class - held, per_class, per_class + MOST_TESTED)
     return [np.concatenate([order[a:b] for order in orders]) for a, b in pairwise(ends)]

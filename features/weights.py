@@ -95,7 +95,8 @@ def weights_sha256(place: Path) -> str:
     """Return the SHA-256 of a weight file; of several, in a folder or an index, that of names and digests."""
     files = [place]
     if place.is_dir():
-        files = [each for each in place.iterdir() if each.suffix in (*_SUFFIXES, ".json") and each.is_file()]
+        found = [each for each in place.iterdir() if not each.name.startswith(".")]
+        files = [each for each in found if each.suffix in (*_SUFFIXES, ".json") and each.is_file()]
     elif place.suffix == ".json":
         with suppress(ValueError, LookupError, AttributeError, TypeError):  # who loads it tells what is wrong
             files = [shard for shard in _shards(place) if shard.is_file()]

@@ -1,5 +1,6 @@
 """The way of a pretraining: tiles are looked at, a network is built, trained, and written as a folder."""
 
+import glob
 import shutil
 import sys
 from collections import Counter
@@ -28,7 +29,7 @@ from .sources import Tiles
 from .training import CHECKPOINT, Training, first_views, write_csv
 from .verb import Pretrained, PretrainStep
 
-_VERSION = 5  # raise it whenever the same options and tiles make another encoder
+_VERSION = 6  # raise it whenever the same options and tiles make another encoder
 _SAMPLE_TILES = 512  # whose colours are looked at
 _FIRST_VIEWS = 16384  # of tiles, of which what teachers make is looked at before the first step
 _TAUGHT, _BROKEN = "taught", "broken.csv"
@@ -82,7 +83,7 @@ class Course:
                 f"{self.folder}: has an encoder of other tiles, options or weights",
                 hint="give another folder",
             )
-        if told.get("resizes", False) != wanted:  # it changes no weight, so the identity is the same
+        if told.get("resizes", False) != wanted:  # it changes no weight, so it is not in the identity
             raise ConfigError(
                 f"{self.folder}: resizes is {not wanted} in its card, wanted {wanted}",
                 hint=f"give {'--no-resize' if wanted else '--resize'}, or another folder",
@@ -165,11 +166,9 @@ def _weights_of(told: EncoderConfig) -> str:
     places = [Path(told.weights)] if told.weights else []
     family, _, own = told.encoder.partition(":")
     if family in ("torchscript", "onnx"):
-        file = Path(own)  # its card, and the numbers of a large one, lie beside it
-        beside = [
-            each for each in file.parent.iterdir() if each.name.startswith(file.name) and each.is_file()
-        ]
-        places += sorted(beside) + [each for each in [file.with_suffix(".json")] if each.is_file()]
+        file = Path(own)  # its card, and the numbers of a large ONNX graph, lie beside it
+        numbers = sorted(file.parent.glob(f"{glob.escape(file.name)}[._]*")) if family == "onnx" else []
+        places += [each for each in (file, *numbers, file.with_suffix(".json")) if each.is_file()]
     elif own.startswith(_LOCAL):
         places.append(Path(own.removeprefix(_LOCAL)))
     return "".join(weights_sha256(each) for each in places)

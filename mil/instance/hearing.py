@@ -18,6 +18,7 @@ from .witness import WITNESSES, Witnesses
 _RATE_AND_DECAY = {"linear": (0.02, 0.1), "hidden": (0.007, 0.5), "context": (0.007, 0.5)}  # of AdamW
 _FOLDS = 3
 _FEWEST_BAGS = 30  # of fewer it cannot be told which witness or kind is better
+_FEWEST_TO_PLACE = 2 * _FOLDS  # nor, of fewer than these, how sure a slide may be
 _LEAST_GAIN = 0.005  # of an error that is 0.25 where nothing is known
 _STANDARD_ERRORS = 1.5  # by which a richer kind must be better
 
@@ -72,8 +73,8 @@ def choose_kind(reading: Reading, dim: int, material: Material, config: Instance
     if config.witnesses == "none":
         return kind
     rehearsal, margins = Rehearsal(dim, material, config, _folds(material)), None
-    if len(material.packed.counts) < _FEWEST_BAGS:
-        if rehearsal.has_all_labels:
+    if (n_bags := len(material.packed.counts)) < _FEWEST_BAGS:
+        if n_bags >= _FEWEST_TO_PLACE:
             margins = rehearsal.margins(kind)
             reading.place(margins)
             reading.calibrate(margins, material)
@@ -116,12 +117,6 @@ class Rehearsal:
     def truth(self) -> np.ndarray:
         """Of which classes the bags are, bool (B, C)."""
         return is_of(self.material.packed.labels, len(self.material.classes.names)).numpy()
-
-    @property
-    def has_all_labels(self) -> bool:
-        """Whether bags of each label are in every fold."""
-        _, n_of_each = self.material.packed.labels.unique(return_counts=True, dim=0)
-        return int(n_of_each.min()) >= _FOLDS
 
     def margins(self, kind: str) -> Tensor:
         """Return the margins of each bag, (W, B, K), by witnesses of a kind that have not seen it."""

@@ -19,6 +19,7 @@ from cohorts import BIRD_SPECIES, Task, birds
 from mil.calibration import HeldOut, calibrate, slides
 from mil.classes import Classes
 from mil.learner import Learner
+from mil.metrics import brier
 from mil.train_config import new_learner
 
 BINARY, WIDTHS, MOST_TESTED = Classes(("negative", "positive"), has_negative=True), (0.5, 1, 2, 4), 60
@@ -52,7 +53,7 @@ def scores(task: Task, n: int, seed: int) -> list[float]:
         wide = {name: width * getattr(slides, name) for name in ("SLOPE_DOUBT", "OFFSET_DOUBT")}
         with mock.patch.multiple(slides, **wide):
             found.append(calibrate(held_out, BINARY, 0.9).calibration.slide(probability))
-    return [float(np.mean((each[:, 1] - task.labels[asked]) ** 2)) for each in found]
+    return [brier(each, task.labels[asked].astype(int)) for each in found]
 
 
 def main() -> None:

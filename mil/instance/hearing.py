@@ -70,23 +70,22 @@ def choose_kind(reading: Reading, dim: int, material: Material, config: Instance
     others. A richer one is taken if its squared error is less by one and a half standard errors.
     """
     kind = KINDS[0] if config.witnesses in ("auto", "none") else config.witnesses
-    if config.witnesses == "none":
+    n_bags = len(material.packed.counts)
+    if config.witnesses == "none" or n_bags < _FEWEST_TO_PLACE:
         return kind
     rehearsal, margins = Rehearsal(dim, material, config, _folds(material)), None
-    if (n_bags := len(material.packed.counts)) < _FEWEST_BAGS:
-        if n_bags >= _FEWEST_TO_PLACE:
-            margins = rehearsal.margins(kind)
-            reading.place(margins)
-            reading.calibrate(margins, material)
-        return kind
-    if config.witnesses == "auto":
+    can_compare = n_bags >= _FEWEST_BAGS
+    if can_compare and config.witnesses == "auto":
         few = max(1, config.tiles_per_bag // 4)  # tiles of a bag are enough to compare kinds by
         kind, margins = _simplest_unbeaten(replace(rehearsal, config=replace(config, tiles_per_bag=few)))
         if material.packed.counts.max() > few:
             margins = None  # they are not enough to weigh poolings by
     if margins is None:
         margins = rehearsal.margins(kind)
-    reading.weigh(margins, rehearsal.truth)
+    if can_compare:
+        reading.weigh(margins, rehearsal.truth)
+    else:
+        reading.place(margins)
     reading.calibrate(margins, material)
     return kind
 

@@ -18,8 +18,9 @@ ABLATION: dict[str, dict[str, str]] = {
     "no contrast": {"contrast_weight": "0"},
     "no bag term": {"bag_weight": "0"},
     "no views": {"view_strength": "0", "view_dropout": "0"},
-    "with refining": {"refine": "0.5"},
-    "refining by 4 prototypes": {"refine": "0.5", "prototypes": "4"},
+    "no refining": {"refine": "0"},
+    "refining without anchor": {"anchor": "0"},
+    "one prototype a class": {"prototypes": "1"},
     "one member": {"members": "1"},
 }
 

@@ -11,7 +11,7 @@ from safetensors.numpy import load, save
 
 from tiling import FormatError, replacing
 
-MODEL_FORMAT_VERSION = 6
+MODEL_FORMAT_VERSION = 7
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -14,8 +14,8 @@ _COUNTS = (
 )  # fmt: skip
 _WEIGHTS = ("weight_decay", "bag_weight", "contrast_weight", "warm_up_epochs")
 _SHARES = (
-    "witness_weight", "refine", "refine_last", "key_momentum", "prototype_momentum", "view_strength",
-    "view_dropout", "false_share", "least_positive", "most_positive",
+    "witness_weight", "anchor", "refine", "refine_last", "key_momentum", "prototype_momentum",
+    "view_strength", "view_dropout", "false_share", "least_positive", "most_positive",
 )  # fmt: skip
 _BOUNDS: tuple[tuple[tuple[str, ...], float, float, str], ...] = (
     (_COUNTS, 1, math.inf, "1 or more"),
@@ -36,7 +36,8 @@ class InstanceConfig:
         default=64, metadata={"help": "width of the net's hidden layer", "sweep": (32, 128, "log")}
     )
     witnesses: str = field(
-        default="auto", metadata={"help": "linear, hidden, context, auto by held-out bags, or none"}
+        default="auto",
+        metadata={"help": "linear, hidden, context, auto (each as held-out bags speak for it), or none"},
     )
     witness_epochs: int = field(default=15, metadata={"help": "epochs of the witnesses, who see bags alone"})
     witness_hidden: int = field(default=32, metadata={"help": "width of witnesses that are not linear"})
@@ -62,8 +63,14 @@ class InstanceConfig:
     contrast_weight: float = field(
         default=0.1, metadata={"help": "weight of the contrastive loss", "sweep": (0.01, 1.0, "log")}
     )
-    refine: float = field(default=0.0, metadata={"help": "share of a pseudo label that prototypes may move"})
+    refine: float = field(
+        default=0.5, metadata={"help": "share of the way that prototypes move a pseudo label at a time"}
+    )
     refine_last: float = field(default=0.0, metadata={"help": "that share in the last epoch, if it grows"})
+    anchor: float = field(
+        default=0.5,
+        metadata={"help": "share of a pseudo label that stays where the witnesses began it"},
+    )
     warm_up_epochs: int = field(
         default=0, metadata={"help": "epochs of a contrast that knows no classes, before any refining"}
     )
@@ -73,7 +80,7 @@ class InstanceConfig:
     )
     temperature: float = field(default=0.07, metadata={"help": "temperature of the contrast"})
     key_momentum: float = field(default=0.99, metadata={"help": "inertia of the net that makes the keys"})
-    prototypes: int = field(default=1, metadata={"help": "prototypes of each class"})
+    prototypes: int = field(default=4, metadata={"help": "prototypes of each class"})
     prototype_momentum: float = field(default=0.99, metadata={"help": "inertia of the prototypes"})
     view_strength: float = field(default=0.5, metadata={"help": "how far a view goes to a near neighbour"})
     view_dropout: float = field(
@@ -127,6 +134,7 @@ PUBLISHED: dict[str, str] = {
     "queue": "8192",
     "key_momentum": "0.999",
     "warm_up_epochs": "1",
+    "prototypes": "1",
     "classifier_names": "true",
     "refine": "0.05",
     "refine_last": "0.2",

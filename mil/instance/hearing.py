@@ -1,6 +1,6 @@
-"""How witnesses are taught, and which kind of them: a richer one has to earn its place on held-out bags."""
+"""How witnesses are taught, and of which kinds: each has as many seats as held-out bags speak for it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,15 +12,14 @@ from mil.packed import CHUNK
 
 from .config import KINDS, InstanceConfig
 from .material import Material
-from .reading import Reading, squared_errors
+from .reading import Reading, squared_errors, standard_errors_worse
 from .witness import WITNESSES, Witnesses
 
 _RATE_AND_DECAY = {"linear": (0.02, 0.1), "hidden": (0.007, 0.5), "context": (0.007, 0.5)}  # of AdamW
 _FOLDS = 3
 _FEWEST_BAGS = 30  # of fewer it cannot be told which witness or kind is better
 _FEWEST_TO_PLACE = 2 * _FOLDS  # nor, of fewer than these, how sure a slide may be
-_LEAST_GAIN = 0.005  # of an error that is 0.25 where nothing is known
-_STANDARD_ERRORS = 1.5  # by which a richer kind must be better
+_SHARPNESS = 0.5  # of the kinds' weights: what explains slides best is not always what tells tiles best
 
 
 def hear(
@@ -63,44 +62,41 @@ def _optimizer(witnesses: Witnesses) -> torch.optim.Optimizer:
     )
 
 
-def choose_kind(reading: Reading, dim: int, material: Material, config: InstanceConfig) -> str:
-    """Return the simplest kind of witnesses that no other beats on held-out bags; `reading` learns of them.
+def choose_kinds(reading: Reading, dim: int, material: Material, config: InstanceConfig) -> list[str]:
+    """Return the kind of witnesses of each member; `reading` learns how much to heed them.
 
     It is decided by bag labels alone: each kind is taught on two thirds of the bags and asked for the
-    others. A richer one is taken if its squared error is less by one and a half standard errors.
+    others. One whose squared error is larger than the best one's by z standard errors of the paired
+    difference has exp(-0.5 z) of its weight, and the members are shared out by weight.
     """
-    kind = KINDS[0] if config.witnesses in ("auto", "none") else config.witnesses
     n_bags = len(material.packed.counts)
-    if config.witnesses == "none" or n_bags < _FEWEST_TO_PLACE:
-        return kind
-    rehearsal, margins = Rehearsal(dim, material, config, _folds(material)), None
     can_compare = n_bags >= _FEWEST_BAGS
-    if can_compare and config.witnesses == "auto":
-        few = max(1, config.tiles_per_bag // 4)  # tiles of a bag are enough to compare kinds by
-        kind, margins = _simplest_unbeaten(replace(rehearsal, config=replace(config, tiles_per_bag=few)))
-        if material.packed.counts.max() > few:
-            margins = None  # they are not enough to weigh poolings by
-    if margins is None:
-        margins = rehearsal.margins(kind)
+    if config.witnesses in KINDS:
+        kinds = (config.witnesses,)
+    else:
+        kinds = KINDS if config.witnesses == "auto" and can_compare else KINDS[:1]
+    if config.witnesses == "none" or n_bags < _FEWEST_TO_PLACE:
+        reading.trust(kinds)
+        return [*kinds] * config.members
+    rehearsal = Rehearsal(dim, material, config, _folds(material))
+    margins = {kind: rehearsal.margins(kind) for kind in kinds}
+    errors = np.stack([rehearsal.errors(kind, own) for kind, own in margins.items()])
+    seats = shared_seats(np.exp(-_SHARPNESS * standard_errors_worse(errors)), config.members)
+    margins = {kind: margins[kind] for kind, n in zip(kinds, seats, strict=True) if n}
     if can_compare:
         reading.weigh(margins, rehearsal.truth)
     else:
-        reading.place(margins)
+        reading.weigh_alike(margins)
     reading.calibrate(margins, material)
-    return kind
+    return [kind for kind, n in zip(kinds, seats, strict=True) for _ in range(n)]
 
 
-def _simplest_unbeaten(rehearsal: "Rehearsal") -> tuple[str, Tensor]:
-    """Return the kind and the margins that it gives held-out bags."""
-    kind, margins = KINDS[0], rehearsal.margins(KINDS[0])
-    least = rehearsal.errors(margins)
-    for other in KINDS[1:]:
-        others = rehearsal.margins(other)
-        errors = rehearsal.errors(others)
-        gain = least - errors
-        if gain.mean() > max(_LEAST_GAIN, _STANDARD_ERRORS * gain.std() / len(gain) ** 0.5):
-            kind, margins, least = other, others, errors
-    return kind, margins
+def shared_seats(weight: np.ndarray, n_seats: int) -> list[int]:
+    """Return how many of `n_seats` each has by its `weight` (G,), as Sainte-Lague counts; the first first."""
+    seats = np.zeros(len(weight), int)
+    for _ in range(n_seats):
+        seats[np.argmax(weight / (2 * seats + 1))] += 1
+    return seats.tolist()
 
 
 @dataclass(frozen=True)
@@ -130,11 +126,11 @@ class Rehearsal:
                 margins[:, bag] = _told(witnesses, material, bag)
         return margins
 
-    def errors(self, margins: Tensor) -> np.ndarray:
+    def errors(self, kind: str, margins: Tensor) -> np.ndarray:
         """Return the squared error for each bag, (B,), of margins (W, B, K) that weigh the witnesses."""
         reading = Reading(len(WITNESSES), margins.shape[2])
-        reading.weigh(margins, self.truth)
-        return squared_errors(reading(margins).numpy(), self.truth)
+        reading.weigh({kind: margins}, self.truth)
+        return squared_errors(reading({kind: margins}).numpy(), self.truth)
 
 
 def _folds(material: Material) -> Tensor:

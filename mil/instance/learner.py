@@ -16,7 +16,7 @@ from mil.packed import InstanceHead, PackedBags, Standardiser
 
 from .config import KINDS, InstanceConfig
 from .context import summary
-from .hearing import choose_kind, hear
+from .hearing import choose_kinds, hear
 from .material import Material
 from .network import EMBEDDING, InstanceNet
 from .prototypes import Prototypes, matching
@@ -67,13 +67,6 @@ class Member(nn.Module):
         heard = evidence * self.spread[0] + self.centre[0]
         return margins.lerp(heard, self.witness_weight), margins, similar, witnessed
 
-    def read_bag(self, margins: Tensor, witnessed: Tensor, summaries: Tensor, reading: Reading) -> Tensor:
-        """Return the margins of one bag by witnesses, if any: (N, K), (W, N, K), (1, 2 D) -> (1, K)."""
-        count = torch.tensor([len(margins)])
-        if self.witnesses is None:
-            return self.net.read_bags(margins, count)
-        return reading(self.witnesses.read_each(witnessed, count, summaries))
-
     @torch.no_grad()
     def settle_witnesses(self, material: Material) -> Tensor:
         """Bring the witnesses to one scale; return their evidence for all training instances, (N, K)."""
@@ -92,7 +85,7 @@ class Member(nn.Module):
 
 
 class Committee(nn.Module):
-    """Members that differ by their random beginnings, and how their witnesses read a bag."""
+    """Members that differ by their random beginnings and kinds of witnesses, and how these read a bag."""
 
     def __init__(self, members: Sequence[Member], reading: Reading) -> None:
         super().__init__()
@@ -117,13 +110,23 @@ class Committee(nn.Module):
             for member, own in zip(self.members, seen, strict=True):
                 own.append(member.look_at(part))
         told = torch.stack(summaries).sum(0)[None] / n
-        bags, tiles, similar = [], [], []
-        for member, own in zip(self.members, seen, strict=True):
-            margins, of_net, cosines, witnessed = zip(*own, strict=True)
-            bags.append(member.read_bag(torch.cat(of_net), torch.cat(witnessed, dim=1), told, self.reading))
-            tiles.append(torch.cat(margins))
-            similar.append(torch.cat(cosines))
-        return torch.stack(bags).mean(0), torch.stack(tiles).mean(0), torch.stack(similar).mean(0)
+        joined = [[torch.cat(pieces, dim=-2) for pieces in zip(*own, strict=True)] for own in seen]
+        tiles, of_nets, similar, witnessed = zip(*joined, strict=True)
+        bag = self._read_bag(of_nets, witnessed, told)
+        return bag, torch.stack(tiles).mean(0), torch.stack(similar).mean(0)
+
+    def _read_bag(self, of_nets: Sequence[Tensor], witnessed: Sequence[Tensor], told: Tensor) -> Tensor:
+        """Return the margins of one bag by the witnesses, if any: (N, K) and (W, N, K) a member -> (1, K)."""
+        count = torch.tensor([len(of_nets[0])])
+        by_kind: dict[str, list[Tensor]] = {}
+        for member, margins in zip(self.members, witnessed, strict=True):
+            if member.witnesses is not None:
+                pooled = member.witnesses.read_each(margins, count, told)
+                by_kind.setdefault(member.witnesses.kind, []).append(pooled)
+        if by_kind:
+            return self.reading({kind: torch.stack(own).mean(0) for kind, own in by_kind.items()})
+        nets = zip(self.members, of_nets, strict=True)
+        return torch.stack([member.net.read_bags(own, count) for member, own in nets]).mean(0)
 
     @torch.no_grad()
     def align_prototypes(self, material: Material, per_class: int) -> None:
@@ -164,7 +167,7 @@ class SlidebagLearner(Learner):
         neighbours = NearNeighbours(_NEIGHBOURS)
         course.once("neighbours", partial(neighbours.begin, material.sets, generator))
         reading = Reading(len(WITNESSES), self.classes.n_positive)
-        self._kind = course.once("kind", partial(choose_kind, reading, self.dim, material, self.config))
+        self._kinds = course.once("kinds", partial(choose_kinds, reading, self.dim, material, self.config))
         self._committee = self._new_committee(generator, reading)
         course.carry(committee=self._committee, generator=generator, neighbours=neighbours)
         for number in range(self.config.members):
@@ -216,15 +219,16 @@ class SlidebagLearner(Learner):
         return InstanceHead(self._standardise, self._committee.members)
 
     def _new_committee(self, generator: torch.Generator, reading: Reading) -> Committee:
-        new = (self.dim, self.config, self._kind, self.classes.n_positive, generator)
-        return Committee([Member(*new) for _ in range(self.config.members)], reading)
+        n_margins = self.classes.n_positive
+        members = [Member(self.dim, self.config, kind, n_margins, generator) for kind in self._kinds]
+        return Committee(members, reading)
 
     def _state(self) -> dict[str, np.ndarray]:
-        kind = np.array([KINDS.index(self._kind)], np.int64)
-        return module_state(self._committee, self._standardise, self._balance) | {"witnesses.kind": kind}
+        kinds = np.array([KINDS.index(kind) for kind in self._kinds], np.int64)
+        return module_state(self._committee, self._standardise, self._balance) | {"witnesses.kinds": kinds}
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self._kind = KINDS[int(state["witnesses.kind"][0])]
+        self._kinds = [KINDS[number] for number in state["witnesses.kinds"]]
         reading = Reading(len(WITNESSES), self.classes.n_positive)
         self._committee = self._new_committee(torch.Generator(), reading)
         self._standardise, self._balance = restore_module(self._committee, state)

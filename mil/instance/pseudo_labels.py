@@ -21,10 +21,16 @@ def candidates_of(labels: Tensor, classes: Classes) -> Tensor:
 
 
 class PseudoLabels:
-    """A soft label of each instance, `soft` float32 (N, T): rows sum to one, uniform at first."""
+    """A soft label of each instance, `soft` float32 (N, T): rows sum to one, uniform at first.
 
-    def __init__(self, candidates: Tensor) -> None:
+    Once witnesses have begun them, `began` int16 (N,) is the class that each began as, to which `anchor` of
+    it is tied for good: what moves labels may say that an instance is unsure, not that it is another.
+    """
+
+    def __init__(self, candidates: Tensor, anchor: float = 0.0) -> None:
         self.soft = candidates / candidates.sum(1, keepdim=True)
+        self.began = torch.empty(0, dtype=torch.int16)
+        self.anchor = anchor
 
     def begin(self, evidence: Tensor, counts: Tensor, keeper: "ShareKeeper", false_share: float) -> None:
         """Set the labels of all instances (N,), bag after bag of `counts` (B,), by evidence (N, T - 1).
@@ -50,13 +56,19 @@ class PseudoLabels:
                 top = own.topk(min(n, len(rows))).indices
                 top = top[own[top] > beyond[rows[top]]]
                 chosen[rows[top]], beyond[rows[top]] = c, own[top]
+        self.began = chosen.to(torch.int16)
         self.soft = functional.one_hot(chosen, may.shape[1]).float()
 
     def update(self, rows: Tensor, chosen: Tensor, phi: float) -> None:
-        """Move the labels of `rows` (B,) towards the `chosen` classes (B,): s <- phi s + (1 - phi) onehot."""
+        """Move the labels of `rows` (B,) towards the `chosen` classes (B,): s <- phi s + (1 - phi) onehot.
+
+        Of labels that have begun `anchor` of the step is to where they began.
+        """
+        keep, each = self.soft[rows] * phi, torch.arange(len(rows))
+        if len(self.began):
+            keep[each, self.began[rows].long()] += (1 - phi) * self.anchor
         # a class that is certain stays exactly so: phi * 1 + (1 - phi) may round to less
-        keep = self.soft[rows] * phi
-        keep[torch.arange(len(rows)), chosen] = 1 - (keep.sum(1) - keep[torch.arange(len(rows)), chosen])
+        keep[each, chosen] = 1 - (keep.sum(1) - keep[each, chosen])
         self.soft[rows] = keep
 
 

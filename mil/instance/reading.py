@@ -1,6 +1,7 @@
 """How a slide is read by several witnesses: each weighs by how well it told bags left out of its training."""
 
 import math
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from mil.bag_term import bag_loss, is_of
 
+from .config import KINDS
 from .material import Material
 
 _SHARPNESS = 1.5  # of weights; at 2 they are about the odds of being the best, but a mean is better still
@@ -15,10 +17,10 @@ _LEAST_GAIN = 0.1  # where held-out bags know nothing, the order of slides is ke
 
 
 class Reading(nn.Module):
-    """A line of the weighted mean of the witnesses' bag margins on one scale: (W, B, K) -> (B, K).
+    """A line of the weighted mean of the witnesses' bag margins on one scale: (W, B, K) a kind -> (B, K).
 
-    `weight` (W,) sums to 1; `centre` and `spread` (W, K) are those of the margins of held-out bags, and so
-    is the line of one `gain` () and an `offset` (K,). A new one is the plain mean.
+    `weight` (G, W) sums to 1 over the kinds of witnesses and their poolings; `centre` and `spread` (G, W, K)
+    are those of the margins of held-out bags, and so is the line of one `gain` () and an `offset` (K,).
     """
 
     weight: Tensor
@@ -29,36 +31,48 @@ class Reading(nn.Module):
 
     def __init__(self, n_witnesses: int, n_margins: int) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.full((n_witnesses,), 1 / n_witnesses))
-        self.register_buffer("centre", torch.zeros(n_witnesses, n_margins))
-        self.register_buffer("spread", torch.ones(n_witnesses, n_margins))
+        size = (len(KINDS), n_witnesses)
+        self.register_buffer("weight", torch.zeros(size))
+        self.register_buffer("centre", torch.zeros(*size, n_margins))
+        self.register_buffer("spread", torch.ones(*size, n_margins))
         self.register_buffer("gain", torch.ones(()))
         self.register_buffer("offset", torch.zeros(n_margins))
 
-    def forward(self, margins: Tensor) -> Tensor:
+    def forward(self, margins: Mapping[str, Tensor]) -> Tensor:
         """Return the margins of bags, log odds of a balanced cohort."""
         return self._mean(margins) * self.gain + self.offset
 
-    def weigh(self, margins: Tensor, truth: np.ndarray) -> None:
-        """Weigh the witnesses by their margins (W, B, K) of bags that they have not seen.
+    def weigh(self, margins: Mapping[str, Tensor], truth: np.ndarray) -> None:
+        """Weigh the witnesses of some kinds by their margins (W, B, K) of bags that they have not seen.
 
         `truth` bool (B, C) says of which classes the bags are. A witness whose squared error is larger
         than the best one's by z standard errors of the paired difference has exp(-1.5 z) of its weight.
         """
-        errors = np.stack([squared_errors(each, truth) for each in margins.numpy()])
-        worse = errors - errors[errors.mean(1).argmin()]
-        standard_error = worse.std(1) / worse.shape[1] ** 0.5
-        z = np.divide(worse.mean(1), standard_error, out=np.zeros(len(worse)), where=standard_error > 0)
-        self.weight = torch.softmax(torch.from_numpy(-_SHARPNESS * z).float(), 0)
-        self.place(margins)
+        each = torch.cat(list(margins.values()))
+        z = standard_errors_worse(np.stack([squared_errors(one, truth) for one in each.numpy()]))
+        weight = torch.softmax(torch.from_numpy(-_SHARPNESS * z).float(), 0)
+        for kind, own in zip(margins, weight.split(self.weight.shape[1]), strict=True):
+            self.weight[KINDS.index(kind)] = own
+        self._place(margins)
 
-    def place(self, margins: Tensor) -> None:
-        """Bring the witnesses to one scale, that of margins (W, B, K) of bags that they have not seen."""
-        self.centre, spread = margins.mean(1), margins.std(1)
-        self.spread = torch.where(spread > 1e-6, spread, 1.0)
+    def weigh_alike(self, margins: Mapping[str, Tensor]) -> None:
+        """Let the witnesses of some kinds weigh the same; `margins` (W, B, K) are of bags not seen."""
+        self.trust(margins)
+        self._place(margins)
 
-    def calibrate(self, margins: Tensor, material: Material) -> None:
-        """Choose the line by margins (W, B, K) of all bags of `material` that the witnesses had not seen."""
+    def trust(self, kinds: Iterable[str]) -> None:
+        """Let the witnesses of some kinds weigh the same, on the scale that they have."""
+        rows = [KINDS.index(kind) for kind in kinds]
+        self.weight[rows] = 1 / (len(rows) * self.weight.shape[1])
+
+    def _place(self, margins: Mapping[str, Tensor]) -> None:
+        for kind, own in margins.items():
+            spread = own.std(1)
+            self.centre[KINDS.index(kind)] = own.mean(1)
+            self.spread[KINDS.index(kind)] = torch.where(spread > 1e-6, spread, 1.0)
+
+    def calibrate(self, margins: Mapping[str, Tensor], material: Material) -> None:
+        """Choose the line by margins (W, B, K) a kind of all bags, whose witnesses had not seen them."""
         told, known = self._mean(margins), (material.packed.labels, material.classes, material.balance)
         gain = torch.ones((), requires_grad=True)
         offset = torch.zeros(told.shape[1], requires_grad=True)
@@ -78,9 +92,23 @@ class Reading(nn.Module):
         most = math.log(2 * len(told))
         self.offset = torch.where((share == 0) | (share == 1), self.offset.clamp(-most, most), self.offset)
 
-    def _mean(self, margins: Tensor) -> Tensor:
-        standard = (margins - self.centre[:, None]) / self.spread[:, None]
-        return torch.einsum("w,wbk->bk", self.weight, standard)
+    def _mean(self, margins: Mapping[str, Tensor]) -> Tensor:
+        told = []
+        for kind, own in margins.items():
+            number = KINDS.index(kind)
+            standard = (own - self.centre[number][:, None]) / self.spread[number][:, None]
+            told.append(torch.einsum("w,wbk->bk", self.weight[number], standard))
+        return torch.stack(told).sum(0)
+
+
+def standard_errors_worse(errors: np.ndarray) -> np.ndarray:
+    """Return by how many standard errors of the paired difference each is worse than the best, (V,).
+
+    `errors` (V, B) are those of each for every bag.
+    """
+    worse = errors - errors[errors.mean(1).argmin()]
+    standard_error = worse.std(1) / worse.shape[1] ** 0.5
+    return np.divide(worse.mean(1), standard_error, out=np.zeros(len(worse)), where=standard_error > 0)
 
 
 def squared_errors(margins: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ class Teaching:
     ) -> None:
         self.net, self.material, self.neighbours, self.config = net, material, neighbours, config
         self.generator, packed = material.generator, material.packed
-        self.pseudo_labels = PseudoLabels(material.candidates)
+        self.pseudo_labels = PseudoLabels(material.candidates, config.anchor)
         self.keeper = ShareKeeper(config.least_positive, config.most_positive)
         self.sampler = InstanceSampler(packed, self.generator)
         self.copy = MomentumCopy(net, config.key_momentum)

@@ -97,15 +97,15 @@ def test_a_damaged_checkpoint_is_named_and_not_used(bags, tmp_path, damage):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_kind_of_witnesses_is_chosen_once(bags, tmp_path, monkeypatch):
+def test_the_kinds_of_witnesses_are_chosen_once(bags, tmp_path, monkeypatch):
     chosen = []
-    choose = slidebag.choose_kind
-    monkeypatch.setattr(slidebag, "choose_kind", lambda *given: chosen.append(choose(*given)) or chosen[-1])
+    choose = slidebag.choose_kinds
+    monkeypatch.setattr(slidebag, "choose_kinds", lambda *given: chosen.append(choose(*given)) or chosen[-1])
     stop_in(new("slidebag"), bags, tmp_path / "c", epoch=5)
     again = new("slidebag")
     assert epochs_left(again, bags, tmp_path / "c") == 3
     assert len(chosen) == 1
-    assert getattr(again, "_kind") == chosen[0]  # noqa: B009  of this learner alone
+    assert getattr(again, "_kinds") == chosen[0]  # noqa: B009  of this learner alone
 
 
 @pytest.mark.parametrize(

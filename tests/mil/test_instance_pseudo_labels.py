@@ -84,3 +84,19 @@ def test_a_positive_bag_has_a_positive_instance_whatever_the_evidence():
         torch.tensor([[9.0], [8.0], [7.0], [-5.0], [-9.0], [-8.0]]), counts, ShareKeeper(0.01, 0.5), 0.01
     )
     assert labels.soft[:, 1].tolist() == [0, 0, 0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(("anchor", "least"), [(0.75, 0.75), (0.5, 0.5), (0.0, 0.0)])
+def test_what_has_begun_is_made_unsure_and_is_made_another_only_without_an_anchor(anchor, least):
+    counts = torch.tensor([2, 4])
+    candidates = candidates_of(torch.tensor([0, 1]), BINARY).repeat_interleave(counts, 0)
+    labels, keeper = PseudoLabels(candidates, anchor), ShareKeeper(0.01, 0.5)
+    evidence = torch.tensor([[-1.0], [-1.0], [5.0], [4.0], [-3.0], [-4.0]])
+    labels.begin(evidence, counts, keeper, 0.01)
+    begun = labels.soft.clone()
+    assert begun[:, 1].tolist() == [0, 0, 1, 1, 0, 0]
+    for _ in range(60):
+        labels.update(torch.arange(6), torch.tensor([0, 0, 1, 0, 1, 0]), phi=0.5)
+    assert labels.soft[:, 1].tolist() == pytest.approx([0, 0, 1, least, 1 - least, 0], abs=1e-6)
+    assert labels.soft[:2].tolist() == [[1, 0], [1, 0]]  # what is certain stays exactly so
+    torch.testing.assert_close(labels.soft.sum(1), torch.ones(6))

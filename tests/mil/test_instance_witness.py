@@ -8,7 +8,8 @@ from mil.bag_term import POOLINGS, Balance
 from mil.classes import Classes
 from mil.course import Course, Stage
 from mil.instance import InstanceConfig
-from mil.instance.hearing import choose_kind, hear
+from mil.instance.config import KINDS
+from mil.instance.hearing import choose_kinds, hear, shared_seats
 from mil.instance.material import Material
 from mil.instance.reading import Reading, squared_errors
 from mil.instance.witness import WITNESSES, Witnesses
@@ -78,7 +79,7 @@ def fitted(kind, material, config=BRIEF):
 
 def chosen(material, config=BRIEF):
     reading = Reading(len(WITNESSES), 1)
-    return choose_kind(reading, material.packed.features.dim, material, config)
+    return choose_kinds(reading, material.packed.features.dim, material, config)
 
 
 @pytest.mark.parametrize("kind", ["linear", "hidden", "context"])
@@ -96,15 +97,24 @@ def test_each_learns_the_instances_from_bag_labels(kind):
     assert read[1::2].min() > read[0::2].max()
 
 
-def test_a_richer_kind_is_believed_where_lines_fail_on_bags_left_out_and_not_on_noise():
-    assert chosen(material_of(normal_bags(n_bags=60))) == "linear"
-    assert chosen(material_of(with_shell())) != "linear"
+def test_lines_have_no_seat_where_they_fail_on_bags_left_out_and_all_have_one_on_noise():
+    assert "linear" not in chosen(material_of(with_shell()))
+    assert chosen(material_of(normal_bags(n_bags=60))) == list(KINDS)
 
 
 def test_of_few_bags_nothing_can_be_told_and_a_wish_is_followed():
-    assert chosen(material_of(with_shell(n_bags=12))) == "linear"
-    wish = InstanceConfig(witnesses="context")
-    assert chosen(material_of(with_shell(n_bags=12)), wish) == "context"
+    assert chosen(material_of(with_shell(n_bags=12))) == ["linear"] * 3
+    for n_bags in (3, 12, 40):
+        wish = InstanceConfig(witnesses="context", members=2, witness_epochs=1, steps_per_epoch=1)
+        assert chosen(material_of(with_shell(n_bags)), wish) == ["context"] * 2
+
+
+def test_seats_go_by_weight_and_where_it_is_the_same_the_first_comes_first():
+    assert shared_seats(np.array([0.25, 0.45, 0.3]), 3) == [1, 1, 1]
+    assert shared_seats(np.array([0.08, 0.17, 0.75]), 3) == [0, 1, 2]
+    assert shared_seats(np.array([0.0, 1.0, 0.0]), 3) == [0, 3, 0]
+    assert shared_seats(np.array([1.0, 1.0, 1.0]), 1) == [1, 0, 0]
+    assert shared_seats(np.array([0.3, 0.4, 0.3]), 1) == [0, 1, 0]
 
 
 def test_what_a_bag_has_in_common_is_left_to_the_context():
@@ -169,9 +179,13 @@ def test_large_margins_do_not_overflow():
     )
 
 
-def test_a_new_reading_is_the_mean():
-    margins = torch.randn(4, 7, 2, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(Reading(4, 2)(margins), margins.mean(0))
+def test_a_reading_that_knows_nothing_is_the_mean_of_the_kinds_that_it_trusts():
+    one, other = torch.randn(2, 4, 7, 2, generator=torch.Generator().manual_seed(0))
+    reading = Reading(4, 2)
+    reading.trust(["hidden"])
+    torch.testing.assert_close(reading({"hidden": one}), one.mean(0))
+    reading.trust(["linear", "hidden"])
+    torch.testing.assert_close(reading({"hidden": one, "linear": other}), (one.mean(0) + other.mean(0)) / 2)
 
 
 def test_witnesses_weigh_by_what_they_told_of_held_out_bags():
@@ -180,38 +194,45 @@ def test_witnesses_weigh_by_what_they_told_of_held_out_bags():
     signal = torch.from_numpy(truth[:, 1:]) * 2.0
     noise = torch.randn(4, 200, 1, generator=generator)
     margins = noise + torch.stack([signal, signal, signal * 0.1, -signal * 0])
-    reading = Reading(4, 1)
-    reading.weigh(margins * torch.tensor([1.0, 50.0, 1.0, 1.0])[:, None, None], truth)
-    assert reading.weight[:2].min() > 0.15  # whatever its scale
-    assert reading.weight[2:].max() < 0.01
+    loud = margins * torch.tensor([1.0, 50.0, 1.0, 1.0])[:, None, None]
+    reading = Reading(2, 1)
+    reading.weigh({"hidden": loud[:2], "context": loud[2:]}, truth)  # kinds and poolings all together
+    assert reading.weight[1].min() > 0.15  # whatever its scale
+    assert reading.weight[2].max() < 0.01
+    assert not reading.weight[0].any()
     assert reading.weight.sum() == pytest.approx(1)
+    told = reading({"hidden": loud[:2], "context": loud[2:]})[:, 0]
+    assert instance_auc(told.numpy(), truth[:, 1]) > instance_auc(margins[0, :, 0].numpy(), truth[:, 1])
 
 
 def test_a_reading_of_witnesses_who_know_nothing_is_finite():
     reading = Reading(4, 1)
-    reading.weigh(torch.zeros(4, 30, 1), np.eye(2, dtype=bool)[np.arange(30) % 2])
-    assert reading.weight.tolist() == pytest.approx([0.25] * 4)
-    assert torch.isfinite(reading(torch.ones(4, 3, 1))).all()
+    reading.weigh({"linear": torch.zeros(4, 30, 1)}, np.eye(2, dtype=bool)[np.arange(30) % 2])
+    assert reading.weight[0].tolist() == pytest.approx([0.25] * 4)
+    assert torch.isfinite(reading({"linear": torch.ones(4, 3, 1)})).all()
 
 
 @pytest.mark.parametrize(("bags", "most"), [(with_direction(60), 0.15), (normal_bags(60, dim=40), 0.265)])
 def test_of_few_bags_too_a_slide_is_as_sure_as_it_may_be(bags, most):
     dim, reading = bags[0].shape[1], Reading(4, 1)
     material, others = material_of(bags[:20]), material_of(bags[20:])
-    witnesses = fitted(choose_kind(reading, dim, material, BRIEF), material)
+    kind = choose_kinds(reading, dim, material, BRIEF)[0]
+    witnesses = fitted(kind, material)
     margins = witnesses(others.rows(torch.arange(40 * 50))).detach()
-    told = reading(witnesses.read_each(margins, others.packed.counts, others.summaries))[:, 0].sigmoid()
+    each = witnesses.read_each(margins, others.packed.counts, others.summaries)
+    told = reading({kind: each})[:, 0].sigmoid()
     assert (told - others.packed.labels).square().mean() < most  # 0.25 is to know nothing
-    assert reading.weight.tolist() == [0.25] * 4
+    assert reading.weight[0].tolist() == [0.25] * 4
 
 
 @pytest.mark.parametrize(("n_bags", "has_line"), [(5, False), (7, True)])
 def test_of_a_handful_of_bags_the_reading_stays_the_mean(n_bags, has_line):
-    reading = Reading(4, 1)
-    choose_kind(reading, 6, material_of(normal_bags(n_bags), labels=[1] + [0] * (n_bags - 1)), BRIEF)
+    reading, mean = Reading(4, 1), Reading(4, 1)
+    mean.trust(["linear"])
+    choose_kinds(reading, 6, material_of(normal_bags(n_bags), labels=[1] + [0] * (n_bags - 1)), BRIEF)
     assert all(each.isfinite().all() for each in reading.buffers())
-    is_new = all(torch.equal(a, b) for a, b in zip(reading.buffers(), Reading(4, 1).buffers(), strict=True))
-    assert is_new != has_line
+    is_mean = all(torch.equal(a, b) for a, b in zip(reading.buffers(), mean.buffers(), strict=True))
+    assert is_mean != has_line
 
 
 def read_held_out(strength, n_bags=400):
@@ -225,9 +246,9 @@ def read_held_out(strength, n_bags=400):
 def test_a_reading_is_as_sure_as_held_out_bags_allow():
     margins, material = read_held_out(strength=1.0)
     reading = Reading(4, 1)
-    reading.weigh(margins, np.eye(2, dtype=bool)[np.arange(400) % 2])
-    reading.calibrate(margins, material)
-    found = reading(margins)[:, 0].sigmoid()
+    reading.weigh({"linear": margins}, np.eye(2, dtype=bool)[np.arange(400) % 2])
+    reading.calibrate({"linear": margins}, material)
+    found = reading({"linear": margins})[:, 0].sigmoid()
     for low, high in ((0.0, 0.3), (0.3, 0.7), (0.7, 1.0)):
         own = (found >= low) & (found < high)
         assert own.sum() > 20
@@ -237,10 +258,10 @@ def test_a_reading_is_as_sure_as_held_out_bags_allow():
 def test_a_reading_of_what_misleads_keeps_its_order_and_is_sure_of_nothing():
     margins, material = read_held_out(strength=-1.0)
     reading = Reading(4, 1)
-    reading.weigh(margins, np.eye(2, dtype=bool)[np.arange(400) % 2])
-    reading.calibrate(margins, material)
-    read = reading(margins)[:, 0]
-    weighed = torch.einsum("w,wb->b", reading.weight / reading.spread[:, 0], margins[..., 0])
+    reading.weigh({"context": margins}, np.eye(2, dtype=bool)[np.arange(400) % 2])
+    reading.calibrate({"context": margins}, material)
+    read = reading({"context": margins})[:, 0]
+    weighed = torch.einsum("w,wb->b", reading.weight[2] / reading.spread[2, :, 0], margins[..., 0])
     torch.testing.assert_close(read.argsort(), weighed.argsort())
     assert float((read.sigmoid() - 0.5).abs().max()) < 0.12
 
@@ -262,7 +283,8 @@ def test_of_a_class_that_no_held_out_bag_is_of_or_each_a_reading_is_as_sure_as_s
     material = material_of(normal_bags(60, n=1, dim=3), classes=classes, labels=labels)
     margins = torch.randn(4, 60, len(held), generator=torch.Generator().manual_seed(2))
     reading = Reading(4, len(held))
-    reading.calibrate(margins, material)
+    reading.trust(["linear"])
+    reading.calibrate({"linear": margins}, material)
     for offset, side in zip(reading.offset.tolist(), held, strict=True):
         if side:
             assert offset == pytest.approx(side * np.log(120))
@@ -276,5 +298,6 @@ def test_where_the_mean_tells_the_label_a_slide_is_read_by_it():
     for bag in bags[1::2]:
         bag[:, 0] += 0.5  # of all tiles, none of which stands out
     reading = Reading(len(WITNESSES), 1)
-    choose_kind(reading, 6, material_of(bags), BRIEF)
-    assert reading.weight[WITNESSES.index("mean")] > 0.4
+    choose_kinds(reading, 6, material_of(bags), BRIEF)
+    assert reading.weight.sum(0).argmax() == WITNESSES.index("mean")
+    assert reading.weight.sum(0).max() > 0.4

@@ -11,7 +11,7 @@ from tiling import FormatError, replacing
 if TYPE_CHECKING:  # torch waits until there is something to write or to read
     from torch import Tensor
 
-_VERSION = "1"  # one more whenever learners carry on something else
+_VERSION = "1"  # of the file; what trainings carry on is told by their identity
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class InstanceConfig:
     )
     witnesses: str = field(
         default="auto",
-        metadata={"help": "linear, hidden, context, auto (each as held-out bags speak for it), or none"},
+        metadata={"help": "linear, hidden, context, auto (members share them by held-out bags), or none"},
     )
     witness_epochs: int = field(default=15, metadata={"help": "epochs of the witnesses, who see bags alone"})
     witness_hidden: int = field(default=32, metadata={"help": "width of witnesses that are not linear"})
@@ -68,8 +68,8 @@ class InstanceConfig:
     )
     refine_last: float = field(default=0.0, metadata={"help": "that share in the last epoch, if it grows"})
     anchor: float = field(
-        default=0.5,
-        metadata={"help": "share of a pseudo label that stays where the witnesses began it"},
+        default=0.6,
+        metadata={"help": "share of a pseudo label that stays as it began; above half no class turns over"},
     )
     warm_up_epochs: int = field(
         default=0, metadata={"help": "epochs of a contrast that knows no classes, before any refining"}
@@ -136,6 +136,7 @@ PUBLISHED: dict[str, str] = {
     "warm_up_epochs": "1",
     "prototypes": "1",
     "classifier_names": "true",
+    "anchor": "0",
     "refine": "0.05",
     "refine_last": "0.2",
     "least_positive": "0",

@@ -1,4 +1,4 @@
-"""How witnesses are taught, and of which kinds: each has as many seats as held-out bags speak for it."""
+"""How witnesses are taught, and of which kinds: each has as many seats as held-out bags give it."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,9 @@ _RATE_AND_DECAY = {"linear": (0.02, 0.1), "hidden": (0.007, 0.5), "context": (0.
 _FOLDS = 3
 _FEWEST_BAGS = 30  # of fewer it cannot be told which witness or kind is better
 _FEWEST_TO_PLACE = 2 * _FOLDS  # nor, of fewer than these, how sure a slide may be
-_SHARPNESS = 0.5  # of the kinds' weights: what explains slides best is not always what tells tiles best
+_SHARPNESS_OF_SEATS = (
+    0.5  # weaker than in a reading: what explains slides best is not always what tells tiles best
+)
 
 
 def hear(
@@ -81,7 +83,7 @@ def choose_kinds(reading: Reading, dim: int, material: Material, config: Instanc
     rehearsal = Rehearsal(dim, material, config, _folds(material))
     margins = {kind: rehearsal.margins(kind) for kind in kinds}
     errors = np.stack([rehearsal.errors(kind, own) for kind, own in margins.items()])
-    seats = shared_seats(np.exp(-_SHARPNESS * standard_errors_worse(errors)), config.members)
+    seats = shared_seats(np.exp(-_SHARPNESS_OF_SEATS * standard_errors_worse(errors)), config.members)
     margins = {kind: margins[kind] for kind, n in zip(kinds, seats, strict=True) if n}
     if can_compare:
         reading.weigh(margins, rehearsal.truth)
@@ -92,7 +94,7 @@ def choose_kinds(reading: Reading, dim: int, material: Material, config: Instanc
 
 
 def shared_seats(weight: np.ndarray, n_seats: int) -> list[int]:
-    """Return how many of `n_seats` each has by its `weight` (G,), as Sainte-Lague counts; the first first."""
+    """Return how many of `n_seats` each has by its `weight` (G,), as Sainte-Laguë counts."""
     seats = np.zeros(len(weight), int)
     for _ in range(n_seats):
         seats[np.argmax(weight / (2 * seats + 1))] += 1

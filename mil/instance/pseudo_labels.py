@@ -24,7 +24,8 @@ class PseudoLabels:
     """A soft label of each instance, `soft` float32 (N, T): rows sum to one, uniform at first.
 
     Once witnesses have begun them, `began` int16 (N,) is the class that each began as, to which `anchor` of
-    it is tied for good: what moves labels may say that an instance is unsure, not that it is another.
+    it is tied for good. With more than half of it tied, what moves labels may say that an instance is unsure,
+    not that it is another.
     """
 
     def __init__(self, candidates: Tensor, anchor: float = 0.0) -> None:

@@ -20,7 +20,8 @@ class Reading(nn.Module):
     """A line of the weighted mean of the witnesses' bag margins on one scale: (W, B, K) a kind -> (B, K).
 
     `weight` (G, W) sums to 1 over the kinds of witnesses and their poolings; `centre` and `spread` (G, W, K)
-    are those of the margins of held-out bags, and so is the line of one `gain` () and an `offset` (K,).
+    are those of the margins of held-out bags, and so is the line of one `gain` () and an `offset` (K,). A
+    new one trusts nobody yet.
     """
 
     weight: Tensor
@@ -51,6 +52,7 @@ class Reading(nn.Module):
         each = torch.cat(list(margins.values()))
         z = standard_errors_worse(np.stack([squared_errors(one, truth) for one in each.numpy()]))
         weight = torch.softmax(torch.from_numpy(-_SHARPNESS * z).float(), 0)
+        self.weight.zero_()
         for kind, own in zip(margins, weight.split(self.weight.shape[1]), strict=True):
             self.weight[KINDS.index(kind)] = own
         self._place(margins)
@@ -63,6 +65,7 @@ class Reading(nn.Module):
     def trust(self, kinds: Iterable[str]) -> None:
         """Let the witnesses of some kinds weigh the same, on the scale that they have."""
         rows = [KINDS.index(kind) for kind in kinds]
+        self.weight.zero_()
         self.weight[rows] = 1 / (len(rows) * self.weight.shape[1])
 
     def _place(self, margins: Mapping[str, Tensor]) -> None:
@@ -108,7 +111,9 @@ def standard_errors_worse(errors: np.ndarray) -> np.ndarray:
     """
     worse = errors - errors[errors.mean(1).argmin()]
     standard_error = worse.std(1) / worse.shape[1] ** 0.5
-    return np.divide(worse.mean(1), standard_error, out=np.zeros(len(worse)), where=standard_error > 0)
+    mean = worse.mean(1)
+    alike = np.where(mean > 0, np.inf, 0.0)  # of those that are worse by the same for every bag
+    return np.divide(mean, standard_error, out=alike, where=standard_error > 0)
 
 
 def squared_errors(margins: np.ndarray, truth: np.ndarray) -> np.ndarray:

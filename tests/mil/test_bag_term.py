@@ -1,10 +1,12 @@
-"""The bag term where classes do not exclude each other: its numbers, and the frequencies it gives back."""
+"""Poolings; the bag term where classes do not exclude each other, and the frequencies it gives back."""
+
+import math
 
 import pytest
 import torch
 
 from mil import Classes
-from mil.bag_term import Balance, bag_loss, slide_log_probability
+from mil.bag_term import POOLINGS, Balance, bag_loss, slide_log_probability
 
 FINDINGS = Classes(("normal", "a", "b"), has_negative=True, is_exclusive=False)
 LABELS = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 1, 1], [1, 0, 0]], dtype=torch.bool)
@@ -45,3 +47,27 @@ def test_a_class_without_bags_keeps_a_prior_and_no_infinite_weight():
     pooled = torch.zeros(4, 2, requires_grad=True)
     bag_loss(pooled, labels, FINDINGS, balance).backward()
     assert bool(torch.isfinite(pooled.grad).all())
+
+
+def test_poolings_of_one_instance_are_its_margin():
+    margins, counts = torch.tensor([[0.7], [-2.0]]), torch.tensor([1, 1])
+    for name in POOLINGS:
+        torch.testing.assert_close(POOLINGS[name](margins, counts), margins)
+
+
+def test_poolings_do_not_mix_bags_and_lie_between_mean_and_maximum():
+    margins = torch.randn(60, 2, generator=torch.Generator().manual_seed(1))
+    counts = torch.tensor([40, 20])
+    for name in ("log_mean_exp", "soft_mean"):
+        both = POOLINGS[name](margins, counts)
+        torch.testing.assert_close(both[1:], POOLINGS[name](margins[40:], counts[1:]))
+        assert bool((both[0] <= margins[:40].amax(0)).all())
+        assert bool((both[0] >= margins[:40].mean(0)).all())
+
+
+def test_large_margins_do_not_overflow():
+    margins = torch.tensor([[1000.0], [999.0]])
+    found = POOLINGS["log_mean_exp"](margins, torch.tensor([2]))
+    torch.testing.assert_close(
+        found, torch.tensor([[1000 + math.log((1 + math.exp(-1)) / 2)]], dtype=torch.float32)
+    )

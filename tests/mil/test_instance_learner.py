@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
-from mil import Bag, Classes
+import mil.instance.learner
+from mil import Bag, Classes, load_learner
 from mil.instance import PUBLISHED, InstanceConfig, SlidebagLearner
+from mil.instance.config import KINDS
+from mil.instance.context import summary
 from mil.metrics import instance_auc
 from mil.train_config import new_learner
 from tiling import ConfigError
@@ -81,6 +85,7 @@ def test_the_published_rule_collapses_on_rare_positives_and_says_so():
         {"prototypes": 0},
         {"bag_weight": -0.5},
         {"key_momentum": 1.5},
+        {"anchor": -0.1},
     ],
 )
 def test_options_outside_their_range_are_refused(options):
@@ -101,3 +106,30 @@ def test_several_prototypes_keep_their_class_and_come_back_from_the_disk(tmp_pat
     assert np.array_equal(numbers, np.concatenate([learner.predict(bag).prototype for bag in bags]))
     assert np.mean((numbers // 3) == truth) > 0.9
     assert set(numbers) == set(range(6))
+
+
+def test_members_of_several_kinds_read_slides_together(tmp_path, monkeypatch):
+    def seat_all(reading, dim, material, config):
+        assert choose_kinds(reading, dim, material, config)
+        reading.trust(KINDS[1:])
+        return ["hidden", "context", "context"]
+
+    choose_kinds = mil.instance.learner.choose_kinds
+    monkeypatch.setattr("mil.instance.learner.choose_kinds", seat_all)
+    bags, labels, _ = gaussian_bags(0.3, seed=0, n_bags=36, n_tiles=12)
+    short = {"witness_epochs": 2, "epochs": 2, "steps_per_epoch": 4}
+    learner = SlidebagLearner(InstanceConfig(**short))
+    learner.fit(bags, labels, CLASSES, seed=0)
+    learner.save(tmp_path / "model")
+    one, again = (model.predict(bags[1]) for model in (learner, load_learner(tmp_path / "model")))
+    assert np.array_equal(one.probability, again.probability)
+    assert np.array_equal(one.tile_probability, again.tile_probability)
+    features = learner._standardise(torch.from_numpy(bags[1].features))
+    each = {kind: [] for kind in KINDS}
+    for member in learner._committee.members:
+        margins = member.look_at(features)[3].detach()
+        told = member.witnesses.read_each(margins, torch.tensor([12]), summary(features)[None]).detach()
+        each[member.witnesses.kind].append(told)
+    assert [len(told) for told in each.values()] == [0, 1, 2]
+    margin = learner._committee.reading({k: torch.stack(v).mean(0) for k, v in each.items() if v})
+    np.testing.assert_allclose(one.probability[1], margin.sigmoid().item(), rtol=1e-4)  # classes are even

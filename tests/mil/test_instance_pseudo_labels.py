@@ -86,7 +86,7 @@ def test_a_positive_bag_has_a_positive_instance_whatever_the_evidence():
     assert labels.soft[:, 1].tolist() == [0, 0, 0, 1, 0, 1]
 
 
-@pytest.mark.parametrize(("anchor", "least"), [(0.75, 0.75), (0.5, 0.5), (0.0, 0.0)])
+@pytest.mark.parametrize(("anchor", "least"), [(0.75, 0.75), (0.6, 0.6), (0.0, 0.0)])
 def test_what_has_begun_is_made_unsure_and_is_made_another_only_without_an_anchor(anchor, least):
     counts = torch.tensor([2, 4])
     candidates = candidates_of(torch.tensor([0, 1]), BINARY).repeat_interleave(counts, 0)
@@ -98,5 +98,20 @@ def test_what_has_begun_is_made_unsure_and_is_made_another_only_without_an_ancho
     for _ in range(60):
         labels.update(torch.arange(6), torch.tensor([0, 0, 1, 0, 1, 0]), phi=0.5)
     assert labels.soft[:, 1].tolist() == pytest.approx([0, 0, 1, least, 1 - least, 0], abs=1e-6)
+    if anchor > 0.5:
+        assert torch.equal(labels.soft.argmax(1), labels.began.long())
     assert labels.soft[:2].tolist() == [[1, 0], [1, 0]]  # what is certain stays exactly so
     torch.testing.assert_close(labels.soft.sum(1), torch.ones(6))
+
+
+def test_an_anchor_holds_of_several_classes_too():
+    classes = Classes(("normal", "a", "b"), has_negative=True, is_exclusive=False)
+    candidates = candidates_of(torch.tensor([[0, 1, 1], [1, 0, 0]]).bool(), classes).repeat_interleave(2, 0)
+    labels = PseudoLabels(candidates, anchor=0.6)
+    evidence = torch.tensor([[9.0, -9.0], [-9.0, 9.0], [0.0, 0.0], [0.0, 0.0]])
+    labels.begin(evidence, torch.tensor([2, 2]), ShareKeeper(0.01, 0.5), 0.01)
+    assert labels.began.tolist() == [1, 2, 0, 0]
+    for _ in range(60):
+        labels.update(torch.arange(4), torch.tensor([2, 0, 0, 0]), phi=0.5)
+    wanted = torch.tensor([[0, 0.6, 0.4], [0.4, 0, 0.6], [1, 0, 0], [1, 0, 0]])
+    torch.testing.assert_close(labels.soft, wanted)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mil.bag_term import POOLINGS, Balance
+from mil.bag_term import Balance
 from mil.classes import Classes
 from mil.course import Course, Stage
 from mil.instance import InstanceConfig
@@ -153,30 +153,6 @@ def test_errors_ask_for_order_not_for_certainty():
     one, other = (squared_errors(each, truth) for each in (margins, 50 * margins + 300))
     np.testing.assert_allclose(one, other, rtol=1e-5)
     assert squared_errors(margins + 3 * truth[:, 1:], truth).mean() < one.mean()
-
-
-def test_poolings_of_one_instance_are_its_margin():
-    margins, counts = torch.tensor([[0.7], [-2.0]]), torch.tensor([1, 1])
-    for name in WITNESSES:
-        torch.testing.assert_close(POOLINGS[name](margins, counts), margins)
-
-
-def test_poolings_do_not_mix_bags_and_lie_between_mean_and_maximum():
-    margins = torch.randn(60, 2, generator=torch.Generator().manual_seed(1))
-    counts = torch.tensor([40, 20])
-    for name in ("log_mean_exp", "soft_mean"):
-        both = POOLINGS[name](margins, counts)
-        torch.testing.assert_close(both[1:], POOLINGS[name](margins[40:], counts[1:]))
-        assert bool((both[0] <= margins[:40].amax(0)).all())
-        assert bool((both[0] >= margins[:40].mean(0)).all())
-
-
-def test_large_margins_do_not_overflow():
-    margins = torch.tensor([[1000.0], [999.0]])
-    found = POOLINGS["log_mean_exp"](margins, torch.tensor([2]))
-    torch.testing.assert_close(
-        found, torch.tensor([[1000 + np.log((1 + np.exp(-1)) / 2)]], dtype=torch.float32)
-    )
 
 
 def test_a_reading_that_knows_nothing_is_the_mean_of_the_kinds_that_it_trusts():

@@ -50,10 +50,16 @@ class Prototypes:
         return numbers
 
     def angle_deg(self) -> float:
-        """Return the smallest angle in degrees between prototypes of two classes: near 0 they collapsed."""
-        of_class = torch.arange(len(self.vectors)) // self.per_class
-        cosine = self.similar(self.vectors).masked_fill(of_class[:, None] == of_class, -1)
-        return float(torch.rad2deg(torch.arccos(cosine.max().clamp(-1, 1))))
+        """Return the angle in degrees between the two classes that are nearest to each other.
+
+        It is the mean angle of the prototypes of a class and the nearest one of the other: near 0 the
+        classes collapsed. That two of many come close is no collapse.
+        """
+        of_classes = self.vectors.unflatten(0, (-1, self.per_class))
+        cosine = torch.einsum("tje,uke->tujk", of_classes, of_classes).clamp(-1, 1)
+        angles = torch.rad2deg(torch.arccos(cosine.amax(3))).mean(2)  # (T, T)
+        angles.fill_diagonal_(torch.inf)
+        return float(angles.min())
 
 
 def shared_out(similar: Tensor) -> Tensor:

@@ -94,3 +94,12 @@ def test_prototypes_of_two_models_are_paired_within_their_class():
 def test_the_angle_is_between_classes():
     vectors = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     assert Prototypes(vectors, 0.9, per_class=2).angle_deg() == pytest.approx(90)
+
+
+def test_two_prototypes_of_many_that_come_close_are_no_collapse():
+    vectors = torch.eye(8)
+    vectors[4] = vectors[0] + 0.01
+    assert Prototypes(vectors, 0.9, per_class=4).angle_deg() > 60
+    assert Prototypes(vectors[[0, 1, 2, 3, 0, 1, 2, 3]], 0.9, per_class=4).angle_deg() == pytest.approx(
+        0, abs=0.1
+    )

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,11 @@ class Checkpoint:
         header = {"format": "slidebag.checkpoint", "format_version": _VERSION, "told": json.dumps(told)}
         with replacing(self.path) as temporary:
             save_file(tensors, temporary, header)
+
+    def remove(self) -> None:
+        """Remove it, and what a process that was killed while it wrote has left beside it."""
+        for path in (self.path, *self.path.parent.glob(f".{escape(self.path.name)}.*.partial")):
+            path.unlink(missing_ok=True)
 
     def read(self) -> Saved | None:
         """Return what is there of this training, None where there is nothing.

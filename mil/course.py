@@ -95,7 +95,7 @@ class Course:
     def finish(self) -> None:
         """Remove the checkpoint."""
         if self._checkpoint is not None:
-            self._checkpoint.path.unlink(missing_ok=True)
+            self._checkpoint.remove()
 
 
 @dataclass(frozen=True)

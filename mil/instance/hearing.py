@@ -19,9 +19,7 @@ _RATE_AND_DECAY = {"linear": (0.02, 0.1), "hidden": (0.007, 0.5), "context": (0.
 _FOLDS = 3
 _FEWEST_BAGS = 30  # of fewer it cannot be told which witness or kind is better
 _FEWEST_TO_PLACE = 2 * _FOLDS  # nor, of fewer than these, how sure a slide may be
-_SHARPNESS_OF_SEATS = (
-    0.5  # weaker than in a reading: what explains slides best is not always what tells tiles best
-)
+_SHARPNESS_OF_SEATS = 0.5  # less than in a reading: the best for slides need not be so for tiles
 
 
 def hear(
@@ -82,8 +80,10 @@ def choose_kinds(reading: Reading, dim: int, material: Material, config: Instanc
         return [*kinds] * config.members
     rehearsal = Rehearsal(dim, material, config, _folds(material))
     margins = {kind: rehearsal.margins(kind) for kind in kinds}
-    errors = np.stack([rehearsal.errors(kind, own) for kind, own in margins.items()])
-    seats = shared_seats(np.exp(-_SHARPNESS_OF_SEATS * standard_errors_worse(errors)), config.members)
+    seats = [config.members]
+    if len(kinds) > 1:
+        errors = np.stack([rehearsal.errors(kind, own) for kind, own in margins.items()])
+        seats = shared_seats(np.exp(-_SHARPNESS_OF_SEATS * standard_errors_worse(errors)), config.members)
     margins = {kind: margins[kind] for kind, n in zip(kinds, seats, strict=True) if n}
     if can_compare:
         reading.weigh(margins, rehearsal.truth)

@@ -196,3 +196,11 @@ def test_what_was_read_does_not_change_with_the_file(tmp_path):
     with checkpoint.path.open("r+b") as file:
         file.write(b"\0" * checkpoint.path.stat().st_size)
     assert torch.equal(found.state["tensor"], torch.arange(3000))
+
+
+def test_with_a_checkpoint_goes_what_a_kill_left_half_written_beside_it(bags, tmp_path):
+    path, other = tmp_path / "c.safetensors", tmp_path / ".other.safetensors.abc.partial"
+    (tmp_path / ".c.safetensors.abc.partial").write_bytes(b"half")
+    other.write_bytes(b"half")
+    new().fit(bags, LABELS, BINARY, seed=0, checkpoint=path)
+    assert list(tmp_path.iterdir()) == [other]

@@ -62,7 +62,6 @@ def test_a_training_that_kill_9_ended_goes_on_to_the_same_models(runs, tmp_path)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (fold / "checkpoint.safetensors").is_file(), "the kill came too late to show anything"
-    half_written = set(killed.rglob("*.partial"))  # if it came while a file was written; swept after a day
     assert start(killed, tmp_path / "log").wait() == 0
     assert "fold 1, 4 slides" not in (tmp_path / "log").read_text()  # the first of its fits was whole
     for name in KEPT:
@@ -72,4 +71,4 @@ def test_a_training_that_kill_9_ended_goes_on_to_the_same_models(runs, tmp_path)
             assert file.read_bytes() == (killed / file.relative_to(whole)).read_bytes(), file
     assert (whole / "predictions.csv").read_bytes() == (killed / "predictions.csv").read_bytes()
     assert not list(killed.rglob("checkpoint*"))
-    assert set(killed.rglob("*.partial")) == half_written
+    assert not list(killed.rglob("*.partial"))

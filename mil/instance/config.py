@@ -40,7 +40,7 @@ class InstanceConfig:
         metadata={"help": "linear, hidden, context, auto (members share them by held-out bags), or none"},
     )
     witness_epochs: int = field(default=15, metadata={"help": "epochs of the witnesses, who see bags alone"})
-    witness_hidden: int = field(default=32, metadata={"help": "width of witnesses that are not linear"})
+    witness_hidden: int = field(default=64, metadata={"help": "width of witnesses that are not linear"})
     witness_weight: float = field(
         default=0.5, metadata={"help": "share of the witnesses in a tile's margin", "sweep": (0.0, 1.0)}
     )
@@ -118,6 +118,11 @@ class InstanceConfig:
     def heard_epochs(self) -> int:
         """Return how many epochs witnesses are taught for."""
         return 0 if self.witnesses == "none" else self.witness_epochs
+
+    @property
+    def member_epochs(self) -> int:
+        """Return how many epochs a member is fitted for, its witnesses and then its net."""
+        return self.heard_epochs + self.epochs
 
 
 # what is set for a learner that keeps to the published rule, where ours departs from it

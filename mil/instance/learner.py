@@ -16,11 +16,12 @@ from mil.packed import InstanceHead, PackedBags, Standardiser
 
 from .config import KINDS, InstanceConfig
 from .context import summary
-from .hearing import choose_kinds, hear
+from .hearing import hear
 from .material import Material
 from .network import EMBEDDING, InstanceNet
 from .prototypes import Prototypes, matching
 from .reading import Reading
+from .rehearsal import all_epochs, choose_kinds, rehearsal_epochs
 from .teaching import Teaching
 from .views import NearNeighbours
 from .witness import WITNESSES, Witnesses
@@ -166,10 +167,12 @@ class SlidebagLearner(Learner):
         material = Material(packed, self._standardise, self.classes, self._balance, generator)
         neighbours = NearNeighbours(_NEIGHBOURS)
         course.once("neighbours", partial(neighbours.begin, material.sets, generator))
+        course.carry(generator=generator, neighbours=neighbours)
         reading = Reading(len(WITNESSES), self.classes.n_positive)
-        self._kinds = course.once("kinds", partial(choose_kinds, reading, self.dim, material, self.config))
+        choose = partial(choose_kinds, reading, self.dim, material, self.config, course)
+        self._kinds = course.once("kinds", choose)
         self._committee = self._new_committee(generator, reading)
-        course.carry(committee=self._committee, generator=generator, neighbours=neighbours)
+        course.carry(committee=self._committee)
         for number in range(self.config.members):
             told = course.once(
                 f"member {number}", partial(self._fit_member, number, material, neighbours, course)
@@ -184,9 +187,9 @@ class SlidebagLearner(Learner):
         config, member = self.config, self._committee.members[number]
         teaching = Teaching(member.net, material, neighbours, config)
         course.carry(**teaching.carried)
-        of_each = config.heard_epochs + config.epochs
-        told = {"epochs": config.members * of_each, "member": number}
-        first = number * of_each
+        n_bags = len(material.packed.counts)
+        told = {"epochs": all_epochs(n_bags, config), "member": number}
+        first = rehearsal_epochs(n_bags, config) + number * config.member_epochs
 
         def begin() -> None:
             evidence = None

@@ -52,7 +52,9 @@ def test_guards_are_reported_every_epoch():
     )
     assert all(figures["bag_loss"] > 0 for figures in told)
     wanted = {"contrast_loss", "pseudo_loss", "share_positive", "mean_confidence", "prototype_angle_deg"}
-    assert [figures.keys() >= wanted for figures in told] == 2 * ([False] * 2 + [True] * 3)
+    rehearsals = 3 * [False] * 2  # linear witnesses, three times on two thirds of the bags
+    assert [figures.keys() >= wanted for figures in told] == rehearsals + 2 * ([False] * 2 + [True] * 3)
+    assert [(figures["epoch"], figures["epochs"]) for figures in told] == [(i, 16) for i in range(16)]
 
 
 def test_a_collapse_is_told_with_what_to_change():
@@ -109,8 +111,8 @@ def test_several_prototypes_keep_their_class_and_come_back_from_the_disk(tmp_pat
 
 
 def test_members_of_several_kinds_read_slides_together(tmp_path, monkeypatch):
-    def seat_all(reading, dim, material, config):
-        assert choose_kinds(reading, dim, material, config)
+    def seat_all(reading, *told):
+        assert choose_kinds(reading, *told)
         reading.trust(KINDS[1:])
         return ["hidden", "context", "context"]
 

@@ -9,9 +9,10 @@ from mil.classes import Classes
 from mil.course import Course, Stage
 from mil.instance import InstanceConfig
 from mil.instance.config import KINDS
-from mil.instance.hearing import choose_kinds, hear, shared_seats
+from mil.instance.hearing import hear
 from mil.instance.material import Material
 from mil.instance.reading import Reading, squared_errors
+from mil.instance.rehearsal import choose_kinds, shared_seats
 from mil.instance.witness import WITNESSES, Witnesses
 from mil.learner import Bag
 from mil.metrics import instance_auc
@@ -79,7 +80,7 @@ def fitted(kind, material, config=BRIEF):
 
 def chosen(material, config=BRIEF):
     reading = Reading(len(WITNESSES), 1)
-    return choose_kinds(reading, material.packed.features.dim, material, config)
+    return choose_kinds(reading, material.packed.features.dim, material, config, Course())
 
 
 @pytest.mark.parametrize("kind", ["linear", "hidden", "context"])
@@ -192,7 +193,7 @@ def test_a_reading_of_witnesses_who_know_nothing_is_finite():
 def test_of_few_bags_too_a_slide_is_as_sure_as_it_may_be(bags, most):
     dim, reading = bags[0].shape[1], Reading(4, 1)
     material, others = material_of(bags[:20]), material_of(bags[20:])
-    kind = choose_kinds(reading, dim, material, BRIEF)[0]
+    kind = choose_kinds(reading, dim, material, BRIEF, Course())[0]
     witnesses = fitted(kind, material)
     margins = witnesses(others.rows(torch.arange(40 * 50))).detach()
     each = witnesses.read_each(margins, others.packed.counts, others.summaries)
@@ -205,7 +206,8 @@ def test_of_few_bags_too_a_slide_is_as_sure_as_it_may_be(bags, most):
 def test_of_a_handful_of_bags_the_reading_stays_the_mean(n_bags, has_line):
     reading, mean = Reading(4, 1), Reading(4, 1)
     mean.trust(["linear"])
-    choose_kinds(reading, 6, material_of(normal_bags(n_bags), labels=[1] + [0] * (n_bags - 1)), BRIEF)
+    material = material_of(normal_bags(n_bags), labels=[1] + [0] * (n_bags - 1))
+    choose_kinds(reading, 6, material, BRIEF, Course())
     assert all(each.isfinite().all() for each in reading.buffers())
     is_mean = all(torch.equal(a, b) for a, b in zip(reading.buffers(), mean.buffers(), strict=True))
     assert is_mean != has_line
@@ -274,6 +276,6 @@ def test_where_the_mean_tells_the_label_a_slide_is_read_by_it():
     for bag in bags[1::2]:
         bag[:, 0] += 0.5  # of all tiles, none of which stands out
     reading = Reading(len(WITNESSES), 1)
-    choose_kinds(reading, 6, material_of(bags), BRIEF)
+    choose_kinds(reading, 6, material_of(bags), BRIEF, Course())
     assert reading.weight.sum(0).argmax() == WITNESSES.index("mean")
     assert reading.weight.sum(0).max() > 0.4

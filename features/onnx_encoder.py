@@ -1,6 +1,5 @@
 """`onnx:<path>`: a network in an ONNX file, run by onnxruntime (`pip install "slidebag[onnx]"`)."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from tiling import ConfigError, SlidebagError, fingerprint
 
 from .encoder import Encoder, EncoderCard, EncoderConfig, EncoderEntry
+from .encoder_folder import file_sha256
 from .exported import exported_card, refuse_weights
 
 
@@ -61,17 +61,31 @@ def onnx_entry(path: str) -> EncoderEntry:
                 f"encoder {card.name} runs on onnxruntime, in the precision it was exported in",
                 hint="leave out --engine and --precision",
             )
-        return OnnxEncoder(card, _open(file, device), hashlib.sha256(file.read_bytes()).hexdigest())
+        return OnnxEncoder(card, _open(file, device), onnx_sha256(file))
 
     return EncoderEntry(exported_card(card.name, file, dim=found.shape[1]), load)
 
 
+def onnx_sha256(file: Path) -> str:
+    """Return the SHA-256 of an ONNX file; of one with files of numbers beside it, of names and digests."""
+    import onnx
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    numbers = onnx.load(str(file), load_external_data=False).graph.initializer
+    beside = {ExternalDataInfo(each).location for each in numbers if uses_external_data(each)}
+    if not beside:
+        return file_sha256(file)
+    return fingerprint({name: file_sha256(file.parent / name) for name in sorted({file.name, *beside})})
+
+
 def _open(file: Path, device: str) -> Any:
     try:
+        import onnx  # noqa: F401  pyright: ignore[reportUnusedImport]  onnx_sha256 needs it
         import onnxruntime  # pyright: ignore[reportMissingImports]  an extra
     except ImportError as error:
         raise SlidebagError(
-            f"onnx:{file} needs onnxruntime, which is not installed", hint='pip install "slidebag[onnx]"'
+            f"onnx:{file} needs onnxruntime and onnx, which are not both installed",
+            hint='pip install "slidebag[onnx]"',
         ) from error
     if not file.is_file():
         raise ConfigError(f"{file}: no such file", hint="write onnx:<path of the file>")

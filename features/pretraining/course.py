@@ -1,6 +1,5 @@
 """The way of a pretraining: tiles are looked at, a network is built, trained, and written as a folder."""
 
-import glob
 import shutil
 import sys
 from collections import Counter
@@ -15,7 +14,8 @@ import numpy as np
 import torch
 
 from features.encoder import CARD, EncoderConfig, find_encoder, load_encoder
-from features.encoder_folder import FolderEncoder, read_card, save_encoder_folder
+from features.encoder_folder import FolderEncoder, file_sha256, read_card, save_encoder_folder
+from features.onnx_encoder import onnx_sha256
 from features.tile_folder import as_patch
 from features.weights import weights_sha256
 from tiling import ConfigError, fingerprint
@@ -163,15 +163,16 @@ def _weights_of(told: EncoderConfig) -> str:
     if isinstance(entry.load, FolderEncoder):
         computed = replace(entry.card, name="", licence="", source="", mpp=None)  # the rest is for people
         return fingerprint(entry.load.weights_sha256, entry.load.architecture, computed)
-    places = [Path(told.weights)] if told.weights else []
+    digests = [weights_sha256(Path(told.weights))] if told.weights else []
     family, _, own = told.encoder.partition(":")
     if family in ("torchscript", "onnx"):
-        file = Path(own)  # its card, and the numbers of a large ONNX graph, lie beside it
-        numbers = sorted(file.parent.glob(f"{glob.escape(file.name)}[._]*")) if family == "onnx" else []
-        places += [each for each in (file, *numbers, file.with_suffix(".json")) if each.is_file()]
+        file = Path(own)
+        card = file.with_suffix(".json")
+        digests.append(onnx_sha256(file) if family == "onnx" else file_sha256(file))
+        digests += [file_sha256(card)] if card.is_file() else []
     elif own.startswith(_LOCAL):
-        places.append(Path(own.removeprefix(_LOCAL)))
-    return "".join(weights_sha256(each) for each in places)
+        digests.append(weights_sha256(Path(own.removeprefix(_LOCAL))))
+    return "".join(digests)
 
 
 def _digests(tiles: Tiles) -> list[tuple[str, str]]:

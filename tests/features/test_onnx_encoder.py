@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+from onnx_graphs import write_colour
 
 from features import EncoderConfig, find_encoder, load_encoder
 from tiling import ConfigError, SlidebagError
@@ -16,32 +17,10 @@ def test_without_onnxruntime_the_way_out_is_told(monkeypatch, tmp_path):
 
 @pytest.fixture
 def colour(tmp_path):
-    """A graph that yields the mean of each channel, times a factor."""
-    onnx = pytest.importorskip("onnx")
+    """Write the graph of `write_colour` and return the encoder's name."""
+    pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-
-    def write(factor=1.0, batch="n", kept=0, name="a.onnx"):
-        node, tensor = onnx.helper.make_node, onnx.helper.make_tensor
-        kind = onnx.TensorProto.FLOAT
-        shape = [batch, 3, *(["h", "w"] if kept else [])] if kept else [batch, 3]
-        graph = onnx.helper.make_graph(
-            [
-                node("ReduceMean", ["images", "axes"], ["mean"], keepdims=kept),
-                node("Mul", ["mean", "factor"], ["features"]),
-            ],
-            "colour",
-            [onnx.helper.make_tensor_value_info("images", kind, [batch, 3, "h", "w"])],
-            [onnx.helper.make_tensor_value_info("features", kind, shape)],
-            [
-                tensor("axes", onnx.TensorProto.INT64, [2], [2, 3]),
-                tensor("factor", kind, [1], [factor]),
-            ],
-        )
-        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
-        onnx.save(model, str(tmp_path / name))
-        return f"onnx:{tmp_path / name}"
-
-    return write
+    return lambda factor=1.0, name="a.onnx", **told: f"onnx:{write_colour(tmp_path / name, factor, **told)}"
 
 
 def patches():
@@ -66,6 +45,18 @@ def test_its_fingerprint_follows_the_file(colour):
     one, two, again = (load_encoder(EncoderConfig(encoder=colour(f))) for f in (1.0, 2.0, 1.0))
     assert one.fingerprint == again.fingerprint != two.fingerprint
     assert len(one.weights_digest) == 64
+
+
+def test_numbers_in_a_file_beside_a_large_graph_are_part_of_its_fingerprint(colour, tmp_path):
+    def load(factor):
+        return load_encoder(EncoderConfig(encoder=colour(factor, numbers_in="numbers.bin")))
+
+    one, graph = load(1.0), (tmp_path / "a.onnx").read_bytes()
+    two = load(2.0)
+    assert (tmp_path / "a.onnx").read_bytes() == graph
+    np.testing.assert_allclose(two.encode(patches()), 2 * one.encode(patches()), rtol=1e-6)
+    assert one.fingerprint != two.fingerprint
+    assert load(1.0).fingerprint == one.fingerprint
 
 
 def test_what_is_no_encoder_is_refused(colour, tmp_path):

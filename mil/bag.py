@@ -18,12 +18,14 @@ class Bag:
 
     `candidates` bool (N, T), if any, says which tile classes each instance may have: annotations that a
     user gave for training, beyond the label. They are not the truth that figures are measured by, and no
-    prediction reads them.
+    prediction reads them. Bags of one `patient` are never on both sides where a fit holds some of them out;
+    without a name each is of a patient of its own.
     """
 
     id: str
     features: np.ndarray
     candidates: np.ndarray | None = field(default=None, kw_only=True)
+    patient: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         told = self.candidates

@@ -224,6 +224,7 @@ def load_bag(
             group.id,
             features[0] if len(features) == 1 else np.concatenate(features),
             candidates=_candidates(stored, annotations or {}),
+            patient=group.slides[0].patient_id,
         ),
         group.label,
         tuple(SlideRows(bag.slide_id, ~bag.unreadable, bag.fingerprint) for bag in stored),

@@ -46,7 +46,7 @@ class Course:
 
         Return a warning where that is damaged, so that the fit begins anew.
         """
-        told = [(bag.id, _digest(bag.features), _digest(bag.candidates)) for bag in bags]
+        told = [(bag.id, _digest(bag.features), _digest(bag.candidates), bag.patient) for bag in bags]
         self._checkpoint = Checkpoint(path, fingerprint(*what, told))
         try:
             self._saved = self._checkpoint.read()

@@ -87,6 +87,7 @@ class PackedBags:
 
     `features` are N rows of D in the dtype of the bags, in memory or in mapped files; `counts` and
     `starts` int64 (B,); `labels` int64 (B,), or bool (B, C) where the classes do not exclude each other;
+    `patients` int64 (B,), the same number for bags of one patient;
     `candidates` bool (N, T), all true where a user has not annotated the instance, or None where none is.
     """
 
@@ -94,6 +95,7 @@ class PackedBags:
     counts: Tensor
     starts: Tensor
     labels: Tensor
+    patients: Tensor
     candidates: Tensor | None = None
 
     @classmethod
@@ -105,13 +107,14 @@ class PackedBags:
         offsets = np.concatenate([np.zeros(1, np.int64), counts.cumsum(0).numpy()])
         features = Instances(pieces, offsets, np.broadcast_to(np.False_, offsets[-1:]))
         starts = counts.cumsum(0) - counts
+        known = (features, counts, starts, torch.tensor(labels), _patients_of(bags))
         given = {i: bag.candidates for i, bag in enumerate(bags) if bag.candidates is not None}
         if not given:
-            return cls(features, counts, starts, torch.tensor(labels))
+            return cls(*known)
         candidates = torch.ones(len(features), next(iter(given.values())).shape[1], dtype=torch.bool)
         for i, told in given.items():
             candidates[starts[i] : starts[i] + counts[i]] = torch.from_numpy(told)
-        return cls(features, counts, starts, torch.tensor(labels), candidates)
+        return cls(*known, candidates)
 
     def take(self, rows: Tensor) -> Tensor:
         """Return the features of some rows (n,): (n, D) in the dtype of the bags."""
@@ -131,3 +134,9 @@ class PackedBags:
             inside = torch.randperm(int(self.counts[bags[k]]), generator=generator)[:most]
             rows[ends[k] - most : ends[k]] = self.starts[bags[k]] + inside
         return rows, taken
+
+
+def _patients_of(bags: Sequence[Bag]) -> Tensor:
+    numbers: dict[tuple[str, str | int], int] = {}
+    keys = [("bag", i) if bag.patient is None else ("patient", bag.patient) for i, bag in enumerate(bags)]
+    return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys])

@@ -187,9 +187,8 @@ class SlidebagLearner(Learner):
         config, member = self.config, self._committee.members[number]
         teaching = Teaching(member.net, material, neighbours, config)
         course.carry(**teaching.carried)
-        n_bags = len(material.packed.counts)
-        told = {"epochs": all_epochs(n_bags, config), "member": number}
-        first = rehearsal_epochs(n_bags, config) + number * config.member_epochs
+        told = {"epochs": all_epochs(material, config), "member": number}
+        first = rehearsal_epochs(material, config) + number * config.member_epochs
 
         def begin() -> None:
             evidence = None

@@ -18,7 +18,7 @@ from .reading import Reading, squared_errors, standard_errors_worse
 from .witness import WITNESSES, Witnesses
 
 _FOLDS = 3
-_FEWEST_BAGS = 30  # of fewer it cannot be told which witness or kind is better
+_FEWEST_PATIENTS = 30  # of fewer it cannot be told which witness or kind is better
 _FEWEST_TO_PLACE = 2 * _FOLDS  # nor, of fewer than these, how sure a slide may be
 _SHARPNESS_OF_SEATS = 0.5  # less than in a reading: the best for slides need not be so for tiles
 
@@ -28,13 +28,12 @@ def choose_kinds(
 ) -> list[str]:
     """Return the kind of witnesses of each member; `reading` learns how much to heed them.
 
-    It is decided by bag labels alone: each kind is taught on two thirds of the bags and asked for the
+    It is decided by bag labels alone: each kind is taught on two thirds of the patients and asked for the
     others. One whose squared error is larger than the best one's by z standard errors of the paired
     difference has exp(-0.5 z) of its weight, and the members are shared out by weight.
     """
-    n_bags = len(material.packed.counts)
-    kinds = _kinds(n_bags, config)
-    if not rehearsal_epochs(n_bags, config):
+    kinds = _kinds(material, config)
+    if not rehearsal_epochs(material, config):
         reading.trust(kinds)
         return [*kinds] * config.members
     fold = torch.tensor(course.once("fold of bags", lambda: _folds(material).tolist()))
@@ -45,7 +44,7 @@ def choose_kinds(
         errors = np.stack([rehearsal.errors(kind, own) for kind, own in margins.items()])
         seats = shared_seats(np.exp(-_SHARPNESS_OF_SEATS * standard_errors_worse(errors)), config.members)
     margins = {kind: margins[kind] for kind, n in zip(kinds, seats, strict=True) if n}
-    if n_bags >= _FEWEST_BAGS:
+    if _n_patients(material) >= _FEWEST_PATIENTS:
         reading.weigh(margins, rehearsal.truth)
     else:
         reading.weigh_alike(margins)
@@ -53,23 +52,28 @@ def choose_kinds(
     return [kind for kind, n in zip(kinds, seats, strict=True) for _ in range(n)]
 
 
-def rehearsal_epochs(n_bags: int, config: InstanceConfig) -> int:
-    """Return how many epochs of a fit on `n_bags` bags come before those of its members."""
-    if config.witnesses == "none" or n_bags < _FEWEST_TO_PLACE:
+def rehearsal_epochs(material: Material, config: InstanceConfig) -> int:
+    """Return how many epochs of a fit come before those of its members."""
+    if config.witnesses == "none" or _n_patients(material) < _FEWEST_TO_PLACE:
         return 0
-    return len(_kinds(n_bags, config)) * _FOLDS * config.witness_epochs
+    return len(_kinds(material, config)) * _FOLDS * config.witness_epochs
 
 
-def all_epochs(n_bags: int, config: InstanceConfig) -> int:
-    """Return how many epochs a fit on `n_bags` bags has."""
-    return rehearsal_epochs(n_bags, config) + config.members * config.member_epochs
+def all_epochs(material: Material, config: InstanceConfig) -> int:
+    """Return how many epochs a fit has."""
+    return rehearsal_epochs(material, config) + config.members * config.member_epochs
 
 
-def _kinds(n_bags: int, config: InstanceConfig) -> tuple[str, ...]:
+def _kinds(material: Material, config: InstanceConfig) -> tuple[str, ...]:
     """Return the kinds that members may have."""
     if config.witnesses in KINDS:
         return (config.witnesses,)
-    return KINDS if config.witnesses == "auto" and n_bags >= _FEWEST_BAGS else KINDS[:1]
+    can_compare = config.witnesses == "auto" and _n_patients(material) >= _FEWEST_PATIENTS
+    return KINDS if can_compare else KINDS[:1]
+
+
+def _n_patients(material: Material) -> int:
+    return int(material.packed.patients.max()) + 1
 
 
 def shared_seats(weight: np.ndarray, n_seats: int) -> list[int]:
@@ -113,7 +117,7 @@ class Rehearsal:
         new = (self.dim, material.classes.n_positive, kind, config.witness_hidden, config.tiles_per_bag)
         witnesses = Witnesses(*new, material.generator)
         self.course.carry(rehearsing=witnesses)
-        told = {"epochs": all_epochs(len(self.fold), config), "rehearsal": place}
+        told = {"epochs": all_epochs(self.material, config), "rehearsal": place}
         stage = self.course.stage(place * config.witness_epochs, **told)
         hear(witnesses, material, config, stage, torch.nonzero(self.fold != k)[:, 0])
         unseen = torch.nonzero(self.fold == k)[:, 0].tolist()
@@ -127,15 +131,18 @@ class Rehearsal:
 
 
 def _folds(material: Material) -> Tensor:
-    """Return the fold of each bag, (B,), each label spread evenly."""
+    """Return the fold of each bag, (B,), that of its patient; labels of first bags are spread evenly."""
     _, label = material.packed.labels.unique(return_inverse=True, dim=0)
-    fold, done = torch.empty_like(label), 0
+    patient_of = material.packed.patients
+    numbers, last = torch.arange(len(label)), torch.full((_n_patients(material),), len(label))
+    first = last.scatter_reduce(0, patient_of, numbers, "amin")
+    fold, done = torch.empty_like(first), 0
     for each in label.unique():
-        own = torch.nonzero(label == each)[:, 0]
+        own = torch.nonzero(label[first] == each)[:, 0]
         places = torch.arange(done, done + len(own)) % _FOLDS
         fold[own[torch.randperm(len(own), generator=material.generator)]] = places
         done += len(own)
-    return fold
+    return fold[patient_of]
 
 
 @torch.no_grad()

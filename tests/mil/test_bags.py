@@ -53,7 +53,7 @@ def group(*slide_ids: str) -> SlideGroup:
 def test_rows_of_a_bag_go_back_to_the_slides_and_tiles_that_they_are_from():
     shelf = Shelf({"a": [True, False, True], "none": [], "bb": [False, True], "cccc": [False]})
     loaded = load_bag(shelf, group("a", "none", "bb", "cccc"))
-    assert len(loaded.bag) == 3
+    assert (len(loaded.bag), loaded.bag.patient) == (3, "p")
     assert [loaded.place(row) for row in range(3)] == [("a", 0), ("a", 2), ("bb", 1)]
     for row in range(3):
         slide_id, place = loaded.place(row)

@@ -60,7 +60,9 @@ def test_the_same_fit_goes_on(bags, tmp_path):
     assert epochs_left(new(), bags, tmp_path / "c") == 2
 
 
-@pytest.mark.parametrize("what", ["features", "order", "labels", "seed", "option", "learner", "candidates"])
+@pytest.mark.parametrize(
+    "what", ["features", "order", "labels", "seed", "option", "learner", "patient", "candidates"]
+)
 def test_another_fit_begins_anew(bags, tmp_path, what):
     stop_in(new(), bags, tmp_path / "c")
     learner, labels, seed = new(), list(LABELS), 0
@@ -72,6 +74,8 @@ def test_another_fit_begins_anew(bags, tmp_path, what):
         labels[0] = 1
     elif what == "seed":
         seed = 1
+    elif what == "patient":
+        bags[3] = replace(bags[3], patient="another")
     elif what == "option":
         learner = new(learning_rate=1e-3)
     elif what == "learner":

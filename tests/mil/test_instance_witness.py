@@ -22,10 +22,11 @@ BINARY = Classes(("negative", "tumour"), has_negative=True)
 BRIEF = InstanceConfig(witness_epochs=8, steps_per_epoch=20, bags_per_step=16)
 
 
-def material_of(bags, seed=0, classes=BINARY, labels=None):
-    """Every other bag is positive, unless `labels` tell otherwise."""
+def material_of(bags, seed=0, classes=BINARY, labels=None, patients=None):
+    """Every other bag is positive, and each of a patient of its own, unless it is told otherwise."""
     labels = [i % 2 for i in range(len(bags))] if labels is None else labels
-    named = [Bag(str(i), features.astype(np.float32)) for i, features in enumerate(bags)]
+    patients = [None] * len(bags) if patients is None else patients
+    named = [Bag(str(i), bags[i].astype(np.float32), patient=patient) for i, patient in enumerate(patients)]
     return Material(
         PackedBags.of(named, labels),
         Standardiser.of(named),
@@ -279,3 +280,30 @@ def test_where_the_mean_tells_the_label_a_slide_is_read_by_it():
     choose_kinds(reading, 6, material_of(bags), BRIEF, Course())
     assert reading.weight.sum(0).argmax() == WITNESSES.index("mean")
     assert reading.weight.sum(0).max() > 0.4
+
+
+def of_patients(n_patients, seed):
+    """Three bags a patient, which are alike and of one label; nothing else goes with the labels."""
+    draw = np.random.default_rng(seed)
+    own, labels = 2 * draw.normal(size=(n_patients, 1, 1, 8)), draw.permutation(n_patients) % 2
+    bags = (own + draw.normal(size=(n_patients, 3, 10, 8))).reshape(-1, 10, 8)
+    return [*bags], np.repeat(labels, 3).tolist(), np.repeat(np.arange(n_patients), 3).astype(str).tolist()
+
+
+def test_bags_of_one_patient_are_held_out_together():
+    """Else a patient known again passes for knowledge, and slides of others are told as surely."""
+    bags, labels, patients = of_patients(32, seed=0)
+    gain = {}
+    for known, names in (("patients", patients), ("bags", None)):
+        reading = Reading(4, 1)
+        choose_kinds(reading, 8, material_of(bags, labels=labels, patients=names), BRIEF, Course())
+        gain[known] = float(reading.gain)
+    assert gain["patients"] < 0.2 < 0.8 < gain["bags"]
+
+
+@pytest.mark.parametrize("n_patients", [29, 30])
+def test_kinds_are_compared_if_there_are_thirty_patients_not_bags(n_patients):
+    bags, labels, patients = of_patients(n_patients, seed=0)
+    brief = InstanceConfig(witness_epochs=1, steps_per_epoch=1)
+    kinds = set(chosen(material_of(bags, labels=labels, patients=patients), brief))
+    assert (kinds == {"linear"}) == (n_patients < 30)

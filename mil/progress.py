@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 _LINE_EVERY_S = 30.0
 
@@ -38,10 +39,12 @@ def _plain(rate: float) -> str:
 
 
 def _bar() -> Progress:
+    what_is_left = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # a long name must not squeeze the rest
     return Progress(
-        TextColumn("{task.description:8}"), BarColumn(30), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("{task.fields[name]}"),
-        console=Console(stderr=True), transient=True,
+        TextColumn("{task.description:8}"), BarColumn(20), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+        TextColumn("{task.fields[name]}", table_column=what_is_left),
+        console=Console(stderr=True), transient=True, expand=True,
     )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def test_epochs_of_before_are_done_but_not_in_the_rate(capsys, clock):
     assert capsys.readouterr().err.startswith("fold 1: 4/4 epochs, 0.2/s, 0 s left")
 
 
-def test_a_terminal_gets_a_bar(monkeypatch):
+def terminal_of(columns, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -49,7 +49,12 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    return terminal
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    terminal = terminal_of(140, monkeypatch)
     with fit_progress("fold 1") as report:
         report(FIGURES | {"epoch": 1})
     shown = terminal.getvalue()
@@ -57,6 +62,16 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     assert "fold 1" in shown
     assert "2/4" in shown
     assert "12.3% positive" in shown
+
+
+def test_on_a_narrow_terminal_a_long_text_leaves_the_rest_as_it_is(monkeypatch):
+    terminal = terminal_of(80, monkeypatch)
+    with progress.progress("fold 0, all but test", 270, unit="epochs") as advance:
+        advance("loss " * 30)
+    line = terminal.getvalue().rpartition("fold 0, all but test")[2]
+    assert "loss" in line
+    assert "1/270" in line
+    assert "epochs/s" in line
 
 
 def test_a_fit_that_reports_nothing_shows_nothing(capsys):

@@ -2,6 +2,7 @@
 
 import csv
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -27,7 +28,7 @@ def crc(folder: Path, run: Path, encoder: str, negative: str) -> tuple[Task, lis
         with h5py.File(paths[row["slide"]]) as file:
             features, coords = np.asarray(file["features"]), np.asarray(file["coords"])
             told = dict(file.attrs)
-        bags.append(Bag(row["slide"], features))
+        bags.append(Bag(row["slide"], features, patient=row["patient"]))
         picture = np.asarray(Image.open(folder / "truth" / f"{row['slide']}.png").convert("L")) > 127
         shares.append(_tumour_share(picture, coords, told))
     labels = np.array([row["label"] != negative for row in rows])
@@ -52,7 +53,7 @@ def thinned(task: Task, area: list[np.ndarray], share: float, seed: int) -> Task
             draw = np.random.default_rng([seed, zlib.crc32(bag.id.encode())])
             wanted = max(1, round(share / (1 - share) * keep.sum()))
             keep[draw.permutation(positive)[:wanted]] = True
-        bags.append(Bag(bag.id, bag.features[keep]))
+        bags.append(replace(bag, features=bag.features[keep]))
         truth.append(of_bag[keep])
     return Task(f"{task.name} {share:.0%}", bags, task.labels, task.groups, truth)
 

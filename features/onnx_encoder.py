@@ -68,6 +68,8 @@ def onnx_entry(path: str) -> EncoderEntry:
 
 def onnx_sha256(file: Path) -> str:
     """Return the SHA-256 of an ONNX file; of one with files of numbers beside it, of names and digests."""
+    if file.suffix == ".ort":  # onnxruntime's own format, which has all numbers in the file
+        return file_sha256(file)
     import onnx
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 

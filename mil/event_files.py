@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tiling import ConfigError
 
-_COUNTERS = ("epoch", "epochs")  # they start again with every part of a fit, and are no figures
+_COUNTERS = ("epoch", "epochs", "member", "rehearsal")  # which part of a fit it is: no figures
 
 
 def check_tensorboard() -> None:

@@ -207,11 +207,12 @@ class FoldModels:
 
 
 def identity(bag: LoadedBag) -> tuple[str, ...]:
-    """Return what changes with all that can be learned from a bag: files, id, label, annotations."""
+    """Return what changes with all that can be learned from a bag: files, id, patient, label, annotations."""
     told = bag.bag.candidates
     return (
         bag.fingerprint,
         bag.bag.id,
+        bag.bag.patient or "",
         bag.label,
         "" if told is None else hashlib.sha256(told.tobytes()).hexdigest(),
     )

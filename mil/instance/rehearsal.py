@@ -1,5 +1,6 @@
 """Of which kinds the witnesses of a fit are: each has as many seats as held-out bags give it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,8 +19,8 @@ from .reading import Reading, squared_errors, standard_errors_worse
 from .witness import WITNESSES, Witnesses
 
 _FOLDS = 3
-_FEWEST_PATIENTS = 30  # of fewer it cannot be told which witness or kind is better
-_FEWEST_TO_PLACE = 2 * _FOLDS  # nor, of fewer than these, how sure a slide may be
+_FEWEST_BAGS = 30  # of fewer it cannot be told which witness or kind is better
+_FEWEST_PATIENTS = 2 * _FOLDS  # nor, of fewer than these, how sure a slide may be
 _SHARPNESS_OF_SEATS = 0.5  # less than in a reading: the best for slides need not be so for tiles
 
 
@@ -38,14 +39,15 @@ def choose_kinds(
         return [*kinds] * config.members
     fold = torch.tensor(course.once("fold of bags", lambda: _folds(material).tolist()))
     rehearsal = Rehearsal(dim, material, config, course, fold)
-    margins = {kind: rehearsal.margins(kind, number) for number, kind in enumerate(kinds)}
+    margins = dict(zip(kinds, rehearsal.margins(kinds), strict=True))
     seats = [config.members]
     if len(kinds) > 1:
         errors = np.stack([rehearsal.errors(kind, own) for kind, own in margins.items()])
-        seats = shared_seats(np.exp(-_SHARPNESS_OF_SEATS * standard_errors_worse(errors)), config.members)
+        z = standard_errors_worse(errors, rehearsal.patients)
+        seats = shared_seats(np.exp(-_SHARPNESS_OF_SEATS * z), config.members)
     margins = {kind: margins[kind] for kind, n in zip(kinds, seats, strict=True) if n}
-    if _n_patients(material) >= _FEWEST_PATIENTS:
-        reading.weigh(margins, rehearsal.truth)
+    if _can_compare(material):
+        reading.weigh(margins, rehearsal.truth, rehearsal.patients)
     else:
         reading.weigh_alike(margins)
     reading.calibrate(margins, material)
@@ -54,7 +56,7 @@ def choose_kinds(
 
 def rehearsal_epochs(material: Material, config: InstanceConfig) -> int:
     """Return how many epochs of a fit come before those of its members."""
-    if config.witnesses == "none" or _n_patients(material) < _FEWEST_TO_PLACE:
+    if config.witnesses == "none" or _n_patients(material) < _FEWEST_PATIENTS:
         return 0
     return len(_kinds(material, config)) * _FOLDS * config.witness_epochs
 
@@ -68,8 +70,11 @@ def _kinds(material: Material, config: InstanceConfig) -> tuple[str, ...]:
     """Return the kinds that members may have."""
     if config.witnesses in KINDS:
         return (config.witnesses,)
-    can_compare = config.witnesses == "auto" and _n_patients(material) >= _FEWEST_PATIENTS
-    return KINDS if can_compare else KINDS[:1]
+    return KINDS if config.witnesses == "auto" and _can_compare(material) else KINDS[:1]
+
+
+def _can_compare(material: Material) -> bool:
+    return len(material.packed.counts) >= _FEWEST_BAGS and _n_patients(material) >= _FEWEST_PATIENTS
 
 
 def _n_patients(material: Material) -> int:
@@ -99,46 +104,48 @@ class Rehearsal:
         """Of which classes the bags are, bool (B, C)."""
         return is_of(self.material.packed.labels, len(self.material.classes.names)).numpy()
 
-    def margins(self, kind: str, number: int) -> Tensor:
-        """Return the margins of each bag, (W, B, K), by witnesses that have not seen it.
+    @property
+    def patients(self) -> np.ndarray:
+        """Whose the bags are, int (B,)."""
+        return self.material.packed.patients.numpy()
 
-        They are of a `kind`, the one of this `number` that is asked.
-        """
-        margins = torch.empty(len(WITNESSES), len(self.fold), self.material.classes.n_positive)
-        for k in range(_FOLDS):
-            place = number * _FOLDS + k
-            told = self.course.once(f"rehearsal {place}", partial(self._told_of, kind, k, place))
-            margins[:, self.fold == k] = torch.tensor(told)
+    def margins(self, kinds: Sequence[str]) -> Tensor:
+        """Return the margins of each bag by witnesses of some kinds that have not seen it, (G, W, B, K)."""
+        margins = torch.zeros(len(kinds), len(WITNESSES), len(self.fold), self.material.classes.n_positive)
+        self.course.carry(rehearsed=margins)
+        for place in range(len(kinds) * _FOLDS):
+            number, k = divmod(place, _FOLDS)
+            rehearse = partial(self._rehearse, margins[number], kinds[number], k, place)
+            self.course.once(f"rehearsal {place}", rehearse)
         return margins
 
-    def _told_of(self, kind: str, k: int, place: int) -> list[list[list[float]]]:
-        """Return the margins of the bags of fold `k` by witnesses taught on the others: W of B' of K."""
+    def _rehearse(self, margins: Tensor, kind: str, k: int, place: int) -> None:
+        """Teach witnesses on all bags but those of fold `k`, and set the margins (W, B, K) of these."""
         material, config = self.material, self.config
         new = (self.dim, material.classes.n_positive, kind, config.witness_hidden, config.tiles_per_bag)
         witnesses = Witnesses(*new, material.generator)
         self.course.carry(rehearsing=witnesses)
-        told = {"epochs": all_epochs(self.material, config), "rehearsal": place}
+        told = {"epochs": all_epochs(material, config), "rehearsal": place}
         stage = self.course.stage(place * config.witness_epochs, **told)
         hear(witnesses, material, config, stage, torch.nonzero(self.fold != k)[:, 0])
-        unseen = torch.nonzero(self.fold == k)[:, 0].tolist()
-        return torch.stack([_told(witnesses, material, bag) for bag in unseen], dim=1).tolist()
+        for bag in torch.nonzero(self.fold == k)[:, 0].tolist():
+            margins[:, bag] = _told(witnesses, material, bag)
 
     def errors(self, kind: str, margins: Tensor) -> np.ndarray:
         """Return the squared error for each bag, (B,), of margins (W, B, K) that weigh the witnesses."""
         reading = Reading(len(WITNESSES), margins.shape[2])
-        reading.weigh({kind: margins}, self.truth)
+        reading.weigh({kind: margins}, self.truth, self.patients)
         return squared_errors(reading({kind: margins}).numpy(), self.truth)
 
 
 def _folds(material: Material) -> Tensor:
-    """Return the fold of each bag, (B,), that of its patient; labels of first bags are spread evenly."""
+    """Return the fold of each bag, (B,), that of its patient, spread evenly by the last label these have."""
     _, label = material.packed.labels.unique(return_inverse=True, dim=0)
     patient_of = material.packed.patients
-    numbers, last = torch.arange(len(label)), torch.full((_n_patients(material),), len(label))
-    first = last.scatter_reduce(0, patient_of, numbers, "amin")
-    fold, done = torch.empty_like(first), 0
+    label = torch.zeros(_n_patients(material), dtype=label.dtype).scatter_reduce(0, patient_of, label, "amax")
+    fold, done = torch.empty_like(label), 0
     for each in label.unique():
-        own = torch.nonzero(label[first] == each)[:, 0]
+        own = torch.nonzero(label == each)[:, 0]
         places = torch.arange(done, done + len(own)) % _FOLDS
         fold[own[torch.randperm(len(own), generator=material.generator)]] = places
         done += len(own)

@@ -392,7 +392,7 @@ def fit_until(learner, data, stop: int, path):
 _whole: dict = {}
 
 
-@pytest.mark.parametrize("share", [0.1, 0.4, 0.6, 0.95])
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.5, 0.6, 0.95])
 def test_a_stopped_fit_goes_on_bit_for_bit(name, tmp_path, monkeypatch, share):
     monkeypatch.setattr(course, "EVERY_S", 0)
     data = toy(n_bags=32, n_tiles=12)  # of fewer than 30 no reading of slides is learned

@@ -1,7 +1,7 @@
 """Bags of one slide or several: whose row is whose, and why a bag has none."""
 
 import pickle
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from features import FeatureBag
 from mil import Bag, CohortSlide
 from mil.bags import SlideGroup, load_bag, load_bags
+from mil.fold_models import identity
 from mil.overflow import overflow
 from tiling import sweep
 
@@ -63,6 +64,12 @@ def test_rows_of_a_bag_go_back_to_the_slides_and_tiles_that_they_are_from():
     assert whole == {"a": [5, -1, 6], "none": [], "bb": [-1, 7], "cccc": [-1]}
     parts = [slide.spread(loaded.bag.features[own], np.nan) for slide, own in loaded.by_slide()]
     assert [part.shape for part in parts] == [(3, 3), (0, 3), (2, 3), (1, 3)]
+
+
+def test_what_a_model_was_fitted_on_changes_with_the_patient():
+    loaded = load_bag(Shelf({"a": [True]}), group("a"))
+    other = replace(loaded, bag=replace(loaded.bag, patient="q"))
+    assert identity(other) != identity(loaded) == identity(replace(loaded))
 
 
 @pytest.mark.parametrize(

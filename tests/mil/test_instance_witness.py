@@ -11,7 +11,7 @@ from mil.instance import InstanceConfig
 from mil.instance.config import KINDS
 from mil.instance.hearing import hear
 from mil.instance.material import Material
-from mil.instance.reading import Reading, squared_errors
+from mil.instance.reading import Reading, squared_errors, standard_errors_worse
 from mil.instance.rehearsal import choose_kinds, shared_seats
 from mil.instance.witness import WITNESSES, Witnesses
 from mil.learner import Bag
@@ -301,9 +301,11 @@ def test_bags_of_one_patient_are_held_out_together():
     assert gain["patients"] < 0.2 < 0.8 < gain["bags"]
 
 
-@pytest.mark.parametrize("n_patients", [29, 30])
-def test_kinds_are_compared_if_there_are_thirty_patients_not_bags(n_patients):
-    bags, labels, patients = of_patients(n_patients, seed=0)
-    brief = InstanceConfig(witness_epochs=1, steps_per_epoch=1)
-    kinds = set(chosen(material_of(bags, labels=labels, patients=patients), brief))
-    assert (kinds == {"linear"}) == (n_patients < 30)
+def test_many_bags_of_a_patient_are_no_more_evidence_than_one():
+    draw = np.random.default_rng(0)
+    errors = draw.random((4, 40))
+    patients = np.repeat(np.arange(40), 5)
+    once = standard_errors_worse(errors)
+    assert standard_errors_worse(errors.repeat(5, axis=1), patients) == pytest.approx(once)
+    assert standard_errors_worse(errors, np.arange(40)).tolist() == once.tolist()
+    assert standard_errors_worse(errors.repeat(5, axis=1)).max() > 2 * once.max()

@@ -360,8 +360,9 @@ def test_no_instance_label_reaches_a_learner(name):
 
 
 def test_there_is_no_way_to_hand_over_an_instance_label(name):
-    # candidates are a user's training annotations: part of what is learned from, as labels are
-    assert [f.name for f in fields(Bag)] == ["id", "features", "candidates"]
+    # candidates are a user's training annotations: part of what is learned from, as labels are; and a
+    # patient is a name
+    assert [f.name for f in fields(Bag)] == ["id", "features", "candidates", "patient"]
     asked = list(inspect.signature(LEARNERS[name].fit).parameters)
     assert asked == ["self", "bags", "labels", "classes", "seed", "report", "checkpoint", "validation"]
 

@@ -3,11 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiling import FormatError, replacing
+from tiling import FormatError, discard, replacing
 
 if TYPE_CHECKING:  # torch waits until there is something to write or to read
     from torch import Tensor
@@ -65,8 +64,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Remove it, and what a process that was killed while it wrote has left beside it."""
-        for path in (self.path, *self.path.parent.glob(f".{escape(self.path.name)}.*.partial")):
-            path.unlink(missing_ok=True)
+        discard(self.path)
 
     def read(self) -> Saved | None:
         """Return what is there of this training, None where there is nothing.

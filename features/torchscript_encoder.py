@@ -1,6 +1,5 @@
 """`torchscript:<path>`: a network that somebody scripted or traced. Loading one runs the code in it."""
 
-import hashlib
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from tiling import ConfigError
 
 from .encoder import Encoder, EncoderCard, EncoderConfig, EncoderEntry
+from .encoder_folder import file_sha256
 from .exported import exported_card, refuse_weights
 from .neural_encoder import NeuralEncoder
 
@@ -51,7 +51,7 @@ def torchscript_entry(path: str) -> EncoderEntry:
         refuse_weights(card, config)
         # what was traced may not bear another engine: one is taken only if it is asked for
         config = replace(config, engine="torch") if config.engine == "auto" else config
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()  # frozen ones have no parameters to digest
+        digest = file_sha256(file)  # frozen ones have no parameters to digest
         return NeuralEncoder(card, _Exported(script), config, device=device, weights_digest=digest)
 
     return EncoderEntry(replace(card, dim=int(found.shape[1])), load)

@@ -20,6 +20,7 @@ from .exchange_slideflow import extractor_name, write_bags_config
 from .files import (
     check_format,
     check_room,
+    discard,
     fingerprint,
     format_attributes,
     open_checked,
@@ -117,6 +118,7 @@ __all__ = [
     "contact_sheet",
     "covered_share",
     "dicom_fingerprint",
+    "discard",
     "exact_corners",
     "export_grid",
     "extractor_name",

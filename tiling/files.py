@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
+from glob import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,12 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def discard(path: Path) -> None:
+    """Remove a file, if it is there, and what processes that were killed while they wrote it have left."""
+    for each in (path, *path.parent.glob(f".{escape(path.name)}.*.partial")):
+        each.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:

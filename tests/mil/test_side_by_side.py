@@ -179,8 +179,15 @@ def is_running(group: int) -> bool:
     return True
 
 
-@pytest.mark.slow
-def test_ctrl_c_ends_all_workers_and_the_folds_that_are_done_are_kept(tmp_path):
+def has_ended(group: int) -> bool:
+    deadline = time.monotonic() + 30
+    while is_running(group) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not is_running(group)
+
+
+def stopped_early(tmp_path: Path, stop) -> tuple[subprocess.Popen, str, dict[str, int]]:
+    """Fit folds in a process, and stop it when some are done; return it, what it said, and their weights."""
     samples = str(Path(__file__).parents[1] / "samples")
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(tmp_path)],
@@ -191,16 +198,31 @@ def test_ctrl_c_ends_all_workers_and_the_folds_that_are_done_are_kept(tmp_path):
         time.sleep(0.05)
     done = {path.parent.name for path in tmp_path.rglob("recipe.json")}
     before = {k: v for k, v in stamps(tmp_path).items() if Path(k).parent.name in done}
-    assert 1 <= len(before) < 3, "the interrupt came too early or too late to show anything"
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert 1 <= len(before) < 3, "it was stopped too early or too late to show anything"
+    stop(process)
     _, said = process.communicate(timeout=60)
+    return process, said, before
+
+
+def goes_on(tmp_path: Path, before: dict[str, int]) -> bool:
+    fold_models(tmp_path, settings={"epochs": "500"}).fitted()
+    return before.items() <= stamps(tmp_path).items() and len(stamps(tmp_path)) == 4
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_workers_and_the_folds_that_are_done_are_kept(tmp_path):
+    # as a terminal does: all processes of the group
+    process, said, before = stopped_early(tmp_path, lambda p: os.killpg(p.pid, signal.SIGINT))
     assert process.returncode == 130
     assert "the same command again goes on where it was" in said
     assert "Traceback" not in said
-    deadline = time.monotonic() + 30
-    while is_running(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not is_running(process.pid)
-    fold_models(tmp_path, settings={"epochs": "500"}).fitted()
-    assert before.items() <= stamps(tmp_path).items()
-    assert len(stamps(tmp_path)) == 4
+    assert has_ended(process.pid)
+    assert goes_on(tmp_path, before)
+
+
+@pytest.mark.slow
+def test_workers_end_when_what_started_them_is_killed(tmp_path):
+    process, _, before = stopped_early(tmp_path, lambda p: p.kill())
+    assert process.returncode == -signal.SIGKILL
+    assert has_ended(process.pid)
+    assert goes_on(tmp_path, before)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mil.packed import CHUNK
 
-_AT_ONCE = 2**16  # random numbers that stay in the processor's caches
+_DRAWN = 2**16  # random numbers that rows of a matrix take theirs from
 _REFERENCES = 4096  # of each candidate set, a sample that neighbours are looked for in
 
 
@@ -77,13 +77,14 @@ def view(
 
 
 def thinned(numbers: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Return `numbers` with a random `share` of them zero and the rest scaled up for it."""
+    """Return `numbers` (B, D) with a random `share` of them zero and the rest scaled up for it.
+
+    Each row takes what it keeps from a random place of one sequence, which is drawn anew each time: to
+    draw for each number took as long as to multiply the features with the first layer.
+    """
     if not share:
         return numbers
-    flat = torch.empty(numbers.numel())
-    for some in flat.split(_AT_ONCE):
-        # 16 random bits a number: four are drawn in the time of one
-        bits = torch.empty(-(-len(some) // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
-        some.copy_(bits.view(torch.int16)[: len(some)] > round(share * 2**16) - 2**15 - 1)
-        some.mul_(1 / max(1 - share, 1e-6))
-    return numbers * flat.view(numbers.shape)
+    width = numbers.shape[1]
+    kept = torch.rand(_DRAWN + width, generator=generator).ge(share) / max(1 - share, 1e-6)
+    places = torch.randint(_DRAWN, (len(numbers),), generator=generator)
+    return numbers * kept.unfold(0, width, 1).index_select(0, places)

@@ -109,9 +109,11 @@ def test_the_share_that_is_left_out_is_the_one_asked_for(share):
     assert float((found == 0).float().mean()) == pytest.approx(share, abs=0.002)
     left_out = (found == 0).float()
     if 0 < share < 1:
-        # neighbours, whose bits were drawn together, know nothing of each other
-        both = float((left_out[:, 1:] * left_out[:, :-1]).mean())
-        assert both == pytest.approx(share**2, abs=0.002)
+        # neighbours know nothing of each other, in a row and in a column, and no row is that of another
+        in_row, in_column = left_out[:, 1:] * left_out[:, :-1], left_out[1:] * left_out[:-1]
+        assert float(in_row.mean()) == pytest.approx(share**2, abs=0.002)
+        assert float(in_column.mean()) == pytest.approx(share**2, abs=0.002)
+        assert len(left_out.unique(dim=0)) > 990
 
 
 def test_queue_has_unit_rows_from_the_start_and_forgets_the_oldest():

@@ -43,14 +43,12 @@ class Reading(nn.Module):
         """Return the margins of bags, log odds of a balanced cohort."""
         return self._mean(margins) * self.gain + self.offset
 
-    def weigh(
-        self, margins: Mapping[str, Tensor], truth: np.ndarray, patients: np.ndarray | None = None
-    ) -> None:
+    def weigh(self, margins: Mapping[str, Tensor], truth: np.ndarray, patients: np.ndarray) -> None:
         """Weigh the witnesses of some kinds by their margins (W, B, K) of bags that they have not seen.
 
-        `truth` bool (B, C) says of which classes the bags are, `patients` int (B,) whose, if any has
-        several. A witness whose squared error is larger than the best one's by z standard errors of the
-        paired difference has exp(-1.5 z) of its weight.
+        `truth` bool (B, C) says of which classes the bags are, `patients` int (B,) whose. A witness whose
+        squared error is larger than the best one's by z standard errors of the paired difference has
+        exp(-1.5 z) of its weight.
         """
         each = torch.cat(list(margins.values()))
         errors = np.stack([squared_errors(one, truth) for one in each.numpy()])
@@ -108,16 +106,15 @@ class Reading(nn.Module):
         return torch.stack(told).sum(0)
 
 
-def standard_errors_worse(errors: np.ndarray, patients: np.ndarray | None = None) -> np.ndarray:
+def standard_errors_worse(errors: np.ndarray, patients: np.ndarray) -> np.ndarray:
     """Return by how many standard errors of the paired difference each is worse than the best, (V,).
 
     `errors` (V, B) are those of each for every bag. Bags of one of the `patients` int (B,), 0 to P - 1,
     may err alike: it is the means of patients that are compared.
     """
-    if patients is not None:
-        sums = np.stack([np.bincount(patients, weights=each) for each in errors])
-        errors = sums / np.bincount(patients)
-    worse = errors - errors[errors.mean(1).argmin()]
+    sums = np.stack([np.bincount(patients, weights=each) for each in errors])
+    of_patients = sums / np.bincount(patients)
+    worse = of_patients - of_patients[of_patients.mean(1).argmin()]
     standard_error = worse.std(1) / worse.shape[1] ** 0.5
     mean = worse.mean(1)
     alike = np.where(mean > 0, np.inf, 0.0)  # of those that are worse by the same for every bag

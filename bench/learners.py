@@ -4,6 +4,7 @@
     python bench/learners.py --cohort ucsb --csv ucsb_breast_cancer.csv
     python bench/learners.py --cohort crc --data COHORT --run RUN [--share 0.01 0.03 0.1 0.3]
     python bench/learners.py --cohort synthetic
+    python bench/learners.py --cohort many [--bags 300 1200 6000]
 
     python bench/learners.py ... --learners mix slidebag slidebag:members=1,hidden=32 --set mix.hidden=32
     python bench/learners.py ... --ablate
@@ -31,7 +32,7 @@ from typing import Any
 
 import numpy as np
 from cohorts import BIRD_SPECIES, HELD_OUT_SPECIES, Task, birds, flipped, ucsb
-from cohorts_drawn import RATES, synthetic
+from cohorts_drawn import RATES, many, synthetic
 from cohorts_images import idc, mnist, mnist_features
 from cohorts_slides import crc, thinned
 from judging import FIGURES, Judged, Variant, judge, start_process
@@ -106,9 +107,11 @@ def find_tasks(told: argparse.Namespace) -> TasksOf:
     match told.cohort:
         case "mnist":
             features = mnist_features(told.data, told.cache)
-            return lambda seed: mnist(told.data, features, tuple(told.bags), seed)
+            return lambda seed: mnist(told.data, features, tuple(told.bags or (50, 200)), seed)
         case "synthetic":
             return lambda seed: synthetic(RATES, seed)
+        case "many":
+            return lambda seed: many(tuple(told.bags or (300, 1200, 6000)), seed)
         case "birds":
             tasks = birds(told.data, HELD_OUT_SPECIES if told.held_out else tuple(told.species))
         case "idc":
@@ -134,6 +137,7 @@ def read_arguments() -> argparse.Namespace:
         "ucsb": ["csv"],
         "crc": ["data", "run"],
         "synthetic": [],
+        "many": [],
     }
     parser.add_argument("--cohort", choices=needs, required=True)
     parser.add_argument("--data", type=Path, help="the data folder; crc: the cohort folder")
@@ -143,7 +147,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--share", type=float, nargs="+", help="crc: a task each share of tumour tiles")
     parser.add_argument("--species", type=int, nargs="+", choices=BIRD_SPECIES, default=BIRD_SPECIES)
     parser.add_argument("--held-out", action="store_true", help="birds: the species kept for a final check")
-    parser.add_argument("--bags", type=int, nargs="+", default=[50, 200], help="mnist: training bags")
+    parser.add_argument("--bags", type=int, nargs="+", help="mnist and many: training bags, a task each")
     parser.add_argument("--csv", type=Path, help="ucsb: its table")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "slidebag-bench")
     parser.add_argument("--learners", nargs="+", default=list(LEARNERS), help="learner[:option=value,...]")

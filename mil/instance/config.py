@@ -9,9 +9,10 @@ KINDS = ("linear", "hidden", "context")  # of witnesses, the simplest first
 
 _CHOICES = {"witnesses": ("auto", "none", *KINDS), "optimizer": ("adamw", "sgd")}
 _COUNTS = (
-    "members", "hidden", "witness_hidden", "witness_epochs", "epochs", "steps_per_epoch", "bags_per_step",
-    "tiles_per_bag", "queue",
+    "members", "hidden", "witness_hidden", "witness_epochs", "epochs", "bags_per_step", "tiles_per_bag",
+    "queue",
 )  # fmt: skip
+_LEAST_STEPS, _MOST_STEPS = 20, 200  # of an epoch, where the number of bags says how many
 _WEIGHTS = ("weight_decay", "bag_weight", "contrast_weight", "warm_up_epochs")
 _SHARES = (
     "witness_weight", "anchor", "refine", "refine_last", "key_momentum", "prototype_momentum",
@@ -22,7 +23,7 @@ _BOUNDS: tuple[tuple[tuple[str, ...], float, float, str], ...] = (
     (("instances_per_step",), 4, math.inf, "4 or more"),
     (("prototypes",), 1, 100, "1 to 100"),
     (("learning_rate", "temperature"), 1e-12, math.inf, "more than 0"),
-    (_WEIGHTS, 0, math.inf, "0 or more"),
+    ((*_WEIGHTS, "steps_per_epoch"), 0, math.inf, "0 or more"),
     (_SHARES, 0, 1, "0 to 1"),
 )
 
@@ -45,7 +46,9 @@ class InstanceConfig:
         default=0.5, metadata={"help": "share of the witnesses in a tile's margin", "sweep": (0.0, 1.0)}
     )
     epochs: int = field(default=15, metadata={"help": "epochs of the net; the last one counts"})
-    steps_per_epoch: int = field(default=20, metadata={"help": "steps in an epoch"})
+    steps_per_epoch: int = field(
+        default=0, metadata={"help": "steps in an epoch; 0 is twice through the bags, but 20 to 200"}
+    )
     bags_per_step: int = field(default=64, metadata={"help": "bags that the witnesses see in a step"})
     tiles_per_bag: int = field(default=256, metadata={"help": "at most so many tiles of a bag in a step"})
     instances_per_step: int = field(
@@ -113,6 +116,11 @@ class InstanceConfig:
                 f"positive shares {self.least_positive:g} to {self.most_positive:g}",
                 hint="give least <= most",
             )
+
+    def steps(self, n_bags: int) -> int:
+        """Return the steps of an epoch on so many bags."""
+        by_bags = 2 * n_bags // self.bags_per_step
+        return self.steps_per_epoch or min(max(by_bags, _LEAST_STEPS), _MOST_STEPS)
 
     @property
     def heard_epochs(self) -> int:

@@ -21,12 +21,13 @@ def hear(
     witnesses.begin(material, among)
     optimizer = _optimizer(witnesses)
     annotated = material.annotated[torch.isin(material.packed.bag_of[material.annotated], among)]
-    n_steps = config.witness_epochs * config.steps_per_epoch
+    n_steps = config.steps(len(among))
+    n_all = config.witness_epochs * n_steps
     # full steps in the first half, smaller and smaller ones in the second
-    slowing = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: min(1.0, 2 * (1 - i / n_steps)))
+    slowing = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: min(1.0, 2 * (1 - i / n_all)))
     for epoch in stage.epochs(config.witness_epochs, optimizer=optimizer, slowing=slowing):
         losses, seen = [], 0
-        for _ in range(config.steps_per_epoch):
+        for _ in range(n_steps):
             rows, counts, bags = material.some_bags(config.bags_per_step, config.tiles_per_bag, among)
             loss = witnesses.loss(material, rows, counts, bags)
             if len(annotated):

@@ -57,11 +57,11 @@ class Teaching:
 
     def teach(self, stage: Stage) -> None:
         """Let the net learn the instances from their pseudo labels."""
-        config = self.config
-        optimizer = self._optimizer()
+        config, optimizer = self.config, self._optimizer()
+        n_steps = config.steps(len(self.material.packed.counts))
         for epoch in stage.epochs(config.epochs, optimizer=optimizer):
             figures: list[dict[str, float]] = []
-            for _ in range(config.steps_per_epoch):
+            for _ in range(n_steps):
                 losses = self._instance_terms(epoch)
                 weights = {"contrast": config.contrast_weight}
                 if config.bag_weight:
@@ -72,7 +72,7 @@ class Teaching:
                 self.copy.follow(self.net)
                 figures.append({f"{k}_loss": v.item() for k, v in losses.items()})
             mean = {k: float(np.mean([f[k] for f in figures])) for k in figures[0]}
-            seen = config.steps_per_epoch * config.instances_per_step
+            seen = n_steps * config.instances_per_step
             stage.report({"epoch": epoch, "instances": seen} | mean | self.guards())
 
     def _instance_terms(self, epoch: int) -> dict[str, Tensor]:

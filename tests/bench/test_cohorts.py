@@ -65,6 +65,15 @@ def test_drawn_bags_hold_the_rate_and_the_oracle_is_good_but_not_perfect(bench):
         assert 0.9 < task.oracle_auc < 0.999
 
 
+def test_many_bags_are_of_the_number_asked_for_and_hold_one_or_two_positives(bench):
+    few, more = bench("cohorts_drawn").many((30, 60), 0)
+    assert [(~each.test).sum() for each in (few, more)] == [30, 60]
+    assert few.test.sum() == 800
+    held = np.array([each.sum() for each in more.truth])
+    assert set(held[more.labels]) == {1, 2}
+    assert (held[~more.labels] == 0).all()
+
+
 @pytest.mark.data
 def test_mnist_bags_share_no_picture_between_training_and_test(bench, data_dir):
     numbers = np.arange(10_000)[:, None]

@@ -88,11 +88,28 @@ def test_the_published_rule_collapses_on_rare_positives_and_says_so():
         {"bag_weight": -0.5},
         {"key_momentum": 1.5},
         {"anchor": -0.1},
+        {"steps_per_epoch": -1},
     ],
 )
 def test_options_outside_their_range_are_refused(options):
     with pytest.raises(ConfigError):
         InstanceConfig(**options)
+
+
+def test_an_epoch_of_many_bags_has_more_steps_but_not_without_end():
+    config = InstanceConfig()
+    steps = [config.steps(n) for n in (1, 100, 640, 3200, 6400, 100_000)]
+    assert steps == [20, 20, 20, 100, 200, 200]
+    assert InstanceConfig(steps_per_epoch=7).steps(100_000) == 7
+
+
+def test_witnesses_and_the_net_learn_longer_from_more_bags():
+    bags, labels, _ = gaussian_bags(0.3, seed=0, n_bags=30, n_tiles=2)
+    short = {"members": 1, "witnesses": "linear", "witness_epochs": 1, "epochs": 1, "bags_per_step": 2}
+    learner = SlidebagLearner(InstanceConfig(**short, instances_per_step=8))
+    learner.fit(bags, labels, CLASSES, seed=0)
+    # three comparisons on two thirds of the bags, 20 steps each; then 30 on all of them, and 30 of the net
+    assert [row["instances"] for row in learner.history] == [20 * 4] * 3 + [30 * 4, 30 * 8]
 
 
 def test_several_prototypes_keep_their_class_and_come_back_from_the_disk(tmp_path):

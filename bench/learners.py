@@ -63,7 +63,8 @@ def measure(
                 for task in drawn[seed]:
                     one = next(judged)
                     found[task.name].append(one)
-                    told = ", ".join(f"{title} {one.figures[key]:.3f}" for key, title in FIGURES.items())
+                    known = [key for key in FIGURES if math.isfinite(one.figures[key])]
+                    told = ", ".join(f"{FIGURES[key]} {one.figures[key]:.3f}" for key in known)
                     print(f"{variant.label}, {task.name}, seed {seed}: {told}", file=sys.stderr, flush=True)
             yield variant, found
 

@@ -21,8 +21,8 @@ def side_by_side(work: Callable[[Piece], Done], pieces: Sequence[Piece], jobs: i
 
     One at a time is worked on in this process. Else what `work` holds goes to the workers, which are new
     processes that import mil alone; features that lie in a file are mapped there again, so that those are
-    in memory once. Pieces end alike either way. An error, an interrupt, or the end of this process in any
-    other way ends all workers.
+    in memory once. Pieces end alike either way. An error or an interrupt ends all workers, and so, but for
+    Windows, does a kill of this process.
 
     Raises:
         SlidebagError: a worker was killed, or could not read what it was sent.
@@ -51,7 +51,8 @@ def side_by_side(work: Callable[[Piece], Done], pieces: Sequence[Piece], jobs: i
 
 
 def _in_worker(work: Callable[[Piece], Done], piece: Piece, parent: int) -> Done:
-    _end_with(parent)
+    if os.getpid() != parent:  # where no process can be started, joblib works in this one
+        _end_with(parent)
     return _on_one_thread(work, piece)
 
 

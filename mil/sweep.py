@@ -197,7 +197,8 @@ class Sweep:
         models = self.models
         bags = [[identity(models.bags[i]) for i in part] for part in (fold.train, fold.validation)]
         config, space = models.config, {name: asdict(each) for name, each in self.space.items()}
-        told = (config.learner, config.seed, models.settings, space, asdict(models.classes))
+        options = asdict(new_learner(config.learner, models.settings).config)  # those not set have defaults
+        told = (config.learner, config.seed, options, space, asdict(models.classes))
         return fingerprint(MODEL_FORMAT_VERSION, *told, bags)
 
 

@@ -47,7 +47,7 @@ class InstanceConfig:
     )
     epochs: int = field(default=15, metadata={"help": "epochs of the net; the last one counts"})
     steps_per_epoch: int = field(
-        default=0, metadata={"help": "steps in an epoch; 0 is thrice through the bags, but 20 to 100"}
+        default=0, metadata={"help": "steps in an epoch; 0 shows each bag three times, in 20 to 100"}
     )
     bags_per_step: int = field(default=64, metadata={"help": "bags that the witnesses see in a step"})
     tiles_per_bag: int = field(default=256, metadata={"help": "at most so many tiles of a bag in a step"})

@@ -174,9 +174,8 @@ def test_witnesses_weigh_by_what_they_told_of_held_out_bags():
     margins = noise + torch.stack([signal, signal, signal * 0.1, -signal * 0])
     loud = margins * torch.tensor([1.0, 50.0, 1.0, 1.0])[:, None, None]
     reading = Reading(2, 1)
-    reading.weigh(
-        {"hidden": loud[:2], "context": loud[2:]}, truth, np.arange(200)
-    )  # kinds and poolings all together
+    # kinds and poolings all together
+    reading.weigh({"hidden": loud[:2], "context": loud[2:]}, truth, np.arange(200))
     assert reading.weight[1].min() > 0.15  # whatever its scale
     assert reading.weight[2].max() < 0.01
     assert not reading.weight[0].any()

@@ -275,3 +275,21 @@ def test_trials_of_another_model_format_are_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("mil.sweep.MODEL_FORMAT_VERSION", 0)
     sweep.of_fold(models.folds[0])
     assert len(Planted.asked) > n
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaterConfig(PlantedConfig):
+    """The options of a later release, where one that nobody sets has another default."""
+
+    fixed: float = field(default=2.0, metadata={"help": ""})
+
+
+@pytest.mark.usefixtures("planted")
+def test_trials_by_other_defaults_are_not_kept(tmp_path, monkeypatch):
+    models = models_of(tmp_path, 2)
+    sweep = Sweep(models, search_space("planted", {}), 2)
+    sweep.of_fold(models.folds[0])
+    n = len(Planted.asked)
+    monkeypatch.setattr(Planted, "config_class", LaterConfig)
+    sweep.of_fold(models.folds[0])
+    assert len(Planted.asked) > n

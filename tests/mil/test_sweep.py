@@ -266,17 +266,6 @@ def test_options_that_lead_to_no_number_are_a_trial_without_one(tmp_path, monkey
     assert [trial.log_loss is None for trial in trials] == [True, False, False]
 
 
-@pytest.mark.usefixtures("planted")
-def test_trials_of_another_model_format_are_not_kept(tmp_path, monkeypatch):
-    models = models_of(tmp_path, 2)
-    sweep = Sweep(models, search_space("planted", {}), 2)
-    sweep.of_fold(models.folds[0])
-    n = len(Planted.asked)
-    monkeypatch.setattr("mil.sweep.MODEL_FORMAT_VERSION", 0)
-    sweep.of_fold(models.folds[0])
-    assert len(Planted.asked) > n
-
-
 @dataclass(frozen=True, kw_only=True)
 class LaterConfig(PlantedConfig):
     """The options of a later release, where one that nobody sets has another default."""
@@ -285,11 +274,16 @@ class LaterConfig(PlantedConfig):
 
 
 @pytest.mark.usefixtures("planted")
-def test_trials_by_other_defaults_are_not_kept(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "changed",
+    [("mil.sweep.MODEL_FORMAT_VERSION", 0), (Planted, "config_class", LaterConfig)],
+    ids=["another model format", "another default"],
+)
+def test_trials_of_a_learner_that_has_changed_are_not_kept(changed, tmp_path, monkeypatch):
     models = models_of(tmp_path, 2)
     sweep = Sweep(models, search_space("planted", {}), 2)
     sweep.of_fold(models.folds[0])
     n = len(Planted.asked)
-    monkeypatch.setattr(Planted, "config_class", LaterConfig)
+    monkeypatch.setattr(*changed)
     sweep.of_fold(models.folds[0])
     assert len(Planted.asked) > n

@@ -6,6 +6,7 @@ T - 1 of them. Slide and tile probabilities are two readings of the same margins
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -71,6 +72,14 @@ POOLINGS: dict[str, Pooling] = {
     "log_mean_exp": log_mean_exp_pooling,
     "soft_mean": soft_mean_pooling,
 }
+
+
+def pooling_of(name: str, most: int) -> Pooling:
+    """Return the pooling of a name, for whoever is taught on at most `most` instances of a bag.
+
+    Taught on so many, a noisy-or would call every larger bag positive.
+    """
+    return partial(noisy_or_pooling, most=most) if name == "noisy_or" else POOLINGS[name]
 
 
 def _bag_of(counts: Tensor) -> Tensor:

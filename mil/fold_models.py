@@ -3,9 +3,10 @@
 import hashlib
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
 
@@ -96,8 +97,9 @@ class FoldModels:
                 self._silence(self.base)
                 held_out = HeldOut.pooled([HeldOut.load(self.folder(fold)) for fold in self.folds])
                 everyone = range(len(self.bags))
-                learner = self._fit(self._new(None, held_out.n_epochs), everyone, self.base, "final model")
-                self._save(learner, held_out, everyone, None)
+                learner = self._new(None, held_out.n_epochs)
+                save = partial(self._save, learner, held_out, everyone, None)
+                self._fit(learner, everyone, self.base, "final model", keep=save)
         return Fitted.load(self.base)
 
     @property
@@ -108,20 +110,22 @@ class FoldModels:
         folder, title = self.folder(fold), f"fold {fold.name}"
         with named(title):
             self._silence(folder)
+            first = self._new(fold)
             if fold.name == "given":
-                learner = self._fit(self._new(fold), fold.train, folder, title, fold.validation)
-                self._save(learner, self._held_out(learner, fold), fold.train, fold)
+                keep = partial(self._ask_and_save, first, fold)
+                self._fit(first, fold.train, folder, title, fold.validation, keep=keep)
                 return
-            if HeldOut.is_there(folder, self.fingerprint(fold)):  # stopped after the first of two fits
-                held_out = HeldOut.load(folder)
-            else:
-                first = self._fit(self._new(fold), fold.train, folder / "validation", title, fold.validation)
-                held_out = self._held_out(first, fold)
+            if not HeldOut.is_there(
+                folder, self.fingerprint(fold)
+            ):  # else stopped after the first of two fits
+                ask = partial(self._held_out, first, fold)
+                self._fit(first, fold.train, folder / "validation", title, fold.validation, keep=ask)
+            held_out = HeldOut.load(folder)
             # what was chosen on these bags is frozen now: they may be learned from
             seen = sorted(fold.train + fold.validation)
-            learner = self._fit(self._new(fold, held_out.n_epochs), seen, folder, f"{title}, all but test")
-            learner.warnings += [warning for warning in held_out.warnings if warning not in learner.warnings]
-            self._save(learner, held_out, seen, fold)
+            learner = self._new(fold, held_out.n_epochs)
+            save = partial(self._save, learner, held_out, seen, fold)
+            self._fit(learner, seen, folder, f"{title}, all but test", keep=save)
 
     def _silence(self, folder: Path) -> None:
         """Remove the recipe, or it would speak for weights that are not its own."""
@@ -140,9 +144,16 @@ class FoldModels:
         folder: Path,
         title: str,
         validation: Sequence[int] = (),
-    ) -> Learner:
-        """Fit on the bags `chosen`; those of `validation` may end it."""
+        *,
+        keep: Callable[[], object],
+    ) -> None:
+        """Fit on the bags `chosen`; those of `validation` may end it. Then `keep` writes what is to stay."""
         started = time.monotonic()
+
+        def done() -> None:
+            self._log(learner, len(chosen), folder, title, time.monotonic() - started)
+            keep()
+
         # bars of several processes would overwrite each other
         with fit_progress(title) if parent_process() is None else nullcontext() as report:
             learner.fit(
@@ -153,14 +164,16 @@ class FoldModels:
                 report=report,
                 checkpoint=folder / "checkpoint.safetensors",
                 validation=(self.bags_of(validation), self.labels(validation)) if validation else None,
+                keep=done,
             )
-        seconds = time.monotonic() - started
-        print(f"train: {title}, {len(chosen)} {self.config.bag}s, {seconds:.1f} s", file=sys.stderr)
+
+    def _log(self, learner: Learner, n: int, folder: Path, title: str, seconds: float) -> None:
+        """Write what a fit on `n` bags reported."""
+        print(f"train: {title}, {n} {self.config.bag}s, {seconds:.1f} s", file=sys.stderr)
         with replacing(folder / "metrics.csv") as temporary:
             pd.DataFrame(learner.history).to_csv(temporary, index=False)
         if self.how.tensorboard:
             write_events(self._events(title), learner.history)
-        return learner
 
     def _events(self, title: str) -> Path:
         """Where the events of a fit go: all in one folder, for TensorBoard to lay side by side."""
@@ -188,11 +201,15 @@ class FoldModels:
             add_held_out(self._events(f"fold {fold.name}"), figures)
         return held_out
 
+    def _ask_and_save(self, learner: Learner, fold: Fold) -> None:
+        self._save(learner, self._held_out(learner, fold), fold.train, fold)
+
     def _centres(self, seen: Sequence[int]) -> Centres:
         return Centres.of([bag for bag in self.bags_of(seen) if len(bag)], self.config.seed)
 
     def _save(self, learner: Learner, held_out: HeldOut, seen: Sequence[int], fold: Fold | None) -> None:
         """Freeze by what was held out, and write the model that was fitted on the bags `seen`."""
+        learner.warnings += [warning for warning in held_out.warnings if warning not in learner.warnings]
         frozen = calibrate(held_out, self.classes, self.config.level)
         novelty = Novelty.of(self._centres(seen), held_out.profiles)
         recipe = Recipe(

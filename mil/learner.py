@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -69,7 +69,7 @@ class Learner(ABC):
         self.n_epochs = 0  # how many validation chose; 0 where it had no say
         self.history: list[dict[str, float]] = []  # the figures of each epoch of the last fit
 
-    def fit(
+    def fit(  # noqa: PLR0913 - what may be left out is named
         self,
         bags: Sequence[Bag],
         labels: Labels | np.ndarray,
@@ -79,18 +79,21 @@ class Learner(ABC):
         report: Report | None = None,
         checkpoint: Path | None = None,
         validation: LabelledBags | None = None,
+        keep: Callable[[], None] | None = None,
     ) -> None:
         """Fit on `bags`, whose classes are `labels`.
 
         Labels are int (B,), indices into `classes.names`, or where the classes do not exclude each other
         bool (B, C). `report` is called after every epoch with its figures. Equal arguments give an equal
         model, also if the fit was stopped meanwhile: it goes on from the file `checkpoint`, which is
-        written every half minute and removed at the end. That of another fit is not used. `validation` has
-        bags to stop early by and their labels; a learner that does not heed it does not see it.
+        written every half minute and removed at the end, after `keep`, which writes what is to stay: a kill
+        in between costs no fit. That of another fit is not used. `validation` has bags to stop early by and
+        their labels; a learner that does not heed it does not see it.
 
         Raises:
             SlidebagError: labels that do not fit, one class only, annotations that the label rules out,
                 features that cannot be learned from, no validation bags for a learner that heeds them.
+            DivergedError: the fit came to no number.
         """
         self.warnings = []
         truth, filled = _known(bags, labels, classes)
@@ -108,23 +111,36 @@ class Learner(ABC):
             self.warnings.append(f"the learner {self.name!r} does not heed annotations; slidebag does")
         self.classes, self.dim = classes, chosen[0].features.shape[1]
         known = np.asarray(labels)[filled].tolist()
-        aside = self._validation(validation)
-        course = Course(report, aside)
-        if checkpoint is not None:
-            what = [
-                MODEL_FORMAT_VERSION,
-                self.name,
-                asdict(self.config),
-                asdict(classes),
-                seed,
-                known,
-                aside and aside[1],
-            ]
-            self.warnings += course.resume(checkpoint, what, chosen + (aside[0] if aside else []))
-        with one_thread():
-            self._fit(chosen, known, seed, course)
+        try:
+            course = Course(report, self._validation(validation))
+            if checkpoint is not None:
+                self.warnings += self._resume(course, checkpoint, chosen, known, seed)
+            with one_thread():
+                self._fit(chosen, known, seed, course)
+            self._check_finite()
+        except BaseException:
+            self.dim = 0  # it is not fitted: it neither predicts nor is saved
+            raise
         self.history = course.history
+        if keep is not None:
+            keep()
         course.finish()
+
+    def _resume(
+        self, course: Course, checkpoint: Path, bags: Sequence[Bag], labels: Labels, seed: int
+    ) -> list[str]:
+        """Go on from a checkpoint of this very fit; return what is to be warned of."""
+        aside, aside_labels = course.validation or ([], None)
+        told = [asdict(self.config), asdict(self.classes), seed, labels, aside_labels]
+        return course.resume(checkpoint, [MODEL_FORMAT_VERSION, self.name, *told], [*bags, *aside])
+
+    def _check_finite(self) -> None:
+        broken = [key for key, value in self._state().items() if not np.isfinite(value).all()]
+        if broken:
+            raise DivergedError(
+                f"the learner {self.name!r} came to no number in {', '.join(broken[:3])}",
+                hint="give a lower learning_rate",
+            )
 
     @property
     def heeds_validation(self) -> bool:

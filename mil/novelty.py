@@ -56,11 +56,12 @@ class Centres:
 
     def log_distance(self, features: np.ndarray) -> np.ndarray:
         """Return the log of each row's distance from its nearest centre, float32: (N, D) -> (N,)."""
-        places = self.places / self.spread
+        middle = self.places.mean(axis=0)  # or a feature far from zero would leave a difference no digits
+        places = (self.places - middle) / self.spread
         own = np.square(places).sum(axis=1)
         found = []
         for start in range(0, len(features), _CHUNK):
-            units = features[start : start + _CHUNK].astype(np.float32) / self.spread
+            units = (features[start : start + _CHUNK].astype(np.float32) - middle) / self.spread
             squares = np.square(units).sum(axis=1)[:, None] - 2 * units @ places.T + own
             found.append(np.log(np.maximum(squares.min(axis=1) / len(self.spread), 1e-6)) / 2)
         return np.concatenate([np.zeros(0, np.float32), *found]).astype(np.float32)

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .bag_term import POOLINGS, tile_probability
+from .bag_term import Pooling, pooling_of, tile_probability
 from .learner import LEARNERS
 from .net_learner import BagNet, NetConfig, NetLearner, Step
 from .packed import InstanceHead
@@ -16,11 +16,11 @@ class PoolingNet(BagNet):
     """Instance margins, pooled to the bag's; the tiles' probabilities are the margins themselves."""
 
     def __init__(
-        self, dim: int, hidden: int, n_margins: int, pooling: str, generator: torch.Generator
+        self, dim: int, hidden: int, n_margins: int, pooling: Pooling, generator: torch.Generator
     ) -> None:
         super().__init__(dim, hidden, generator)
         self.classifier = linear(hidden, n_margins, generator)
-        self._pool = POOLINGS[pooling]
+        self._pool = pooling
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the margins of instances: (N, D) float32 -> (N, K)."""
@@ -48,7 +48,8 @@ class PoolingLearner(NetLearner):
         return InstanceHead(self._standardise, [self._net])
 
     def _new_net(self, generator: torch.Generator) -> PoolingNet:
-        return PoolingNet(self.dim, self.config.hidden, self.classes.n_positive, self.pooling, generator)
+        pool = pooling_of(self.pooling, self.config.tiles_per_bag)
+        return PoolingNet(self.dim, self.config.hidden, self.classes.n_positive, pool, generator)
 
 
 @LEARNERS.register("mean")

@@ -203,12 +203,16 @@ class Sweep:
 
 
 def best(trials: Sequence[Trial]) -> Trial:
-    """Return the trial of the least log loss, of equal ones the first; SlidebagError if none has any."""
-    judged = [(trial.log_loss, k) for k, trial in enumerate(trials) if trial.log_loss is not None]
+    """Return the trial of the least log loss, of equal ones the first; SlidebagError if none has any.
+
+    What differs by rounding alone is equal: options that change no slide are not to be chosen by it.
+    """
+    judged = [(round(trial.log_loss, 6), k) for k, trial in enumerate(trials) if trial.log_loss is not None]
     if not judged:
         raise SlidebagError(
             f"none of {len(trials)} trials could be judged by validation bags",
-            hint="give the validation part bags with tiles, or leave out --sweep",
+            hint="give the validation part bags with tiles and, where fits come to no number, a lower "
+            "learning_rate; or leave out --sweep",
         )
     return trials[min(judged)[1]]
 

@@ -41,8 +41,9 @@ def attended_probability(weights: Tensor, pooled: Tensor) -> Tensor:
     """Return tile probabilities (N, T) from attention (N, 1) or (N, K), 0 or more, and margins (1, K).
 
     Attention says where a network looks, not what is there, and sums to one however many tiles there
-    are. Relative to a uniform one, r = N a, it is told as the share r / (1 + r) of the slide's own
-    probability of the class: rising in a, a half for an average tile, never more than the slide's.
+    are. Relative to a uniform one, r = N a, it is told as the share r / (1 + r) of the probability that
+    the slide's margins give the class where all are equally frequent: rising in a, a half for an average
+    tile.
     """
     relative = weights / weights.mean(0).clamp(min=1e-30)
     positive = tile_probability(pooled)[:, 1:] * (relative / (1 + relative))

@@ -132,7 +132,7 @@ class Committee(nn.Module):
     @torch.no_grad()
     def align_prototypes(self, material: Material, per_class: int) -> None:
         """Number prototypes in all members as in the first, by the instances that they are nearest to."""
-        if per_class == 1:
+        if per_class == 1 or len(self.members) == 1:
             return
         nearest = [material.read_all(lambda x, m=m: m.look_at(x)[2]).argmax(1) for m in self.members]
         for member, others in zip(self.members[1:], nearest[1:], strict=True):

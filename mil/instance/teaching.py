@@ -149,12 +149,14 @@ class Teaching:
         """What a user must change, if anything."""
         found = self.guards()
         warnings = []
-        if not 0.001 < found["share_positive"] < 0.95:
+        has_choice = bool((self.material.packed.counts > 1).any())  # the one tile of a bag is what its bag is
+        # not "outside of": no comparison holds for what is no number
+        if has_choice and not 0.001 < found["share_positive"] < 0.95:
             warnings.append(
                 f"pseudo labels collapsed: {found['share_positive']:.1%} of the tiles of positive slides are "
                 "called positive; raise least_positive (none) or lower most_positive (all)"
             )
-        if found["prototype_angle_deg"] < 5:
+        if not found["prototype_angle_deg"] >= 5:
             warnings.append(
                 f"prototypes collapsed: only {found['prototype_angle_deg']:.1f} degrees apart; "
                 "lower prototype_momentum or raise contrast_weight"

@@ -6,7 +6,7 @@ Where several of them, pooled in different ways, agree on an instance, its pseud
 import torch
 from torch import Tensor, nn
 
-from mil.bag_term import POOLINGS, bag_loss, noisy_or_pooling
+from mil.bag_term import bag_loss, pooling_of
 
 from .context import Context
 from .maps import Maps
@@ -53,14 +53,9 @@ class Witnesses(nn.Module):
 
     def read_each(self, margins: Tensor, counts: Tensor, summaries: Tensor) -> Tensor:
         """Return each witness' bag margins: (W, N, K) in runs of `counts` (B,) -> (W, B, K)."""
-        pooled = torch.stack([self._pool(*each, counts) for each in zip(WITNESSES, margins, strict=True)])
+        poolings = [pooling_of(name, self.most_tiles) for name in WITNESSES]
+        pooled = torch.stack([pool(own, counts) for pool, own in zip(poolings, margins, strict=True)])
         return pooled if self.context is None else pooled + self.context(summaries)
-
-    def _pool(self, name: str, margins: Tensor, counts: Tensor) -> Tensor:
-        if name == "noisy_or":
-            # taught on so many instances of a bag, it would call every larger bag positive
-            return noisy_or_pooling(margins, counts, self.most_tiles)
-        return POOLINGS[name](margins, counts)
 
     def loss(self, material: Material, rows: Tensor, counts: Tensor, bags: Tensor) -> Tensor:
         """Return the bag term of bags (B,), summed over the witnesses, who learn apart."""

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mil import LEARNERS, Bag, Classes, course, load_learner
-from mil.learner import MODEL_FORMAT_VERSION
+from mil.learner import MODEL_FORMAT_VERSION, DivergedError
 from mil.metrics import instance_auc, slide_auc
 from tiling import FormatError, SlidebagError
 
@@ -253,15 +253,55 @@ def test_global_randomness_is_left_alone(name):
 
 
 def test_gradient_reaches_every_parameter(name, tmp_path):
-    """Without a gradient, and without decay, AdamW moves nothing."""
-    for n_epochs in (1, 2):
-        told = {"epochs": n_epochs, "witness_epochs": n_epochs, "weight_decay": 0.0}
-        fitted(name, THREE, **told).save(tmp_path / str(n_epochs))
-    first, second = (load_file(tmp_path / n / "weights.safetensors") for n in ("1", "2"))
-    # how witnesses are read is weighed by held-out bags, not taught
-    learned = [key for key in first if key.startswith("net.") and ".reading." not in key]
+    """What one more epoch leaves as it was has no gradient: AdamW skips it."""
+    # of fewer than six patients no witnesses are rehearsed, whose draws would change all that follows
+    data = toy(THREE, n_bags=5)
+    told = {"epochs": 1, "witness_epochs": 1, "weight_decay": 0.0, "witnesses": "context"}
+    found = {}
+    for longer in ("neither", "epochs", "witness_epochs"):
+        fitted(name, THREE, data=data, **told | ({} if longer == "neither" else {longer: 2})).save(tmp_path)
+        found[longer] = load_file(tmp_path / "weights.safetensors")
+    # scales are measured, not taught, and so is how witnesses are read
+    measured = (".reading.", ".centre", ".spread")
+    learned = [
+        key for key in found["neither"] if key.startswith("net.") and not any(m in key for m in measured)
+    ]
     assert len(learned) >= 4
-    assert [key for key in learned if np.array_equal(first[key], second[key])] == []
+    for key in learned:
+        longer = found["witness_epochs" if ".witnesses." in key else "epochs"]
+        assert not np.array_equal(found["neither"][key], longer[key]), key
+
+
+def test_what_a_sweep_moves_changes_what_slides_are_told_to_be(name):
+    """Slides alone judge a sweep: by what no slide depends on it would choose by chance."""
+    data = toy(n_bags=32, n_tiles=6, share=0.5, shift=1.0)
+    moved = {
+        f.name: f.metadata["sweep"] for f in fields(LEARNERS[name].config_class) if "sweep" in f.metadata
+    }
+    for option, (low, high, *_) in moved.items():
+        told = FEW | {"steps_per_epoch": 1, "members": 1, "witnesses": "hidden"}
+        ends = [fitted(name, data=data, **told | {option: value}) for value in (low, high)]
+        at_low, at_high = (scores(learner, data)[0] for learner in ends)
+        assert np.abs(at_low - at_high).max() > 1e-4, option
+
+
+def test_a_fit_that_comes_to_no_number_is_an_error(name):
+    with pytest.raises(DivergedError, match=f"{name}.*came to no number in"):
+        fitted(name, learning_rate=1e30, optimizer="sgd", **FEW)
+
+
+def test_a_fit_that_was_stopped_is_no_model(name, tmp_path):
+    learner, data = fitted(name, **FEW), toy()
+
+    def report(figures):
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        learner.fit(data.bags, data.labels, BINARY, seed=1, report=report)
+    with pytest.raises(SlidebagError, match="has not been fitted"):
+        learner.predict(data.bags[0])
+    with pytest.raises(SlidebagError, match="has not been fitted"):
+        learner.save(tmp_path)
 
 
 def test_it_learns_slides_and_tiles(name, learner):
@@ -364,7 +404,8 @@ def test_there_is_no_way_to_hand_over_an_instance_label(name):
     # patient is a name
     assert [f.name for f in fields(Bag)] == ["id", "features", "candidates", "patient"]
     asked = list(inspect.signature(LEARNERS[name].fit).parameters)
-    assert asked == ["self", "bags", "labels", "classes", "seed", "report", "checkpoint", "validation"]
+    asked_of_all = ["self", "bags", "labels", "classes", "seed", "report", "checkpoint", "validation", "keep"]
+    assert asked == asked_of_all
 
 
 def test_progress_is_reported_every_epoch(name):

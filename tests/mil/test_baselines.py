@@ -14,7 +14,7 @@ from mil.baselines.attention import attended_probability, drawn_from, padded
 from mil.baselines.clam import ClamConfig, ClamNet
 from mil.baselines.dtfd import DtfdConfig, DtfdNet
 from mil.baselines.transmil import TransmilConfig, TransmilNet, class_attention
-from mil.net_learner import Step
+from mil.net_learner import NetConfig, Step
 from tiling import ConfigError
 
 BINARY = Classes(("negative", "tumour"), has_negative=True)
@@ -22,6 +22,24 @@ THREE = Classes(("normal", "a", "b"), has_negative=True)
 NETS = ("abmil", "gated_abmil", "clam_sb", "clam_mb", "dsmil", "dtfd", "transmil")
 # one pseudo-bag, and no clustering, whose mean is over tiles and not over bags
 ALONE = {"dtfd": {"pseudo_bags": 1}, "clam_sb": {"clustering_weight": 0}, "clam_mb": {"clustering_weight": 0}}
+
+
+def test_a_noisy_or_does_not_call_a_slide_positive_for_its_size():
+    draw = np.random.default_rng(0)
+
+    def bag(n_tiles, is_positive):
+        features = draw.normal(size=(n_tiles, 6))
+        features[: n_tiles // 5 if is_positive else 0, 0] += 4
+        return Bag(f"{n_tiles} {is_positive}", features.astype(np.float32))
+
+    learner = LEARNERS["noisy_or"](NetConfig(tiles_per_bag=50, epochs=100))
+    learner.fit([bag(200, i % 2) for i in range(40)], [i % 2 for i in range(40)], BINARY, seed=0)
+    for n_tiles in (50, 400, 4000):
+        negative, positive = (
+            [learner.predict(bag(n_tiles, is_positive)).probability[1] for _ in range(6)]
+            for is_positive in (False, True)
+        )
+        assert max(negative) < 0.5 < min(positive), n_tiles
 
 
 def generator(seed=0):

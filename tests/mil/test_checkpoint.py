@@ -204,6 +204,20 @@ def test_what_was_read_does_not_change_with_the_file(tmp_path):
     assert torch.equal(found.state["tensor"], torch.arange(3000))
 
 
+def test_a_model_that_could_not_be_kept_is_not_fitted_again(bags, tmp_path):
+    path, whole, again = tmp_path / "c", new(), new()
+
+    def fail():
+        assert path.is_file()
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        whole.fit(bags, LABELS, BINARY, seed=0, checkpoint=path, keep=fail)
+    assert epochs_left(again, bags, path) == 0
+    assert all(np.array_equal(value, again._state()[key]) for key, value in whole._state().items())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_with_a_checkpoint_goes_what_a_kill_left_half_written_beside_it(bags, tmp_path):
     path, other = tmp_path / "c.safetensors", tmp_path / ".other.safetensors.abc.partial"
     (tmp_path / ".c.safetensors.abc.partial").write_bytes(b"half")

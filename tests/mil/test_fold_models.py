@@ -114,6 +114,31 @@ def test_a_stopped_fold_goes_on_in_the_fit_and_epoch_where_it_was(tmp_path, monk
     assert not list(tmp_path.rglob("checkpoint*"))
 
 
+@pytest.mark.parametrize("method", ["_held_out", "_save"])
+def test_a_fit_that_was_stopped_before_its_result_was_kept_is_not_repeated(tmp_path, monkeypatch, method):
+    monkeypatch.setattr(course, "EVERY_S", 0)
+    fitting, done = models(tmp_path, epochs=6), []
+
+    @contextmanager
+    def counting(title):
+        yield lambda figures: done.append((title, figures["epoch"]))
+
+    monkeypatch.setattr(fold_models, "fit_progress", counting)
+    with monkeypatch.context() as stopping:
+        stopping.setattr(FoldModels, method, stop_here)
+        with pytest.raises(KeyboardInterrupt):
+            fitting.of_fold(fitting.folds[0])
+    before = list(done)
+    fitting.of_fold(fitting.folds[0])
+    titles = ("fold 0", "fold 0, all but test")
+    assert done == [(title, float(epoch)) for title in titles for epoch in range(6)]
+    assert len(before) == {"_held_out": 6, "_save": 12}[method]
+
+
+def stop_here(*_):
+    raise KeyboardInterrupt
+
+
 def test_a_fit_in_this_process_shows_its_progress_however_many_go_side_by_side(tmp_path, monkeypatch):
     shown = []
 

@@ -57,6 +57,13 @@ def test_guards_are_reported_every_epoch():
     assert [(figures["epoch"], figures["epochs"]) for figures in told] == [(i, 16) for i in range(16)]
 
 
+def test_bags_of_one_tile_are_no_collapse():
+    bags, labels, _ = gaussian_bags(0.3, seed=0, n_bags=16, n_tiles=1)
+    learner = SlidebagLearner(InstanceConfig(members=1, witness_epochs=5, epochs=3))
+    learner.fit(bags, labels, CLASSES, seed=0)
+    assert learner.warnings == []
+
+
 def test_a_collapse_is_told_with_what_to_change():
     bags, labels, _ = gaussian_bags(0.3, seed=0, n_bags=8, n_tiles=10)
     # whatever known negatives look like, nearly everything else is called positive

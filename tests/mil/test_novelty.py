@@ -49,6 +49,13 @@ def test_foreign_tiles_in_a_slide_are_found(novelty):
         assert np.mean(tiles[45:] > 1) < 0.1
 
 
+def test_distances_do_not_depend_on_where_zero_is():
+    near = bags(np.random.default_rng(0), 4)
+    far = [Bag(bag.id, bag.features + np.float32(1000)) for bag in near]
+    there, moved = (Centres.of(each, seed=0).log_distance(each[0].features) for each in (near, far))
+    assert np.abs(there - moved).max() < 0.02
+
+
 def test_novelty_comes_back_from_the_disk(novelty, tmp_path):
     novelty.save(tmp_path)
     bag = bags(np.random.default_rng(1), 1)[0]

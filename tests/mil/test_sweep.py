@@ -239,6 +239,11 @@ def test_every_learner_has_options_to_sweep_with_defaults_inside(name):
             assert getattr(new_learner(name, {option: str(value)}).config, option) == value
 
 
+def test_what_rounding_left_chooses_nothing():
+    losses = [0.70567712, 0.70567709, None, 0.70567708]
+    assert best([Trial({"angle": k}, loss) for k, loss in enumerate(losses)]).options == {"angle": 0}
+
+
 def test_without_optuna_the_way_out_is_told(monkeypatch):
     monkeypatch.setattr("mil.sweep.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="optuna, which is not installed") as told:

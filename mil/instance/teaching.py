@@ -76,7 +76,11 @@ class Teaching:
             stage.report({"epoch": epoch, "instances": seen} | mean | self.guards())
 
     def _instance_terms(self, epoch: int) -> dict[str, Tensor]:
-        """Section 3 of arXiv 2307.02249: contrast, prototypes and pseudo labels, in its order."""
+        """Section 3 of arXiv 2307.02249: contrast, prototypes and pseudo labels, in its order.
+
+        But the classifier learns from the labels as the step found them, not as it leaves them: with large
+        steps to the prototypes (`refine`) these would be ahead of what the witnesses began.
+        """
         config = self.config
         rows = self.sampler.draw(config.instances_per_step, self.pseudo_labels.soft)
         features, near = self.material.rows(rows), self.neighbours.of(rows, self.material)

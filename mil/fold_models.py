@@ -115,9 +115,8 @@ class FoldModels:
                 keep = partial(self._ask_and_save, first, fold)
                 self._fit(first, fold.train, folder, title, fold.validation, keep=keep)
                 return
-            if not HeldOut.is_there(
-                folder, self.fingerprint(fold)
-            ):  # else stopped after the first of two fits
+            is_half_done = HeldOut.is_there(folder, self.fingerprint(fold))  # the first of two fits is
+            if not is_half_done:
                 ask = partial(self._held_out, first, fold)
                 self._fit(first, fold.train, folder / "validation", title, fold.validation, keep=ask)
             held_out = HeldOut.load(folder)

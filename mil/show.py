@@ -15,6 +15,7 @@ from tiling import ResolutionError, Slide
 from .batch import Outcome
 from .doctor import Finding
 from .evaluate import Evaluation
+from .predictions import SET_MARK
 from .probe import Probed, probe_tables
 from .report import Report
 from .run_folder import Run
@@ -33,21 +34,21 @@ _NAMES = {
     "set_coverage": "share of slides whose set holds the label",
     "set_size": "classes in a set, mean",
     "tiles": "tiles with truth",
-    "patch_auc": "patch AUC, all tissue",
-    "patch_auc_in_positive": "patch AUC, inside positive slides",
-    "patch_ap_in_positive": "patch AP, inside positive slides",
+    "patch_auc": "tile AUC, all tissue",
+    "patch_auc_in_positive": "tile AUC, inside positive slides",
+    "patch_ap_in_positive": "tile AP, inside positive slides",
     "dice": "Dice at the frozen threshold",
-    "patch_ece": "patch calibration error (ECE)",
-    "patch_ece_uncalibrated": "patch ECE before calibration",
-    "patch_brier": "patch Brier score",
-    "patch_brier_uncalibrated": "patch Brier score before calibration",
+    "patch_ece": "tile calibration error (ECE)",
+    "patch_ece_uncalibrated": "tile ECE before calibration",
+    "patch_brier": "tile Brier score",
+    "patch_brier_uncalibrated": "tile Brier score before calibration",
 }
 _FAMILIES = {
     "timm:<name>         ": "every model of timm; timm:hf-hub:<repository>, timm:local-dir:<folder>",
     "torchscript:<path>  ": "a TorchScript file; loading it runs the code in it: take none from strangers",
     "onnx:<path>         ": "an ONNX file, with the extra slidebag[onnx]",
 }
-_UNSHOWN = ("fold", "slide_ids", "tile_threshold", "is_calibrated", "set_level")  # of predictions.csv
+_SHOWN = ("slide_id", "patient_id", "label", "prediction", "set", "novelty", "flags")  # of predictions.csv
 _MOST_ROWS = 20
 _LOG_WIDTH = 200  # where no terminal says how wide it is
 
@@ -64,12 +65,14 @@ def error(text: str) -> None:
     )
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(title: str, *columns: str, whole: tuple[str, ...] = ()) -> Table:
+    """A table that folds what does not fit, but never the columns `whole`: a number broken is another one."""
     table = Table(
         title=Text(title), title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold"
     )
     for column in columns:
-        table.add_column(column, overflow="fold")
+        is_whole = column in whole
+        table.add_column(column, no_wrap=is_whole, overflow="ellipsis" if is_whole else "fold")
     return table
 
 
@@ -148,13 +151,23 @@ def report(written: Report) -> None:
 
 
 def predictions(run: Run) -> None:
-    """Print the predictions of a run."""
+    """Print the predictions of a run, and where all that is known of them lies."""
     rows = run.read_table("predictions.csv")
-    columns = [c for c in rows.columns if c not in _UNSHOWN and not c.startswith("uncalibrated(")]
-    table = _table("predictions", *columns)
+    classes = [c for c in rows.columns if c.startswith("p(")]
+    columns = [c for c in _SHOWN if c == "prediction" or (c in rows.columns and any(rows[c]))]
+    columns.insert(columns.index("prediction"), "probability")
+    table = _table("predictions", *columns, whole=("probability", "novelty"))
     for row in rows.head(_MOST_ROWS).to_dict("records"):
+        # one below the other: there is room for any number of classes
+        row["probability"] = "\n".join(f"{float(row[c]):.3f} {c[2:-1]}" for c in classes)
+        row["set"] = row["set"].replace(SET_MARK, ", ")
+        row["novelty"] = row["novelty"] and f"{float(row['novelty']):.3f}"
         table.add_row(*(Text(row[c]) for c in columns))
-    _console().print(table)
+    console = _console()
+    console.print(table)
+    console.print(
+        Text(f"all of them, with thresholds and more: {run.root / 'predictions.csv'}"), soft_wrap=True
+    )
 
 
 def hits(found: Found) -> None:
@@ -196,15 +209,13 @@ def probed(found: Probed) -> None:
 
 def encoders(cards: Sequence[EncoderCard]) -> None:
     """Print the encoders' cards, and the families behind a prefix."""
-    table = _table("encoders", "name", "dim", "px", "µm/px", "vector", "licence", "gated", "weights from")
-    for column in table.columns[:-1]:
-        column.no_wrap = True
+    columns = ("name", "dim", "px", "µm/px", "vector", "licence", "gated", "weights from")
+    table = _table("encoders", *columns, whole=("name", "dim", "px", "µm/px", "gated"))
     for card in cards:
         mpp = "any" if card.mpp is None else f"{card.mpp:g}"
         gated = "ask" if card.is_gated else "no"
         size = (str(card.dim), "any" if card.resizes else str(card.input_px), mpp)
-        source = Text(card.source, no_wrap=True, overflow="ellipsis")  # where it is narrow, this is cut
-        table.add_row(card.name, *size, card.pooling, card.licence, gated, source)
+        table.add_row(card.name, *size, card.pooling, card.licence, gated, card.source)
     console = _console()
     console.print(table)
     for prefix, told in _FAMILIES.items():

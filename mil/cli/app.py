@@ -12,7 +12,7 @@ from mil import show
 from tiling import COORDS_FORMATS, SlidebagError
 
 app = typer.Typer(
-    help="From a folder of pathology slides and a table of labels to predictions and patch heatmaps.",
+    help="From a folder of pathology slides and a table of labels to predictions and tile heatmaps.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -151,10 +151,25 @@ class Run:
         else:
             path.unlink(missing_ok=True)
 
+    def record(self) -> dict[str, Any]:
+        """Return what run.json holds; no steps where there is none.
+
+        Raises:
+            FormatError: it is damaged.
+        """
+        path = self.root / "run.json"
+        if not path.exists():
+            return {"steps": {}}
+        try:
+            record = json.loads(path.read_text())
+            return {**record, "steps": dict(record["steps"])}
+        except (ValueError, TypeError, KeyError) as error:
+            hint = "remove it: no result is lost, only what it tells of how they were made"
+            raise FormatError(f"{path}: is damaged ({error})", hint=hint) from error
+
     def note(self, step: str, told: Mapping[str, Any]) -> None:
         """Keep in run.json what a step was told, by what it was computed, and how it went."""
-        path = self.root / "run.json"
-        record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"steps": {}}
+        path, record = self.root / "run.json", self.record()
         record["slidebag_version"] = version("slidebag")
         record["steps"][step] = {
             "finished": datetime.now(UTC).isoformat(timespec="seconds"), **told, **computed_by(),

@@ -1,6 +1,5 @@
 """Which slides were lost on the way, at which step and why."""
 
-import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ _LOST_COLUMNS = ["slide_id", "step", "why", "hint", "is_predicted"]
 
 def steps_of(run: Run) -> dict[str, Any]:
     """Return what run.json tells of each step; nothing where there is none."""
-    path = run.root / "run.json"
-    return json.loads(path.read_text()).get("steps", {}) if path.is_file() else {}
+    return run.record()["steps"]
 
 
 def predictions_by_unit(run: Run) -> dict[str, list[str]]:

@@ -200,6 +200,18 @@ def test_a_class_whose_name_begins_with_an_underscore_is_in_the_legend(tmp_path)
     assert "_t" in to_svg(figure, "roc")
 
 
+@pytest.mark.parametrize("damage", ['{"steps": {', "[]", "{}", '{"steps": 3}'])
+def test_a_damaged_run_json_is_named_with_what_to_do(tmp_path, damage):
+    run = write_run(tmp_path / "run")
+    (run.root / "run.json").write_text(damage)
+    for read in (report, lambda run: run.note("tile", {})):
+        with pytest.raises(FormatError, match=r"run\.json: is damaged.*remove it"):
+            read(run)
+    assert (run.root / "run.json").read_text() == damage
+    (run.root / "run.json").unlink()
+    assert report(run).page.is_file()
+
+
 def test_a_row_that_names_no_slide_is_told():
     with pytest.raises(FormatError, match="which slides"):
         slides_of({"patient_id": "p"})

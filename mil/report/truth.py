@@ -13,6 +13,7 @@ from mil.run_folder import Run
 from mil.scores import Scores, load_scores
 from mil.truth_masks import load_truth_mask, positive_tiles
 from tiling import (
+    ConfigError,
     FormatError,
     SlidebagError,
     TileGrid,
@@ -65,10 +66,15 @@ def load_truth(run: Run, masks: Path | None = None, annotations: Path | None = N
 
     Raises:
         FormatError: the run has no predictions.
+        ConfigError: a folder is not there, or has no file for any of the slides.
     """
     own = {slide.slide_id: slide for slide in run.cohort().slides}
+    rows = dict(sorted(rows_by_slide(run).items()))
+    for folder, suffix in ((masks, ".png"), (annotations, ".geojson")):
+        if folder is not None:
+            _check_folder(folder, suffix, list(rows))
     slides, left_out, classes = [], {}, ()
-    for slide_id, row in sorted(rows_by_slide(run).items()):
+    for slide_id, row in rows.items():
         try:
             grid = load_grid(run.grid_path(slide_id))
             scores = load_scores(run.scores_path(slide_id), grid=grid)
@@ -84,18 +90,28 @@ def load_truth(run: Run, masks: Path | None = None, annotations: Path | None = N
     return TileTruths(tuple(slides), classes, left_out)
 
 
+def _check_folder(folder: Path, suffix: str, slide_ids: Sequence[str]) -> None:
+    """A misspelt folder or name is told at once, not by a page without figures."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder", hint=f"name the folder of <slide_id>{suffix}")
+    if slide_ids and not any((folder / f"{slide_id}{suffix}").is_file() for slide_id in slide_ids):
+        raise ConfigError(
+            f"{folder}: has no {suffix} file for any of the {len(slide_ids)} predicted slides",
+            hint=f"name the files by slide, such as {slide_ids[0]}{suffix}",
+        )
+
+
 def _known(
     slide: CohortSlide, label: str, grid: TileGrid, classes: Sequence[str], masks: Path | None,
     annotations: Path | None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """The positive tiles, bool (N, T - 1) or (N, 1), and cells of half a tile, bool (rows, columns)."""
     slide_id, (cells, shape) = slide.slide_id, _cells(grid)
-    mask_path, drawn_path = ((f / slide_id if f else None) for f in (masks, annotations))
-    if mask_path and (path := mask_path.with_name(f"{mask_path.name}.png")).is_file():
+    if masks and (path := masks / f"{slide_id}.png").is_file():
         mask = load_truth_mask(path)
         tiles, areas = (positive_tiles(g, mask) for g in (grid, cells))
         return tiles[:, None], areas.reshape(shape)
-    if drawn_path and (path := drawn_path.with_name(f"{drawn_path.name}.geojson")).is_file():
+    if annotations and (path := annotations / f"{slide_id}.geojson").is_file():
         with open_slide(slide.path, id=slide_id, mpp=grid.mpp) as opened:
             corner = opened.shown_from_px
         tiles, areas = (annotated_tiles(path, g, classes, shown_from_px=corner)[:, 1:] for g in (grid, cells))

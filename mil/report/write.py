@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mil.run_folder import Run
-from tiling import replacing_folder
+from tiling import ConfigError, replacing_folder
 
 from .contents import add_groups, add_others, add_truth, gather
 from .figures import to_svg
@@ -45,8 +45,11 @@ def report(
 
     Raises:
         FormatError: the run has no predictions.
-        ConfigError: there is no such column, or a run that cannot be compared.
+        ConfigError: there is no such column, a run that cannot be compared, no truth for any of the slides,
+            or a table of which no column is asked for.
     """
+    if table is not None and not by:
+        raise ConfigError(f"{table}: no column of it is asked for", hint="name one with --by, such as --by site")
     contents = gather(run)
     add_groups(contents, run, by, table)
     add_others(contents, run, others)

@@ -1,6 +1,7 @@
 """The report's figures of tiles against masks and drawn regions of slides whose tumour is known."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from mil import Cohort, Run, Scores, evaluate, load_truth, report, save_scores, 
 from mil.report.froc import SlideDetections
 from mil.report.truth import SlideTruth, TileTruths, detect
 from mil.truth_masks import load_truth_mask, positive_tiles
-from tiling import GridConfig, TissueConfig, load_grid, write_slide
+from tiling import ConfigError, GridConfig, TissueConfig, load_grid, write_slide
 
 THRESHOLD = 0.6
 
@@ -102,6 +103,7 @@ def test_drawn_regions_say_what_a_mask_says(run, phantom):
 
 
 def test_a_positive_slide_without_a_file_is_left_out_and_told(run, tmp_path):
+    shutil.copy(run.root.parent / "truth" / "without.png", tmp_path)
     truths = load_truth(run, tmp_path)
     assert [s.slide_id for s in truths.slides] == ["without"]
     assert "no file says where it is positive" in truths.left_out["with"]
@@ -116,7 +118,23 @@ def test_a_page_with_truth_shows_froc_and_tiles_and_what_is_left_out(run, tmp_pa
     assert "false positives a slide" in page
     assert "pointing game" in page
     assert told.tables["froc"].sensitivity.iloc[-1] > 0
+    shutil.copy(run.root.parent / "truth" / "without.png", tmp_path)
     assert "left out of the figures of tiles: 1." in report(run, truth=tmp_path).page.read_text()
+
+
+@pytest.mark.parametrize(("what", "suffix"), [("truth", ".png"), ("annotations", ".geojson")])
+def test_truth_of_none_of_the_slides_is_refused(run, tmp_path, what, suffix):
+    with pytest.raises(ConfigError, match="nowhere: no such folder"):
+        report(run, **{what: tmp_path / "nowhere"})
+    (tmp_path / f"other{suffix}").touch()
+    with pytest.raises(ConfigError, match=f"no {suffix} file for any of the 2 predicted slides") as refused:
+        report(run, **{what: tmp_path})
+    assert f"with{suffix}" in refused.value.hint
+
+
+def test_a_table_of_which_nothing_is_asked_is_refused(run):
+    with pytest.raises(ConfigError, match=r"slides\.csv: no column of it is asked for.*--by"):
+        report(run, table=run.root.parent / "slides.csv")
 
 
 def test_detections_hit_what_their_tile_touches():

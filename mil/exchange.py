@@ -25,12 +25,14 @@ from tiling import (
     stored_fingerprint,
 )
 
+from .bags import BagFiles
 from .batch import DONE, KEPT, WITHOUT_TILES, Outcome, each_slide, status_of
 from .cohort import Cohort, CohortSlide
 from .other_files import files_by_slide, only_file
 from .prepare import open_cohort_slide, summary, tell_slides
 from .qc import qc
 from .run_folder import Run
+from .with_features import with_features
 
 _THUMBNAIL_PX = 1024
 _WITH_TILES = ("tiled", "extracted", "not extracted")
@@ -119,8 +121,10 @@ def export_run(run: Run, folder: Path, format: str, *, encoder: str | None = Non
 
     Raises:
         ConfigError: there is no such format.
-        FormatError: `run` is no run folder.
+        FormatError: `run` is no run folder, or no slide has features of `encoder`.
     """
+    if encoder is not None:
+        with_features(run, BagFiles(run, encoder), "export")  # one that no slide has is told once
     ending = COORDS_FORMATS[format].endings[0]
 
     def work(slide: CohortSlide) -> str:

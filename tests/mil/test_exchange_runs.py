@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from features import EncoderConfig
 from mil import Cohort, ExtractConfig, Run, export_run, extract, import_coords, tile
 from mil.cli import app
-from tiling import ConfigError, GridConfig, TissueConfig, load_grid
+from tiling import ConfigError, FormatError, GridConfig, TissueConfig, load_grid
 
 FORMATS = ["atlaspatch", "clam", "slideflow", "stamp", "trident"]
 
@@ -79,8 +79,17 @@ def test_features_of_other_tiles_are_refused(slides, tmp_path):
     import_coords(tmp_path / "job", cohort, run, "trident")
     done = export_run(run, tmp_path / "out", "clam", encoder="stain-stats")
     assert "other tiles than its grid" in done.failures[0].error
-    done = export_run(run, tmp_path / "out", "clam", encoder="dinov2-vits14")
-    assert "no such file" in done.failures[0].error
+
+
+def test_an_encoder_without_features_is_told_at_once(slides, tiled, tmp_path):
+    run = Run(shutil.copytree(tiled.root, tmp_path / "run"))
+    extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig())
+    with pytest.raises(FormatError, match="no slide has features of 'nope', but there are those of 'stain-"):
+        export_run(run, tmp_path / "out", "clam", encoder="nope")
+    assert not (run.root / "failures.csv").exists()
+    run.features_path("stain-stats", "two").unlink()
+    done = export_run(run, tmp_path / "out", "clam", encoder="stain-stats")
+    assert dict(done.statuses) == {"a/one": "done", "b/one": "done", "two": "failed"}
 
 
 def test_a_name_that_two_slides_share_is_nobodys(slides, tmp_path):

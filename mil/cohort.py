@@ -2,14 +2,15 @@
 
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from .classes import SEPARATOR, Classes, names_in
 from .slide_files import find_slides
-from .slide_table import CohortError, match, names_of, read_table
+from .slide_table import CohortError, few, match, names_of, read_table
 
 SPLITS = ("train", "val", "test")
 _NEGATIVE_NAMES = frozenset("0 - no negative neg normal benign healthy none control tumor-free".split())  # noqa: SIM905
@@ -52,10 +53,15 @@ class Fold:
 
 @dataclass(frozen=True)
 class Cohort:
-    """Slides with what is known of them; `failures` are rows without a file and files without a row."""
+    """Slides with what is known of them; `failures` are rows without a file and files without a row.
+
+    `table` is what their labels are from, and `absent` says which of its rows have no file, "" if all have.
+    """
 
     slides: tuple[CohortSlide, ...]
     failures: tuple[Failure, ...] = ()
+    table: Path | None = None
+    absent: str = ""
 
     def __len__(self) -> int:
         return len(self.slides)
@@ -72,51 +78,38 @@ class Cohort:
 
         Without a table every slide is taken, unlabelled. With one, the column `slide` names them by
         id, by path below the folder, or by file name; `label`, `patient`, `mpp` and `split` are
-        optional. A row without a file or a file without a row is a failure, not the end.
+        optional. A row without a file or a file without a row is a failure, not the end. Pictures (PNG,
+        JPEG, BMP, WebP) count where the table names them.
 
         Raises:
             CohortError: no slide is found, or the table cannot be understood.
         """
-        files = find_slides(folder)
         if table is None:
-            return cls(tuple(CohortSlide(i, path, patient_id=i) for i, path in files.items()))
+            found = find_slides(folder)
+            return cls(tuple(CohortSlide(i, path, patient_id=i) for i, path in found.items()))
         rows = read_table(table)
+        files = find_slides(folder, rows["slide"].tolist())
         names = names_of(files)
-        slides, failures = {}, []
+        slides, absent = {}, []
         for row in rows.to_dict("records"):
             slide_id = match(row["slide"], names, table)
             if slide_id is None:
-                failures.append(
-                    Failure(
-                        row["slide"],
-                        "cohort",
-                        f"{table.name} names it, no slide file below {folder} has that name",
-                        "copy the file there, or correct or remove the row",
-                    )
-                )
+                absent.append(row["slide"])
                 continue
             if slide_id in slides:
                 raise CohortError(
                     f"{table}: slide {slide_id!r} stands there twice", hint="keep one row for each slide"
                 )
             slides[slide_id] = _slide(slide_id, files[slide_id], row, table)
-        failures += [
-            Failure(
-                i,
-                "cohort",
-                f"has no row in {table.name}",
-                "add a row (its label may stay empty) or remove the file",
-            )
-            for i in files.keys() - slides.keys()
-        ]
         if not slides:
             raise CohortError(
                 f"{table}: none of its {len(rows)} slides is below {folder}",
                 hint="the column 'slide' names them by path below the folder or by file name",
             )
-        return cls(
-            tuple(slides[i] for i in sorted(slides)), tuple(sorted(failures, key=lambda f: f.slide_id))
-        )
+        failures = _unmatched(absent, files.keys() - slides.keys(), folder, table)
+        those = "that name" if len(absent) == 1 else "those names"
+        told = f"{table.name} names {few(absent)}, no slide file below {folder} has {those}"
+        return cls(tuple(slides[i] for i in sorted(slides)), failures, table, absent=told if absent else "")
 
     def labelled(self) -> "Cohort":
         """Return the slides that have a label.
@@ -125,11 +118,14 @@ class Cohort:
             CohortError: none has.
         """
         chosen = tuple(s for s in self.slides if s.label)
-        if not chosen:
-            raise CohortError(
-                "no slide has a label", hint="give a slide table with a column 'label' (--table)"
-            )
-        return Cohort(chosen)
+        if chosen:
+            return replace(self, slides=chosen)
+        if self.table:
+            raise self._lacking(f"{self.table}: no slide has a label", hint="fill in its column 'label'")
+        raise CohortError(
+            "no slide has a label",
+            hint="`slidebag tile SLIDES RUN --table T` brings the labels; `import` where that made the tiles",
+        )
 
     def classes(self, negative: str = "") -> Classes:
         """Return the classes of the labelled slides; `negative` names the negative one, or is "none".
@@ -145,17 +141,19 @@ class Cohort:
         names = sorted({name for found in labels.values() for name in found})
         is_exclusive = all(len(found) < 2 for found in labels.values())
         if len(names) < 2:
-            raise CohortError(
-                f"all {len(self)} slides are labelled {names[0] if names else ''!r}",
-                hint="two labels are needed to learn from",
+            who = "the only slide is" if len(self) == 1 else f"all {len(self)} slides are"
+            raise self._lacking(
+                f"{who} labelled {names[0] if names else ''!r}", hint="two labels are needed to learn from"
             )
         found = [n for n in names if n.lower() in _NEGATIVE_NAMES] if not negative else [negative]
         if negative == "none":
             return Classes(tuple(names), has_negative=False, is_exclusive=is_exclusive)
         if len(found) != 1 or found[0] not in names:
-            raise CohortError(
-                f"which of the labels {', '.join(names)} is the negative one is not clear",
-                hint="name it with --negative LABEL, or say --negative none for subtypes",
+            told = f"which of the labels {', '.join(names)} is the negative one is not clear"
+            if negative:
+                told = f"the negative label {negative!r} is none of {', '.join(names)}"
+            raise self._lacking(
+                told, hint="name it with --negative LABEL, or say --negative none for subtypes"
             )
         both = [i for i, label in labels.items() if found[0] in label and len(label) > 1]
         if both:
@@ -181,13 +179,11 @@ class Cohort:
         patients = np.array([s.patient_id for s in self.slides])
         labels = [names_in(s.label) for s in self.slides]
         n_slides = Counter(name for found in labels for name in found)
-        for name in sorted(n_slides):
-            n_patients = len({p for p, found in zip(patients, labels, strict=True) if name in found})
-            if n_patients < n_folds or n_folds < 3:
-                raise CohortError(
-                    f"label {name!r} has {n_patients} patients, {n_folds} folds were asked for",
-                    hint="ask for 3 or more --folds, and no more than each label has patients",
-                )
+        n_patients = {
+            name: len({p for p, found in zip(patients, labels, strict=True) if name in found})
+            for name in sorted(n_slides)
+        }
+        self._check_folds(n_folds, n_patients)
         # of a slide's classes the rarest, which is hardest to spread
         rarest = np.array([min(found, key=lambda name: (n_slides[name], name)) for found in labels])
         from sklearn.model_selection import StratifiedGroupKFold  # takes longer than most verbs
@@ -204,13 +200,28 @@ class Cohort:
             folds.append(Fold(str(k), train, validation, test))
         return folds
 
+    def _lacking(self, message: str, *, hint: str) -> CohortError:
+        """The error that slides of some kind are too few, for which rows without a file may be the reason."""
+        return CohortError(f"{message}; {self.absent}" if self.absent else message, hint=hint)
+
+    def _check_folds(self, n_folds: int, n_patients: dict[str, int]) -> None:
+        fewest, most = min(n_patients.items(), key=lambda item: item[1])
+        if 3 <= n_folds <= most:
+            return
+        hint = f"give --folds from 3 to {most}" if most > 3 else "give --folds 3"
+        if most < 3:
+            hint = f"3 patients of each label are needed, or a column 'split': {', '.join(SPLITS)}"
+        patients = "1 patient" if most == 1 else f"{most} patients"
+        raise self._lacking(f"label {fewest!r} has {patients}, {n_folds} folds were asked for", hint=hint)
+
     def _given_fold(self) -> Fold:
-        unknown = sorted({s.split for s in self.slides} - set(SPLITS))
-        if unknown:
-            raise CohortError(
-                f"the column 'split' holds {', '.join(map(repr, unknown))}",
-                hint=f"use {', '.join(SPLITS)} for every labelled slide",
-            )
+        for s in self.slides:
+            if s.split not in SPLITS:
+                told = f"has split {s.split!r}" if s.split else "has no split, though others have"
+                raise CohortError(
+                    f"{self.table or 'the slide table'}: slide {s.slide_id!r} {told}",
+                    hint=f"give every labelled slide one of {', '.join(SPLITS)}, or none a split",
+                )
         where: dict[str, str] = {}
         for s in self.slides:
             if where.setdefault(s.patient_id, s.split) != s.split:
@@ -221,10 +232,22 @@ class Cohort:
         parts = {name: tuple(i for i, s in enumerate(self.slides) if s.split == name) for name in SPLITS}
         for name in SPLITS[:2]:
             if not parts[name]:
-                raise CohortError(
+                raise self._lacking(
                     f"the column 'split' leaves {name!r} empty", hint=f"put some slides into {name!r}"
                 )
         return Fold("given", parts["train"], parts["val"], parts["test"])
+
+
+def _unmatched(
+    absent: Iterable[str], without_row: Iterable[str], folder: Path, table: Path
+) -> tuple[Failure, ...]:
+    no_file = f"{table.name} names it, no slide file below {folder} has that name"
+    no_row, add = f"has no row in {table.name}", "add a row (its label may stay empty) or remove the file"
+    found = [
+        Failure(i, "cohort", no_file, "copy the file there, or correct or remove the row") for i in absent
+    ]
+    found += [Failure(i, "cohort", no_row, add) for i in without_row]
+    return tuple(sorted(found, key=lambda f: f.slide_id))
 
 
 def _slide(slide_id: str, path: Path, row: dict, table: Path) -> CohortSlide:

@@ -2,16 +2,17 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .dicom_series import series_of
-from .slide_table import CohortError
+from .slide_table import CohortError, names_of_one
 
 SUFFIXES = frozenset(
     ".svs .tif .tiff .btf .ptif .ndpi .vms .vmu .scn .mrxs .svslide .bif .dcm .czi .zarr".split()  # noqa: SIM905
 )
+PICTURES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".webp"))  # which may as well be a mask, or anything
 
 
 @dataclass
@@ -24,13 +25,13 @@ class _Folder:
     links: list[Path] = field(default_factory=list)
 
 
-def find_slides(folder: Path) -> dict[str, Path]:
+def find_slides(folder: Path, named: Iterable[str] = ()) -> dict[str, Path]:
     """Return slide files by id: the path below the folder without its suffix.
 
     Slides of one name in one folder keep their suffix in the id. Of a DICOM series only the first file
     counts; where the series is all that its folder holds, the folder's path is the id. Links are
     followed, but no folder is looked through twice; a link that leads nowhere is a slide that fails
-    when it is opened.
+    when it is opened. A picture counts if it has one of the names `named` and no other slide has that.
 
     Raises:
         CohortError: there is no such folder, it cannot be read, or it holds no slides.
@@ -40,10 +41,19 @@ def find_slides(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise CohortError(f"{folder}: no such folder", hint="name the folder that holds the slides")
     found: dict[Path, str] = {}
+    pictures: dict[Path, str] = {}
     for content in _walk(folder):
         found |= _slides_in(content, folder)
+        pictures |= {p: _id_of(p, folder) for p in content.files if p.suffix.lower() in PICTURES}
+    taken = {name for path, i in found.items() for name in names_of_one(i, path)}
+    wanted = {Path(name).as_posix() for name in named} - taken
+    found |= {path: i for path, i in pictures.items() if wanted & names_of_one(i, path)}
     if not found:
-        raise CohortError(f"{folder}: no slides there", hint=f"slides end in {' '.join(sorted(SUFFIXES))}")
+        raise CohortError(
+            f"{folder}: no slides there",
+            hint=f"slides end in {' '.join(sorted(SUFFIXES))}; pictures ({' '.join(sorted(PICTURES))}) count "
+            "where a slide table (--table) names them",
+        )
     while shared := {i for i, count in Counter(found.values()).items() if count > 1}:
         # whole names differ, so this ends: at the latest when every slide has its own
         found |= {p: p.relative_to(folder).as_posix() for p, i in found.items() if i in shared}
@@ -112,4 +122,8 @@ def _slides_in(content: _Folder, top: Path) -> dict[Path, str]:
     if len(firsts) == 1 and not others and len(slides) > 1:
         is_top = content.path == top
         return {firsts[0]: top.resolve().name if is_top else content.path.relative_to(top).as_posix()}
-    return {p: p.relative_to(top).with_suffix("").as_posix() for p in [*others, *firsts]}
+    return {p: _id_of(p, top) for p in [*others, *firsts]}
+
+
+def _id_of(path: Path, top: Path) -> str:
+    return path.relative_to(top).with_suffix("").as_posix()

@@ -1,5 +1,6 @@
 """The tables that name slides: ours and other tools'."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -29,6 +30,13 @@ def read_columns(table: Path) -> pd.DataFrame:
     """Return all columns of a slide table, those of `read_table` under our names too; raises CohortError."""
     try:
         rows = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise CohortError(f"{table}: no such file", hint="name the slide table, a CSV") from error
+    except UnicodeDecodeError as error:
+        raise CohortError(
+            f"{table}: is not UTF-8 (byte 0x{error.object[error.start]:02x})",
+            hint="save it as UTF-8; Excel calls that 'CSV UTF-8'",
+        ) from error
     except (OSError, ValueError) as error:
         raise CohortError(
             f"{table}: cannot be read as CSV ({error})", hint="give a CSV with a header line"
@@ -43,19 +51,37 @@ def read_columns(table: Path) -> pd.DataFrame:
         if noun not in known.values():
             raise CohortError(
                 f"{table}: has no column {noun!r}, its columns are {', '.join(rows.columns)}",
-                hint=f"add a column {noun!r}" + (" (empty where unknown)" if noun == "label" else ""),
+                hint=_way_to(noun, list(rows.columns)),
             )
     return rows.assign(**{noun: rows[own] for own, noun in known.items()}).map(str.strip)
+
+
+def _way_to(noun: str, columns: Sequence[str]) -> str:
+    """What to do for a column that a table lacks."""
+    if len(columns) == 1 and (found := next((mark for mark in ";\t|" if mark in columns[0]), "")):
+        return f"the columns must be separated by commas, not by {found!r}"
+    return f"add a column {noun!r}" + (" (empty where unknown)" if noun == "label" else "")
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the first three names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def names_of(files: dict[str, Path]) -> dict[str, list[str]]:
     """Return every name a table may call a slide by, with the ids it could mean."""
     names: dict[str, list[str]] = {}
     for slide_id, path in files.items():
-        last = slide_id.rpartition("/")[2]  # of a DICOM series the folder, which its file does not name
-        for name in {slide_id, slide_id + path.suffix, last, path.name, path.stem}:
+        for name in names_of_one(slide_id, path):
             names.setdefault(name, []).append(slide_id)
     return names
+
+
+def names_of_one(slide_id: str, path: Path) -> set[str]:
+    """Return every name a table may call one slide by."""
+    last = slide_id.rpartition("/")[2]  # of a DICOM series the folder, which its file does not name
+    return {slide_id, slide_id + path.suffix, last, path.name, path.stem}
 
 
 def match(name: str, names: dict[str, list[str]], table: Path) -> str | None:

@@ -73,6 +73,7 @@ def test_rows_without_a_file_and_files_without_a_row_are_told_and_the_rest_goes_
         ("slide,label\none,a\none.svs,b\n", "'one' stands there twice"),
         ("slide,label,mpp\none,a,fine\n", "mpp 'fine'"),
         ("slide,label\nnowhere,a\n", "none of its 1 slides"),
+        ("slide;label\none;a\n", "separated by commas, not by ';'"),
     ],
 )
 def test_a_bad_table_is_an_error_that_names_what_is_wrong(tmp_path, text, told):
@@ -80,6 +81,15 @@ def test_a_bad_table_is_an_error_that_names_what_is_wrong(tmp_path, text, told):
     with pytest.raises(CohortError, match=told) as caught:
         Cohort.from_folder(folder, table_of(tmp_path, text))
     assert caught.value.hint
+
+
+def test_a_table_that_is_not_there_or_not_utf_8_says_so(tmp_path):
+    folder = folder_of(tmp_path, "one.svs")
+    with pytest.raises(CohortError, match=r"nowhere\.csv: no such file; name"):
+        Cohort.from_folder(folder, tmp_path / "nowhere.csv")
+    (tmp_path / "excel.csv").write_bytes("slide,label\nfür,a\n".encode("cp1252"))
+    with pytest.raises(CohortError, match=r"not UTF-8 \(byte 0xfc\); save it as UTF-8"):
+        Cohort.from_folder(folder, tmp_path / "excel.csv")
 
 
 def test_a_name_that_two_slides_have_is_refused(tmp_path):
@@ -122,6 +132,27 @@ def test_folds_never_cut_through_a_patient_and_test_each_slide_once(tmp_path):
             assert {cohort.slides[i].label for i in part} == {"normal", "tumour"}
 
 
+def test_where_slides_are_too_few_the_rows_without_a_file_are_named(tmp_path):
+    folder = folder_of(tmp_path, "one.svs", "two.svs")
+    rows = "one,tumour\ntwo,\n" + "".join(f"gone{k},normal\n" for k in range(5))
+    cohort = Cohort.from_folder(folder, table_of(tmp_path, f"slide,label\n{rows}"))
+    absent = (
+        rf"; table\.csv names gone0, gone1, gone2 and 2 more, no slide file below {folder} has those names;"
+    )
+    with pytest.raises(CohortError, match=rf"^the only slide is labelled 'tumour'{absent}"):
+        cohort.labelled().classes()
+    with pytest.raises(CohortError, match=rf"'tumour' has 1 patient, 5 folds were asked for{absent}"):
+        cohort.labelled().folds(5, seed=0)
+
+
+def test_no_label_says_where_labels_come_from(tmp_path):
+    cohort = cohort_of(tmp_path, [("a", "", ""), ("b", "", "")])
+    with pytest.raises(CohortError, match=r"table\.csv: no slide has a label; fill in its column 'label'"):
+        cohort.labelled()
+    with pytest.raises(CohortError, match="`slidebag tile SLIDES RUN --table T` brings the labels"):
+        Cohort(cohort.slides).labelled()  # as `train` has them, from a run
+
+
 def test_folds_depend_on_the_seed_alone(tmp_path):
     cohort = cohort_of(tmp_path, many())
     assert cohort.folds(4, seed=1) == cohort.folds(4, seed=1)
@@ -132,7 +163,16 @@ def test_fewer_patients_than_folds_are_refused_by_number(tmp_path):
     cohort = cohort_of(tmp_path, many(n_patients=6))
     with pytest.raises(CohortError, match="has 3 patients, 5 folds") as caught:
         cohort.folds(5, seed=0)
-    assert "--folds" in caught.value.hint
+    assert caught.value.hint == "give --folds 3"
+    with pytest.raises(CohortError, match="has 3 patients, 2 folds were asked for; give --folds 3"):
+        cohort.folds(2, seed=0)
+
+
+def test_fewer_than_three_patients_fit_no_folds(tmp_path):
+    cohort = cohort_of(tmp_path, [("a", "normal", "p"), *((f"s{k}", "tumour", "") for k in range(4))])
+    with pytest.raises(CohortError, match="'normal' has 1 patient, 5 folds") as caught:
+        cohort.folds(5, seed=0)
+    assert caught.value.hint.startswith("3 patients of each label are needed, or a column 'split'")
 
 
 def test_a_given_split_is_taken_as_it_is(tmp_path):
@@ -144,6 +184,14 @@ def test_a_given_split_is_taken_as_it_is(tmp_path):
 def test_a_split_through_a_patient_is_refused(tmp_path):
     with pytest.raises(CohortError, match="'p0' is in the splits"):
         cohort_of(tmp_path, many(3, 2), split="tvtvee").folds(5, seed=0)
+
+
+@pytest.mark.parametrize(("split", "told"), [("training", "has split 'training'"), ("", "has no split")])
+def test_a_split_that_is_none_is_refused_by_table_and_slide(tmp_path, split, told):
+    folder = folder_of(tmp_path, "one.svs", "two.svs")
+    table = table_of(tmp_path, f"slide,label,split\none,normal,train\ntwo,tumour,{split}\n")
+    with pytest.raises(CohortError, match=rf"table\.csv: slide 'two' {told}.*; .* train, val, test"):
+        Cohort.from_folder(folder, table).folds(5, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -161,11 +209,13 @@ def test_the_negative_class_comes_first(tmp_path, labels, negative, names, has_n
 
 
 def test_one_class_only_and_an_unclear_negative_are_refused(tmp_path):
-    with pytest.raises(CohortError, match="labelled 'tumour'"):
+    with pytest.raises(CohortError, match="all 2 slides are labelled 'tumour'"):
         cohort_of(tmp_path, [("a", "tumour", ""), ("b", "tumour", "")]).classes()
     with pytest.raises(CohortError, match="LUAD, LUSC") as caught:
         cohort_of(tmp_path, [("a", "LUAD", ""), ("b", "LUSC", "")]).classes()
     assert "--negative" in caught.value.hint
+    with pytest.raises(CohortError, match="label 'normall' is none of normal, tumour"):
+        cohort_of(tmp_path, [("a", "normal", ""), ("b", "tumour", "")]).classes("normall")
 
 
 SEVERAL = ["a; b", "a", "b", "normal"]

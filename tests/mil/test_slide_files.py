@@ -70,6 +70,22 @@ def test_a_table_tells_slides_of_one_name_apart_by_suffix(tmp_path):
         Cohort.from_folder(folder, table)
 
 
+def test_pictures_are_slides_where_the_table_names_them(tmp_path):
+    folder = touch(tmp_path / "slides", "a.png", "deep/b.JPG", "c.svs", "c.png", "mask.png", "deep/a.bmp")
+    table = tmp_path / "table.csv"
+    table.write_text("slide,label\na.png,x\nb,y\nc,z\n")  # c is the slide, whatever picture lies beside it
+    cohort = Cohort.from_folder(folder, table)
+    assert {s.slide_id: s.path.name for s in cohort.slides} == {"a": "a.png", "c": "c.svs", "deep/b": "b.JPG"}
+    assert not cohort.failures
+    table.write_text("slide,label\nc.svs,x\nc.png,y\n")
+    assert [s.slide_id for s in Cohort.from_folder(folder, table).slides] == ["c.png", "c.svs"]
+
+
+def test_a_folder_of_pictures_alone_says_how_they_are_taken(tmp_path):
+    with pytest.raises(CohortError, match=r"no slides there; .*\.png .*count where a slide table"):
+        find_slides(touch(tmp_path, "a.png"))
+
+
 def test_hidden_files_and_folders_are_left_alone(tmp_path):
     touch(tmp_path, "one.svs", "._one.svs", ".trash/two.svs")
     assert ids(tmp_path) == ["one"]

@@ -1,6 +1,7 @@
 """The verb `evaluate`: how good the stored predictions and scores are, against labels and known truth."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from .metrics import brier, calibration_error, class_aucs, dice, instance_ap, in
 from .predictions import SET_MARK, rows_by_slide
 from .run_folder import Run
 from .scores import load_scores
+from .slide_table import few
 from .truth_masks import load_truth_mask, positive_tiles
 
 
@@ -30,8 +32,10 @@ def evaluate(run: Run, truth: Path | None = None) -> Evaluation:
     `truth` is a folder of 8-bit PNG masks `<slide_id>.png`, each over its whole slide at any scale,
     128 or more on what is positive; a tile is positive if at least half of its area is.
 
+    Slides with a label that the model does not know are left out, and told on stderr.
+
     Raises:
-        FormatError: the run has no predictions, or no labelled slide was predicted.
+        FormatError: the run has no predictions, or no predicted slide has a label that the model knows.
     """
     rows = run.read_table("predictions.csv", hint="train or predict first")
     if "set" not in rows.columns:
@@ -39,9 +43,7 @@ def evaluate(run: Run, truth: Path | None = None) -> Evaluation:
             f"{run.root}: predictions.csv is of before models were calibrated", hint="train or predict again"
         )
     names = [c[2:-1] for c in rows.columns if c.startswith("p(")]
-    labelled = pd.DataFrame(rows[[_is_known(label, names) for label in rows["label"]]])
-    if not len(labelled):
-        raise FormatError(f"{run.root}: no predicted slide has a label", hint="give a table with labels")
+    labelled = _labelled(run, rows, names)
     figures = bag_figures(labelled, names)
     if truth is not None:
         of = rows_by_slide(run)
@@ -52,6 +54,27 @@ def evaluate(run: Run, truth: Path | None = None) -> Evaluation:
     with replacing(run.root / "evaluation.json") as temporary:
         temporary.write_text(json.dumps(figures, indent=2) + "\n")
     return Evaluation(figures)
+
+
+def _labelled(run: Run, rows: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """The rows to measure, of the labels that the model knows."""
+    again = "`slidebag predict MODEL SLIDES RUN --table T` brings"
+    if not rows["label"].any():
+        raise FormatError(f"{run.root}: no predicted slide has a label", hint=f"{again} the labels")
+    is_known = np.array([_is_known(label, names) for label in rows["label"]])
+    strange = [label for label in rows["label"][~is_known] if label]
+    unknown = [name for name in names_in(SEPARATOR.join(strange)) if name not in names]
+    told = f"({few(unknown)}; it knows {', '.join(names)})"
+    if not is_known.any():
+        raise FormatError(
+            f"{run.root}: no predicted slide has a label that the model knows {told}",
+            hint=f"correct the slide table; {again} its labels",
+        )
+    if strange:
+        one = "slide" if "slide_id" in rows.columns else "patient"
+        who = f"1 {one} has a label" if len(strange) == 1 else f"{len(strange)} {one}s have labels"
+        print(f"evaluate: left out: {who} that the model does not know {told}", file=sys.stderr)
+    return pd.DataFrame(rows[is_known])
 
 
 def _is_known(label: str, names: list[str]) -> bool:

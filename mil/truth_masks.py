@@ -17,7 +17,8 @@ def load_truth_mask(path: Path) -> np.ndarray:
     Raises:
         FormatError: there is no such picture.
     """
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    # asked first: of a file that is not there, OpenCV prints a warning of its own
+    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
     if mask is None:
         what = "is no picture" if path.is_file() else "there is no such truth mask"
         raise FormatError(f"{path}: {what}", hint="give an 8-bit PNG over the whole slide")

@@ -15,7 +15,13 @@ import typer
 
 from tiling import ConfigError
 
-_TOML_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 'text in "quotes"'}
+_KINDS = {  # of values in a file
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((float, int), "a number"),
+    str: ((str,), 'text in "quotes"'),
+    Path: ((str,), 'text in "quotes"'),
+}
 
 
 @dataclass(frozen=True)
@@ -46,24 +52,26 @@ class Several:
 def configured(**classes: "type | Several") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command the options of some config dataclasses, one parameter name each.
 
-    The command gets `--config FILE` (TOML, the same keys; flags override) and `--print-config` with them.
+    The command gets with them `--config FILE`, which may hold all its options (flags override), and
+    `--print-config`, of which the output is such a file.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         own = [p for p in inspect.signature(command).parameters.values() if p.name not in classes]
 
         @functools.wraps(command)
-        def run(*, config: Path | None, print_config: bool, **given: Any) -> Any:
-            told = _read_toml(config, classes) if config else {}
+        def run(*, ctx: typer.Context, config: Path | None, print_config: bool, **given: Any) -> Any:
+            del config  # _take_file has put what it says among what is given
             built = {}
             for name, cls in classes.items():
                 flags = {f.name: given.pop(f.name) for f in fields(_plain(cls))}
-                in_file = {k: v for k, v in told.items() if k in flags}
-                asked = in_file | {k: v for k, v in flags.items() if v is not None}
-                asked |= {k: _several(asked[k]) for k in _lists(_plain(cls)) & asked.keys()}
+                asked = {k: v for k, v in flags.items() if v is not None}
+                asked |= {k: tuple(asked[k]) for k in _lists(_plain(cls)) & asked.keys()}
                 built[name] = cls.build(asked) if isinstance(cls, Several) else cls(**asked)
             if print_config:
-                typer.echo(json.dumps(_shown_config(built.values()), indent=2))
+                told = {key: given[o.name] for key, o in _options(ctx).items() if o.name in given}
+                told |= _shown_config(classes.values(), built.values())
+                typer.echo(json.dumps(told, indent=2, default=str))
                 raise typer.Exit(0)
             return command(**given, **built)
 
@@ -96,14 +104,15 @@ def _several(value: str | Iterable[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-def _shown_config(built: Iterable[Any]) -> dict[str, Any]:
-    """Options by name; where a config is there several times, lists of what differs."""
+def _shown_config(classes: Iterable[type | Several], built: Iterable[Any]) -> dict[str, Any]:
+    """Options by name; where a config is there several times, lists of what may differ."""
     told: dict[str, Any] = {}
-    for each in built:
+    for cls, each in zip(classes, built, strict=True):
         parts = [asdict(c) for c in each] if isinstance(each, tuple) else [asdict(each)]
-        for name in parts[0]:
-            values = [part[name] for part in parts]
-            told[name] = values[0] if all(v == values[0] for v in values) else values
+        told |= {name: None if value == () else value for name, value in parts[0].items()}
+        for name in cls.by if isinstance(cls, Several) and len(parts) > 1 else ():
+            values = [part[name] or "" for part in parts]
+            told[name] = values if any(values) else None
     return told
 
 
@@ -133,50 +142,74 @@ def _parameter(shown: tuple[Any, Any], repeated: set[str]) -> inspect.Parameter:
     )
 
 
+def _options(ctx: typer.Context) -> dict[str, inspect.Parameter]:
+    """The options of a command by their names in a file."""
+    parameters = inspect.signature(ctx.command.callback).parameters  # pyright: ignore[reportArgumentType]
+    names = {p.opts[0]: str(p.name) for p in ctx.command.params if p.name not in ("config", "print_config")}
+    return {
+        flag.removeprefix("--").replace("-", "_"): parameters[name]
+        for flag, name in names.items()
+        if flag.startswith("--")
+    }
+
+
+def _take_file(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Let the options in a file stand in for the flags that are not given."""
+    if path is not None:
+        ctx.default_map = _read(path, _options(ctx))
+    return path
+
+
+def _read(path: Path, options: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """What a file says, by parameter."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        told = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error})",
+            hint="give a TOML file with key = value lines, or what --print-config prints",
+        ) from error
+    for key in told.keys() - options.keys():
+        raise ConfigError(f"{path}: unknown option {key!r}", hint=f"choose from {', '.join(sorted(options))}")
+    # JSON has null where nothing is given
+    return {
+        options[key].name: _checked(path, key, value, options[key])
+        for key, value in told.items()
+        if value is not None
+    }
+
+
+def _checked(path: Path, name: str, value: Any, option: inspect.Parameter) -> Any:
+    """The value, as a flag would give it: a whole number may stand for any number."""
+    hint = _type_of(typing.get_args(option.annotation)[0])
+    may_be_list = typing.get_origin(hint) is list
+    values: list[Any] = value if may_be_list and isinstance(value, list) else [value]
+    kinds, told = _KINDS[_type_of(hint)]
+    if not values or not all(type(v) in kinds for v in values):
+        raise ConfigError(f"{path}: {name} is {value!r}", hint=f"write it as {told}")
+    return values if may_be_list else value
+
+
 _EXTRA = (
+    inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
     inspect.Parameter(
         "config",
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
         annotation=Annotated[
-            Path | None, typer.Option("--config", help="TOML file with the options by name")
+            Path | None,
+            typer.Option(
+                "--config", help="TOML file with the options by name", callback=_take_file, is_eager=True
+            ),
         ],
     ),
     inspect.Parameter(
         "print_config",
         inspect.Parameter.KEYWORD_ONLY,
         default=False,
-        annotation=Annotated[bool, typer.Option("--print-config", help="say what would run, and stop")],
+        annotation=Annotated[
+            bool, typer.Option("--print-config", help="print what would run as such a file, and stop")
+        ],
     ),
 )
-
-
-def _read_toml(path: Path, classes: Mapping[str, type | Several]) -> dict[str, Any]:
-    try:
-        told = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error})", hint="give a TOML file with key = value lines"
-        ) from error
-    known = {f.name for cls in classes.values() for f in fields(_plain(cls))}
-    for key in told.keys() - known:
-        raise ConfigError(f"{path}: unknown option {key!r}", hint=f"choose from {', '.join(sorted(known))}")
-    for cls in classes.values():
-        for field, hint in _shown(_plain(cls)):
-            if field.name in told:
-                may_be_list = field.name in _repeated(cls)
-                told[field.name] = _checked(
-                    path, field.name, told[field.name], _type_of(hint), may_be_list=may_be_list
-                )
-    return told
-
-
-def _checked(path: Path, name: str, value: Any, wanted: type, *, may_be_list: bool) -> Any:
-    """The value, as a flag would give it: a whole number may stand for any number."""
-    is_list = may_be_list and isinstance(value, list)
-    values: list[Any] = value if is_list else [value]
-    if not all(type(v) is wanted or (wanted is float and type(v) is int) for v in values):
-        raise ConfigError(f"{path}: {name} is {value!r}", hint=f"write it as {_TOML_KINDS[wanted]}")
-    if wanted is float:
-        values = [float(v) for v in values]
-    return values if is_list else values[0]

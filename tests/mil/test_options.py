@@ -1,17 +1,18 @@
-"""Options in a TOML file."""
+"""Options in a file."""
 
 import json
 
 import pytest
 from typer.testing import CliRunner
 
+from features import DEFAULT_ENCODER
 from mil.cli import app
 from tiling import ConfigError
 
 
-def config_of(tmp_path, text, verb="extract"):
+def config_of(tmp_path, text, verb="extract", *arguments):
     (tmp_path / "run.toml").write_text(text)
-    args = [verb, str(tmp_path), "--config", str(tmp_path / "run.toml"), "--print-config"]
+    args = [verb, str(tmp_path), *arguments, "--config", str(tmp_path / "run.toml"), "--print-config"]
     done = CliRunner().invoke(app, args)
     if isinstance(done.exception, ConfigError):
         raise done.exception
@@ -51,3 +52,50 @@ def test_a_whole_number_is_the_number_that_a_flag_gives(tmp_path):
 def test_values_of_another_type_are_refused(tmp_path, text, told):
     with pytest.raises(ConfigError, match=rf"run.toml: {told}"):
         config_of(tmp_path, text)
+
+
+def test_each_flag_of_a_command_may_stand_in_the_file(tmp_path):
+    text = 'encoder = "stain-stats"\nset = ["epochs=2", "width=8"]\nstore = "packed.zarr"\nfolds = 3\n'
+    told = config_of(tmp_path, text, "train")
+    assert (told["encoder"], told["store"], told["folds"]) == ("stain-stats", "packed.zarr", 3)
+    assert told["set"] == ["epochs=2", "width=8"]
+    told = config_of(tmp_path, 'table = "slides.csv"\nmpp = 1\nset = "epochs=2"', "run", "out")
+    assert (told["table"], told["mpp"], told["set"]) == ("slides.csv", 1.0, ["epochs=2"])
+    with pytest.raises(ConfigError, match="mpp is 'half'; write it as a number"):
+        config_of(tmp_path, 'mpp = "half"', "tile", "out")
+
+
+def test_a_flag_overrides_the_file_even_by_its_default(tmp_path):
+    (tmp_path / "run.toml").write_text('encoder = "stain-stats"\nset = ["epochs=2"]')
+    asked = ["train", "run", "--config", str(tmp_path / "run.toml"), "--print-config"]
+    told = json.loads(CliRunner().invoke(app, [*asked, "--encoder", DEFAULT_ENCODER, "--set", "a=b"]).stdout)
+    assert (told["encoder"], told["set"]) == (DEFAULT_ENCODER, ["a=b"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "text"),
+    [
+        ("run", 'table = "a b.csv"\nset = ["epochs=2"]\nmin_tissue = 0.5\nsave_patches = true'),
+        ("train", 'encoder = "uni"\nsweep = 3'),
+        ("extract", 'encoder = ["uni", "uni"]\nweights = ["", "."]'),
+        ("extract", 'encoder = ["uni", "conch"]'),
+        ("heatmap", 'format = ["png", "regions"]\nslide = "a"'),
+        ("pretrain", 'teacher = "uni"'),
+        ("pretrain", ""),
+    ],
+)
+def test_what_is_printed_is_read_back(tmp_path, verb, text):
+    arguments = ["out"] if verb in ("run", "pretrain") else []
+    told = config_of(tmp_path, text, verb, *arguments)
+    assert config_of(tmp_path, json.dumps(told, indent=2), verb, *arguments) == told
+
+
+def test_an_empty_list_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"format is \[\]"):
+        config_of(tmp_path, "format = []", "heatmap")
+
+
+def test_what_is_no_file_of_options_is_refused(tmp_path):
+    for text in ("batch: 7", '{"batch": 7'):
+        with pytest.raises(ConfigError, match=r"run.toml: cannot be read"):
+            config_of(tmp_path, text)

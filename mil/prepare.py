@@ -71,14 +71,17 @@ def tile(
     """Cut every slide of a cohort into a grid below `run`; `mpp` stands in where a slide states none.
 
     `regions` is a folder of `<slide_id>.geojson` or `<slide_id>.png` that say where the tiles may lie.
-    Grids that are there and were made in the same way are kept. `qc` follows.
+    Grids that are there and were made in the same way are kept, and so is what the run's slides.csv knows of
+    slides if the cohort knows nothing of any. `qc` follows.
 
     Raises:
-        ConfigError: there is no folder `regions`, or it has nothing for any of the slides.
+        ConfigError: there is no folder `regions`, or it has nothing for any of the slides, or `run` holds a
+            slides.csv that no run has written.
+        FormatError: the slides.csv of `run` is damaged.
     """
     if regions is not None:
         _check_regions(regions, cohort)
-    run.begin(cohort)
+    cohort = run.begin(cohort)
     n_tiles: dict[str, int] = {}
 
     def work(slide: CohortSlide) -> str:

@@ -2,9 +2,10 @@
 
 import json
 import re
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -89,13 +90,51 @@ class Run:
         """Return the place of a page of the contact sheet, counted from 1."""
         return self.root / "qc" / ("contact_sheet.png" if page == 1 else f"contact_sheet_{page}.png")
 
-    def begin(self, cohort: Cohort) -> None:
-        """Write slides.csv for a cohort, nothing done yet."""
+    def begin(self, cohort: Cohort) -> Cohort:
+        """Write slides.csv for a cohort, nothing done yet, in a folder that is made if need be; return it.
+
+        What an earlier slides.csv knows of its slides holds, if the cohort itself knows nothing of any.
+
+        Raises:
+            ConfigError: nothing can be written there, or a slides.csv is there that no run has written.
+            FormatError: the slides.csv that is there is damaged.
+        """
+        if (self.root / "slides.csv").exists():
+            self._check_own()
+            cohort = self._with_known(cohort)
+        self.create(self.root)
         rows = [
             {**asdict(s), "path": str(s.path.absolute()), "n_tiles": "", "status": PENDING, "message": ""}
             for s in cohort.slides
         ]
         self.write_table("slides.csv", pd.DataFrame(rows, columns=_SLIDE_COLUMNS))
+        return cohort
+
+    def _check_own(self) -> None:
+        """Raise ConfigError rather than replace a slides.csv that a user made, or added columns to."""
+        columns = list(self.read_table("slides.csv", hint="name another run folder, or remove it").columns)
+        if sorted(columns) != sorted(_SLIDE_COLUMNS):
+            raise ConfigError(
+                f"{self.root / 'slides.csv'}: is not a run's own table, which would take its place: "
+                f"its columns are {', '.join(columns)}, wanted {', '.join(_SLIDE_COLUMNS)}",
+                hint="name another run folder",
+            )
+
+    def _with_known(self, cohort: Cohort) -> Cohort:
+        """The cohort with what slides.csv knows, said on stderr, if it knows nothing, as without a table."""
+        if any(map(_is_told, cohort.slides)):
+            return cohort
+        known = {slide.slide_id: slide for slide in self.cohort().slides if _is_told(slide)}
+        slides = tuple(replace(known.get(s.slide_id, s), path=s.path) for s in cohort.slides)
+        n_kept = sum(map(_is_told, slides))
+        n_gone = len(known) - n_kept
+        if known:
+            print(
+                f"{self.root / 'slides.csv'}: no table tells of the slides, so it keeps label, patient, mpp "
+                f"and split of {n_kept}" + (f"; {n_gone} others are not among them and go" if n_gone else ""),
+                file=sys.stderr,
+            )
+        return replace(cohort, slides=slides)
 
     def slides(self) -> pd.DataFrame:
         """Return slides.csv, all columns as text.
@@ -151,6 +190,10 @@ class Run:
         else:
             path.unlink(missing_ok=True)
 
+    def is_trained(self) -> bool:
+        """Return whether a training took place in this run, or began to."""
+        return (self.root / "models").exists() or "train" in self.record()["steps"]
+
     def record(self) -> dict[str, Any]:
         """Return what run.json holds; no steps where there is none.
 
@@ -169,12 +212,12 @@ class Run:
 
     def note(self, step: str, told: Mapping[str, Any]) -> None:
         """Keep in run.json what a step was told, by what it was computed, and how it went."""
-        path, record = self.root / "run.json", self.record()
+        record = self.record()
         record["slidebag_version"] = version("slidebag")
         record["steps"][step] = {
             "finished": datetime.now(UTC).isoformat(timespec="seconds"), **told, **computed_by(),
         }  # fmt: skip
-        with replacing(path) as temporary:
+        with replacing(self.root / "run.json") as temporary:
             temporary.write_text(json.dumps(record, indent=2, default=str) + "\n")
 
     def read_table(self, name: str, *, hint: str = "run the step that makes it") -> pd.DataFrame:
@@ -196,6 +239,12 @@ class Run:
         """Write a CSV of this run, whole or not at all."""
         with replacing(self.root / name) as temporary:
             rows.to_csv(temporary, index=False)
+
+
+def _is_told(slide: CohortSlide) -> bool:
+    """Whether a table told anything of a slide."""
+    is_own_patient = slide.patient_id in ("", slide.slide_id)
+    return not is_own_patient or bool(slide.label or slide.split) or slide.mpp is not None
 
 
 def _folder_of(encoder: str) -> str:

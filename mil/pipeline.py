@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from features import EncoderConfig, find_encoder
-from tiling import GridConfig, OverlayConfig, SlidebagError, TissueConfig
+from tiling import ConfigError, GridConfig, OverlayConfig, SlidebagError, TissueConfig
 
 from .annotations import find_annotations
 from .bags import group_slides
@@ -18,7 +18,7 @@ from .prepare import tile
 from .report import Report, report
 from .run_folder import Run
 from .train import Training, check_extras, train
-from .train_config import FitConfig, TrainConfig
+from .train_config import FitConfig, TrainConfig, new_learner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +67,15 @@ def run_all(
     """
     # what cannot be learned from, or with, is told before hours of extraction
     check_extras(plan.train, plan.fit, plan.settings)
+    new_learner(plan.train.learner, plan.settings)
     labelled = cohort.labelled()
     group_slides(labelled.slides, plan.train.bag, labelled.classes(plan.train.negative))
     labelled.folds(plan.train.folds, plan.train.seed)
     find_encoder(plan.encoder.encoder).card.check_patch(plan.grid.tile_px, plan.grid.tile_mpp)
     if annotations is not None:
         find_annotations(annotations, labelled.slides)
+    if truth is not None:
+        _check_truth(truth)
     tiled = tile(cohort, run, plan.grid, plan.tissue, mpp=mpp, regions=regions)
     extracted = extract(run, plan.encoder, plan.extract)
     training = train(
@@ -86,3 +89,9 @@ def run_all(
     except SlidebagError as error:  # what was learned is there all the same
         why = str(error)
     return Finished((tiled, extracted, painted), training, evaluation, written, why)
+
+
+def _check_truth(folder: Path) -> None:
+    """A misspelt folder is told at once, not by the evaluation, which is after the training."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder", hint="name the folder of <slide_id>.png")

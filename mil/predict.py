@@ -11,6 +11,7 @@ from tiling import ConfigError, SlidebagError
 
 from .bags import BagFiles, SlideGroup, group_slides, load_bag
 from .batch import DONE, KEPT, WITHOUT_TILES, Outcome, each_slide
+from .classes import Classes, names_in
 from .cohort import Cohort
 from .extract import ExtractConfig, extract_by, load_workers
 from .predictions import Fitted, prediction_row, write_predictions, write_scores
@@ -51,13 +52,20 @@ def predict(
     Raises:
         CohortError: a patient, where one bag is one, has slides of labels that exclude each other.
         FormatError: there is no whole model in `model`.
-        ConfigError: the model learned from imported features, or its precision cannot be had here.
+        ConfigError: a training took place in `run`, whose predictions and labels would be lost; the model
+            learned from imported features, or its precision cannot be had here.
         SlidebagError: the encoder or its weights are not those that the model was trained on.
     """
+    if run.is_trained():
+        raise ConfigError(
+            f"{run.root}: a training took place there, and its predictions.csv and slides.csv would be lost",
+            hint="name another run folder for what is predicted",
+        )
     config = config or PredictConfig()
     fitted = Fitted.load(model)
     recipe = fitted.recipe
     _check(model, fitted, cohort)
+    _tell_unknown_labels(cohort, fitted.learner.classes)
     how = recipe.preparation
     own = how.encoder.precision
     # the model reads features alone: token vectors are not computed again
@@ -107,6 +115,19 @@ def _check(model: Path, fitted: Fitted, cohort: Cohort) -> None:
             f"{model}: learned from features of {encoder!r} that were imported from {tool}, "
             "which slidebag cannot compute for new slides",
             hint="extract the training slides with slidebag and train on that",
+        )
+
+
+def _tell_unknown_labels(cohort: Cohort, classes: Classes) -> None:
+    """Say on stderr which labels cannot be compared with predictions, as one that is misspelt."""
+    strange = [set(names_in(slide.label)) - set(classes.names) for slide in cohort.slides]
+    n_slides = sum(map(bool, strange))
+    if n_slides:
+        have = "slides have" if n_slides > 1 else "slide has"
+        print(
+            f"predict: {n_slides} {have} labels that the model does not know "
+            f"({', '.join(sorted(set().union(*strange)))}; it knows {', '.join(classes.names)})",
+            file=sys.stderr,
         )
 
 

@@ -49,7 +49,7 @@ def run_command(
         train=train_config, fit=fit_config, settings=pairs(settings),
         overlay=overlay, heatmap=heatmap_config,
     )  # fmt: skip
-    folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
+    folder, cohort = Run(run), Cohort.from_folder(slides, table)
     done = run_all(cohort, folder, plan, mpp=mpp, truth=truth, regions=regions, annotations=annotations)
     show.quality(folder)
     _tell(folder, done)

@@ -47,9 +47,10 @@ def go(folder, phantom_cohort, tmp_path):
     """Predict one slide; return its bag's file, of the run that is made."""
     slide = sorted((phantom_cohort / "slides").glob("*.svs"))[0]
 
-    def go(model=folder / "run" / "models" / "mean", *, seed=2, **options):
-        run, weights = Run.create(tmp_path / "new"), str(folder / f"{seed}.safetensors")
-        predict(model, Cohort.from_folder(slide), run, config=PredictConfig(**options), weights=weights)
+    def go(model=folder / "run" / "models" / "mean", *, seed=2, table=None, **options):
+        run, weights = Run(tmp_path / "new"), str(folder / f"{seed}.safetensors")
+        cohort = Cohort.from_folder(slide, table)
+        predict(model, cohort, run, config=PredictConfig(**options), weights=weights)
         return run.features_path(NAME, slide.stem)
 
     return go
@@ -116,3 +117,35 @@ def test_a_stained_encoder_is_known_in_any_precision(folder):
     assert exact.fingerprint != short.fingerprint
     assert exact.fingerprint_in("bfloat16") == short.fingerprint
     assert short.fingerprint_in("float32") == exact.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        ("normal", ""),
+        ("", ""),
+        ("tumor", "1 slide has labels that the model does not know (tumor; it knows normal, tumour)"),
+        ("tumour;x", "1 slide has labels that the model does not know (x; it knows normal, tumour)"),
+    ],
+)
+def test_labels_that_the_model_does_not_know_are_told(go, phantom_cohort, tmp_path, capsys, label, told):
+    slide = sorted((phantom_cohort / "slides").glob("*.svs"))[0]
+    (tmp_path / "new.csv").write_text(f"slide,label\n{slide.stem},{label}\n")
+    go(table=tmp_path / "new.csv", engine="torch")
+    said = capsys.readouterr().err
+    assert told in said
+    assert ("does not know" in said) == bool(told)
+
+
+@pytest.mark.parametrize("trace", ["models", "run.json"])
+def test_a_run_that_was_trained_in_is_refused_and_no_folder_made_for_a_bad_model(go, folder, tmp_path, trace):
+    with pytest.raises(SlidebagError):
+        go(folder)
+    assert not (tmp_path / "new").exists()
+    if trace == "models":
+        (tmp_path / "new" / "models").mkdir(parents=True)
+    else:
+        (tmp_path / "new").mkdir()
+        shutil.copy(folder / "run" / "run.json", tmp_path / "new")
+    with pytest.raises(ConfigError, match="a training took place there"):
+        go(engine="torch")

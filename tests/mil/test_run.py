@@ -307,6 +307,15 @@ def test_bad_slides_fail_alone_with_reason_and_way_out(odd_folder, tmp_path):
     assert pd.read_csv(run / "failures.csv").slide_id.tolist() == ["damaged"]
 
 
+def test_predict_refuses_a_run_that_was_trained_in(done, phantom_cohort):
+    run = done[0]
+    before = stamps(run, "*.csv")
+    said = slidebag("predict", run / "models" / "mix", phantom_cohort / "slides", run, code=2)
+    assert "a training took place there" in said
+    assert "name another run folder" in said
+    assert stamps(run, "*.csv") == before
+
+
 def test_predict_heeds_regions(done, phantom_cohort, tmp_path):
     name = Run(done[0]).slides()["slide_id"][0]
     mask = np.zeros((100, 120), np.uint8)
@@ -346,6 +355,22 @@ def test_bad_tables_end_before_any_work_in_one_line(phantom_cohort, tmp_path, ed
     assert told in said
     assert "Traceback" not in said
     assert not list(run.rglob("*.h5"))
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--learner", "nope"), "unknown learner 'nope'"),
+        (("--set", "nonsense=1"), "has no option 'nonsense'"),
+        (("--set", "epochs=many"), "option epochs is 'many'"),
+        (("--truth", "nowhere"), "nowhere: no such folder"),
+        (("--table", "nowhere.csv"), "nowhere.csv: cannot be read"),
+    ],
+)
+def test_what_a_later_step_would_refuse_ends_before_a_folder_is_made(phantom_cohort, tmp_path, more, told):
+    said = slidebag(*run_args(phantom_cohort, tmp_path / "run"), *more, code=2)
+    assert told in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_output_folder_that_cannot_be_written_is_refused(phantom_cohort, tmp_path):

@@ -38,14 +38,13 @@ class Several:
             ConfigError: the options in `by` are not given equally often.
         """
         given = {name: told[name] for name in self.by if told.get(name)}
-        lists = {name: _several(v) for name, v in given.items()}
-        if len({len(values) for values in lists.values()}) > 1:
-            counts = ", ".join(f"--{name} {len(values)} times" for name, values in lists.items())
+        if len({len(values) for values in given.values()}) > 1:
+            counts = ", ".join(f"--{name} {len(values)} times" for name, values in given.items())
             raise ConfigError(f"{counts}", hint='give each for every one of them; "" where there is none')
         rest = {name: value for name, value in told.items() if name not in self.by}
-        rows = zip(*lists.values(), strict=True) if lists else [()]
+        rows = zip(*given.values(), strict=True) if given else [()]
         return tuple(
-            self.config(**rest, **{k: v for k, v in zip(lists, row, strict=True) if v}) for row in rows
+            self.config(**rest, **{k: v for k, v in zip(given, row, strict=True) if v}) for row in rows
         )
 
 
@@ -98,10 +97,6 @@ def _repeated(cls: type | Several) -> set[str]:
 def _lists(cls: type) -> set[str]:
     """The fields of a class that hold several values."""
     return {field.name for field, hint in _shown(cls) if typing.get_origin(hint) is tuple}
-
-
-def _several(value: str | Iterable[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _shown_config(classes: Iterable[type | Several], built: Iterable[Any]) -> dict[str, Any]:

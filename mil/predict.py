@@ -11,13 +11,14 @@ from tiling import ConfigError, SlidebagError
 
 from .bags import BagFiles, SlideGroup, group_slides, load_bag
 from .batch import DONE, KEPT, WITHOUT_TILES, Outcome, each_slide
-from .classes import Classes, names_in
+from .classes import SEPARATOR, Classes, names_in
 from .cohort import Cohort
 from .extract import ExtractConfig, extract_by, load_workers
 from .predictions import Fitted, prediction_row, write_predictions, write_scores
 from .prepare import tile
 from .recipe import Recipe
 from .run_folder import Run
+from .slide_table import few
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +121,14 @@ def _check(model: Path, fitted: Fitted, cohort: Cohort) -> None:
 
 def _tell_unknown_labels(cohort: Cohort, classes: Classes) -> None:
     """Say on stderr which labels cannot be compared with predictions, as one that is misspelt."""
-    strange = [set(names_in(slide.label)) - set(classes.names) for slide in cohort.slides]
-    n_slides = sum(map(bool, strange))
-    if n_slides:
-        have = "slides have" if n_slides > 1 else "slide has"
+    known = set(classes.names)
+    strange = [slide.label for slide in cohort.slides if not set(names_in(slide.label)) <= known]
+    if strange:
+        unknown = [name for name in names_in(SEPARATOR.join(strange)) if name not in known]
+        have = "1 slide has a label" if len(strange) == 1 else f"{len(strange)} slides have labels"
         print(
-            f"predict: {n_slides} {have} labels that the model does not know "
-            f"({', '.join(sorted(set().union(*strange)))}; it knows {', '.join(classes.names)})",
+            f"predict: {have} that the model does not know "
+            f"({few(unknown)}; it knows {', '.join(classes.names)})",
             file=sys.stderr,
         )
 

@@ -124,8 +124,8 @@ def test_a_stained_encoder_is_known_in_any_precision(folder):
     [
         ("normal", ""),
         ("", ""),
-        ("tumor", "1 slide has labels that the model does not know (tumor; it knows normal, tumour)"),
-        ("tumour;x", "1 slide has labels that the model does not know (x; it knows normal, tumour)"),
+        ("tumor", "1 slide has a label that the model does not know (tumor; it knows normal, tumour)"),
+        ("tumour;x", "1 slide has a label that the model does not know (x; it knows normal, tumour)"),
     ],
 )
 def test_labels_that_the_model_does_not_know_are_told(go, phantom_cohort, tmp_path, capsys, label, told):

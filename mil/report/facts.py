@@ -58,7 +58,9 @@ def run_facts(run: Run) -> Facts:
 def _table(steps: dict[str, Any]) -> pd.DataFrame:
     rows = []
     for name, step in steps.items():
-        slides = ", ".join(f"{n} {status}" for status, n in (step.get("slides") or {}).items())
+        counts = step.get("slides") or {}
+        is_plain = isinstance(counts, int)  # of `pack`, which has no statuses
+        slides = str(counts) if is_plain else ", ".join(f"{n} {status}" for status, n in counts.items())
         seconds = float(step["seconds"]) if "seconds" in step else float("nan")
         told = (step.get("machine", ""), step.get("command", ""))
         rows.append((name, step.get("finished", ""), seconds, slides, *told))

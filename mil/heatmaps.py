@@ -24,9 +24,9 @@ def heatmap(
 
     Raises:
         ConfigError: a slide in `only` has no prediction.
-        FormatError: the run has no predictions.
+        FormatError: the run has no predictions, or columns of them are missing.
     """
-    rows = rows_by_slide(run)
+    rows = rows_by_slide(run, "p(<class>)", "prediction", "threshold", "tile_threshold")
     missing = sorted(set(only) - rows.keys())
     if missing:
         raise ConfigError(f"slide {missing[0]!r} has no prediction in {run.root}", hint="see predictions.csv")

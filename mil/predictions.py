@@ -1,6 +1,6 @@
 """Writing down what a model says: a row in predictions.csv and a scores file for each slide."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +21,9 @@ from .run_folder import Run
 from .scores import Scores, save_scores
 
 SET_MARK = "|"  # between the classes of a set, and the slides of a patient
+_CLASS = "<class>"  # stands for each class in the name of a column
+_AS_WRITTEN = "if it was edited, save it with commas and all its columns; else train or predict again"
+_OF_NO_SLIDE = ["slide_id", "label", "prediction", "set", "threshold", "tile_threshold", "fold", "flags"]
 
 
 @dataclass(frozen=True)
@@ -171,22 +174,60 @@ def write_predictions(run: Run, rows: list[dict[str, Any]]) -> None:
     """Write predictions.csv; a report of the earlier ones is gone before."""
     for name in ("index.html", "report.json"):
         (run.root / "report" / name).unlink(missing_ok=True)
-    empty = pd.DataFrame(columns=["slide_id", "label", "prediction", "set", "tile_threshold", "flags"])
-    run.write_table("predictions.csv", pd.DataFrame(rows) if rows else empty)
+    run.write_table("predictions.csv", pd.DataFrame(rows) if rows else pd.DataFrame(columns=_OF_NO_SLIDE))
 
 
-def rows_by_slide(run: Run) -> dict[str, dict[str, str]]:
+def load_predictions(run: Run, *columns: str) -> pd.DataFrame:
+    """Return predictions.csv, every column as text, with the slides of each row and all of `columns`.
+
+    "<class>" in the name of a column stands for each class, unless nothing was predicted.
+
+    Raises:
+        FormatError: the run has no predictions, columns are missing, or hold no numbers where they should.
+    """
+    rows = run.read_table("predictions.csv", hint="train or predict first")
+    of_class = [c for c in columns if _CLASS in c] if len(rows) else []
+    wanted = [c for c in columns if _CLASS not in c]
+    wanted += [c.replace(_CLASS, name) for c in of_class for name in class_names(rows) or (_CLASS,)]
+    own = "slide_ids" if "patient_id" in rows.columns and "slide_id" not in rows.columns else "slide_id"
+    missing = [name for name in (own, *wanted) if name not in rows.columns]
+    if missing:
+        why = ", which says which slides a patient's row is of" if "slide_ids" in missing else ""
+        raise FormatError(
+            f"{run.root}: predictions.csv has no column {', '.join(missing)}{why}; "
+            f"its columns are {', '.join(rows.columns)}",
+            hint=_AS_WRITTEN,
+        )
+    for name in wanted:
+        if name == "tile_threshold" or name.endswith(")"):
+            _check_numbers(run, rows, name)
+    return rows
+
+
+def _check_numbers(run: Run, rows: pd.DataFrame, name: str) -> None:
+    wrong = rows.loc[pd.to_numeric(rows[name], errors="coerce").isna(), name].tolist()
+    if wrong:
+        raise FormatError(
+            f"{run.root}: predictions.csv has {wrong[0]!r} in the column {name}, wanted a number",
+            hint=_AS_WRITTEN,
+        )
+
+
+def class_names(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Return the classes that predictions.csv has probabilities of."""
+    return tuple(str(c)[2:-1] for c in rows.columns if c.startswith("p(") and c.endswith(")"))
+
+
+def slides_of(row: Mapping[str, str]) -> list[str]:
+    """Return the slides that a row of predictions.csv is of."""
+    return [row["slide_id"]] if "slide_id" in row else row["slide_ids"].split(SET_MARK)
+
+
+def rows_by_slide(run: Run, *columns: str) -> dict[str, dict[str, str]]:
     """Return the row of predictions.csv that holds for each predicted slide: its own, or its patient's.
 
     Raises:
-        FormatError: the run has no predictions, or ones of an earlier slidebag.
+        FormatError: where `load_predictions` does.
     """
-    rows = run.read_table("predictions.csv", hint="train or predict first").to_dict("records")
-    if not rows or "slide_id" in rows[0]:
-        return {row["slide_id"]: row for row in rows}
-    if "slide_ids" not in rows[0]:
-        raise FormatError(
-            f"{run.root}: predictions.csv does not tell which slides a patient's row is of",
-            hint="train or predict again",
-        )
-    return {slide_id: row for row in rows for slide_id in row["slide_ids"].split(SET_MARK)}
+    rows = [{str(k): v for k, v in row.items()} for row in load_predictions(run, *columns).to_dict("records")]
+    return {slide_id: row for row in rows for slide_id in slides_of(row)}

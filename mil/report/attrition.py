@@ -8,9 +8,8 @@ import pandas as pd
 
 from mil.batch import FAILED, NO_TILE, NO_TILE_HINT, NO_TISSUE
 from mil.cohort import SPLITS
+from mil.predictions import load_predictions, slides_of
 from mil.run_folder import PENDING, Run
-
-from .predicted import slides_of
 
 _LOST_COLUMNS = ["slide_id", "step", "why", "hint", "is_predicted"]
 
@@ -22,8 +21,9 @@ def steps_of(run: Run) -> dict[str, Any]:
 
 def predictions_by_unit(run: Run) -> dict[str, list[str]]:
     """Return the slides that each row of predictions.csv is of, by the id of the slide or patient."""
-    rows = run.read_table("predictions.csv", hint="train or predict first").to_dict("records")
-    return {row.get("slide_id", row.get("patient_id", "")): slides_of(row) for row in rows}
+    rows = load_predictions(run)
+    unit = "slide_id" if "slide_id" in rows.columns else "patient_id"
+    return {str(row[unit]): slides_of(row) for row in rows.to_dict("records")}
 
 
 def attrition_table(run: Run) -> pd.DataFrame:

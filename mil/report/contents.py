@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mil.novelty import UNLIKE
+from mil.predictions import load_predictions
 from mil.run_folder import Run
 from tiling import ConfigError
 
@@ -72,7 +73,7 @@ def _of_predictions(contents: Contents) -> None:
 
 def _probabilities(contents: Contents, run: Run) -> None:
     """How often each probability was given, to labelled and unlabelled slides alike."""
-    rows, p = run.read_table("predictions.csv"), contents.predicted
+    rows, p = load_predictions(run), contents.predicted
     if not len(rows) or not p.names:
         return
     given = {p.names[c]: rows[f"p({p.names[c]})"].to_numpy(float) for c in p.judged}
@@ -197,7 +198,7 @@ def _limits(contents: Contents) -> list[str]:
 
 def _of_rows(run: Run, contents: Contents) -> list[str]:
     """Say what cannot be relied on of the predictions themselves, labelled or not."""
-    rows, unit, told = run.read_table("predictions.csv"), contents.predicted.unit, []
+    rows, unit, told = load_predictions(run), contents.predicted.unit, []
     if contents.facts.missing_card:
         told.append(f"The model's card was not found: there is no {contents.facts.missing_card}.")
     known = set(run.slides()["slide_id"])

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from mil.classes import SEPARATOR, members, names_in
-from mil.predictions import SET_MARK
+from mil.predictions import class_names, load_predictions
 from mil.run_folder import Run
-from tiling import FormatError
+
+_COLUMNS = ("label", "p(<class>)", "uncalibrated(<class>)", "prediction", "set", "threshold", "fold")
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,10 @@ def load_predicted(run: Run) -> Predicted:
     """Return the labelled predictions of a run.
 
     Raises:
-        FormatError: the run has no predictions, or ones of an earlier slidebag.
+        FormatError: the run has no predictions, or columns of them are missing.
     """
-    rows = run.read_table("predictions.csv", hint="train or predict first")
-    names = tuple(c[2:-1] for c in rows.columns if c.startswith("p("))
-    if not names and not len(rows):  # every slide failed
-        return _predicted(rows.assign(label="", threshold="", fold=""), (), np.zeros(0, str), "slide")
-    if not {"set", "threshold", "fold", "label", "prediction"} <= set(rows.columns):
-        raise FormatError(
-            f"{run.root}: predictions.csv is of an earlier slidebag", hint="train or predict again"
-        )
+    rows = load_predictions(run, *_COLUMNS)
+    names = class_names(rows)
     unit = "slide" if "slide_id" in rows.columns else "patient"
     if unit == "patient":
         return _predicted(rows, names, rows["patient_id"].to_numpy(str), unit)
@@ -102,18 +97,3 @@ def _predicted(rows: pd.DataFrame, names: tuple[str, ...], patients: np.ndarray,
         unit=unit,
         n_unlabelled=len(rows) - len(known),
     )
-
-
-def slides_of(row: dict[str, str]) -> list[str]:
-    """Return the slides that a row of predictions.csv is of.
-
-    Raises:
-        FormatError: it does not tell.
-    """
-    if "slide_id" in row:
-        return [row["slide_id"]]
-    if "slide_ids" not in row:
-        raise FormatError(
-            "predictions.csv does not tell which slides a row is of", hint="train or predict again"
-        )
-    return row["slide_ids"].split(SET_MARK)

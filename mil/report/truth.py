@@ -69,7 +69,7 @@ def load_truth(run: Run, masks: Path | None = None, annotations: Path | None = N
         ConfigError: a folder is not there, or has no file for any of the slides.
     """
     own = {slide.slide_id: slide for slide in run.cohort().slides}
-    rows = dict(sorted(rows_by_slide(run).items()))
+    rows = dict(sorted(rows_by_slide(run, "label", "tile_threshold").items()))
     for folder, suffix in ((masks, ".png"), (annotations, ".geojson")):
         if folder is not None:
             _check_folder(folder, suffix, list(rows))

@@ -49,7 +49,9 @@ def report(
             or a table of which no column is asked for.
     """
     if table is not None and not by:
-        raise ConfigError(f"{table}: no column of it is asked for", hint="name one with --by, such as --by site")
+        raise ConfigError(
+            f"{table}: no column of it is asked for", hint="name one with --by, such as --by site"
+        )
     contents = gather(run)
     add_groups(contents, run, by, table)
     add_others(contents, run, others)

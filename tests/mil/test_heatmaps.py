@@ -13,7 +13,7 @@ from shapely.geometry import shape
 
 from mil import Cohort, HeatmapConfig, Run, heatmap, tile
 from mil.scores import Scores, save_scores
-from tiling import ConfigError, GridConfig, OverlayConfig, TissueConfig, load_grid
+from tiling import ConfigError, FormatError, GridConfig, OverlayConfig, TissueConfig, load_grid
 
 OVERLAY = OverlayConfig(longest_px=300)
 THRESHOLD = 0.45
@@ -135,6 +135,20 @@ def test_a_predicted_slide_that_is_not_among_the_slides_is_told(scored):
     assert [(f.slide_id, f.error) for f in outcome.failures] == [
         ("gone", "has a prediction, but no row in slides.csv")
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [(lambda text: text.replace(",", ";"), "slide_id;label"), (lambda text: "junk\n", "are junk")],
+)
+def test_edited_predictions_are_no_reason_to_do_nothing(scored, change, found):
+    run, _ = scored("normal", "tumour")
+    path = run.root / "predictions.csv"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(
+        FormatError, match=f"has no column slide_id, .*prediction, .*{found}.*save it with commas"
+    ):
+        paint_run(run)
 
 
 def test_what_is_asked_for_alone_is_written(scored):

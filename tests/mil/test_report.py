@@ -32,6 +32,7 @@ from mil import (
     roc_figure,
 )
 from mil.evaluate import bag_figures
+from mil.predictions import write_predictions
 from mil.report.figures import to_svg
 from tiling import ConfigError, FormatError
 
@@ -287,8 +288,7 @@ def test_few_slides_or_one_class_are_said_and_not_counted_as_numbers(tmp_path, l
 def test_a_run_that_predicted_nothing(tmp_path):
     run = write_run(tmp_path / "run", [], np.zeros((0, 2)), names=["a", "b"])
     assert_page_is_whole(report(run).page)
-    empty = ["slide_id", "label", "prediction", "set", "tile_threshold", "flags"]
-    run.write_table("predictions.csv", pd.DataFrame(columns=empty))  # as it is written if every slide failed
+    write_predictions(run, [])  # as if every slide failed
     assert_page_is_whole(report(run).page)
     (run.root / "predictions.csv").unlink()
     with pytest.raises(FormatError, match=r"has no predictions\.csv"):

@@ -28,9 +28,9 @@ from mil.machine import computed_by
 from mil.pipeline import Finished, Plan, run_all
 from mil.predictions import write_predictions
 from mil.report.contents import Contents, add_groups, add_others, add_truth, gather
+from mil.report.facts import run_facts
 from mil.report.figures import to_svg
 from mil.report.froc import SlideDetections, froc_curve, froc_table
-from mil.report.predicted import slides_of
 from mil.train import Training
 from tiling import ConfigError, FormatError
 
@@ -200,6 +200,13 @@ def test_a_class_whose_name_begins_with_an_underscore_is_in_the_legend(tmp_path)
     assert "_t" in to_svg(figure, "roc")
 
 
+def test_a_step_that_counts_its_slides_in_one_number_is_told_too(tmp_path):
+    run = write_run(tmp_path / "run", 8)
+    run.note("pack", {"seconds": 1.0, "slides": 8})
+    run.note("tile", {"seconds": 1.0, "slides": {"done": 7, "failed": 1}})
+    assert run_facts(run).steps["slides"].tolist() == ["8", "7 done, 1 failed"]
+
+
 @pytest.mark.parametrize("damage", ['{"steps": {', "[]", "{}", '{"steps": 3}'])
 def test_a_damaged_run_json_is_named_with_what_to_do(tmp_path, damage):
     run = write_run(tmp_path / "run")
@@ -212,9 +219,29 @@ def test_a_damaged_run_json_is_named_with_what_to_do(tmp_path, damage):
     assert report(run).page.is_file()
 
 
-def test_a_row_that_names_no_slide_is_told():
-    with pytest.raises(FormatError, match="which slides"):
-        slides_of({"patient_id": "p"})
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        (",", ";", "no column slide_id, label, .*its columns are slide_id;label;"),
+        ("slide_id", "name", "no column slide_id; its columns are name, label, "),
+        ("slide_id", "patient_id", "no column slide_ids, which says which slides a patient's row is of"),
+        (",fold", ",part", "no column fold; its columns are slide_id, "),
+        ("p(", "P(", r"no column p\(<class>\), uncalibrated\(<class>\)"),
+        (",uncalibrated(tumour)", ",", r"no column uncalibrated\(tumour\)"),
+        (
+            "slide-001,tumour,",
+            "slide-001,tumour,half ",
+            r"'half .*' in the column p\(normal\), wanted a number",
+        ),
+    ],
+)
+def test_edited_predictions_are_told_with_what_is_missing(tmp_path, before, after, found):
+    run = write_run(tmp_path / "run", 8)
+    path = run.root / "predictions.csv"
+    path.write_text(path.read_text().replace(before, after))
+    with pytest.raises(FormatError, match=f"predictions.csv has {found}.*train or predict again") as told:
+        report(run)
+    assert "save it with commas" in told.value.hint
 
 
 def test_a_notebook_is_no_command(monkeypatch):

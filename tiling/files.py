@@ -41,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
     So that a file exists means that it is whole.
 
     Raises:
-        WriteError: there is no space, or no permission to write there.
+        WriteError: there is no space, no permission to write there, or something else in its place.
     """
     with _told(path), _beside(path) as temporary:
         yield temporary
@@ -59,9 +59,20 @@ def _told(path: Path) -> Iterator[None]:
         raise unwritable(path, error) from error
 
 
+def _make_way(path: Path, *, is_folder: bool) -> None:
+    """Make the folder that `path` will lie in; what stands in the way is told before the work, not after."""
+    found = next(p for p in (path, *path.absolute().parents) if os.path.lexists(p))
+    if found.is_dir() != (is_folder or found is not path):
+        raise WriteError(
+            f"{path}: cannot be written ({found} is {'a' if found.is_dir() else 'no'} folder)",
+            hint="choose another name, or move that away",
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_way(path, is_folder=False)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     os.close(handle)
     temporary = Path(name)
@@ -78,7 +89,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder beside `path` that takes its place only if the block succeeds.
 
     Raises:
-        WriteError: there is no space, or no permission to write there.
+        WriteError: there is no space, no permission to write there, or something else in its place.
     """
     with _told(path), _folder_beside(path) as temporary:
         yield temporary
@@ -86,7 +97,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _folder_beside(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_way(path, is_folder=True)
     beside = {"dir": path.parent, "prefix": f".{path.name}.", "suffix": ".partial"}
     temporary, old = Path(tempfile.mkdtemp(**beside)), Path(tempfile.mkdtemp(**beside))
     try:

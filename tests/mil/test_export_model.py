@@ -12,7 +12,7 @@ from mil.calibration import Calibration, ClassSets, Lines
 from mil.novelty import Centres, Novelty
 from mil.predictions import Fitted
 from mil.recipe import Recipe
-from tiling import ConfigError, FormatError, GridConfig, TissueConfig
+from tiling import ConfigError, FormatError, GridConfig, TissueConfig, WriteError
 
 QUICK = {"slidebag": {"members": 2, "witness_epochs": 2, "epochs": 2, "steps_per_epoch": 3, "queue": 64}}
 
@@ -58,6 +58,14 @@ def test_a_learner_without_a_head_and_a_folder_without_a_model_say_so(fitted, tm
     with pytest.raises(ConfigError, match="no instance head"):
         export_model(tmp_path / "model", tmp_path / "head.onnx")
     assert not (tmp_path / "head.onnx").exists()
+
+
+def test_a_folder_in_the_place_of_the_file_is_told(fitted, tmp_path):
+    pytest.importorskip("onnx")
+    fitted.save(tmp_path / "model")
+    (tmp_path / "slides").mkdir()
+    with pytest.raises(WriteError, match="slides: cannot be written .*is a folder"):
+        export_model(tmp_path / "model", tmp_path / "slides")
 
 
 def test_the_saved_model_predicts_alike(fitted, tmp_path):

@@ -244,6 +244,22 @@ def test_what_cannot_be_written_is_told_with_its_place(tmp_path, number):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_stands_in_the_way_is_told_before_the_work(tmp_path):
+    folder, file = tmp_path / "folder", tmp_path / "a.bin"
+    (folder / "kept").mkdir(parents=True)
+    file.write_text("kept")
+    for replaced, path, why in [
+        (replacing, folder, r"folder: cannot be written .*folder is a folder.*another name"),
+        (replacing_folder, file, r"a\.bin: cannot be written .*a\.bin is no folder.*another name"),
+        (replacing, file / "b" / "c.bin", r"c\.bin: cannot be written .*a\.bin is no folder"),
+        (replacing_folder, file / "c", r"c: cannot be written .*a\.bin is no folder"),
+    ]:
+        with pytest.raises(WriteError, match=why), replaced(path):
+            pytest.fail("the work has begun")
+    assert {p.name for p in tmp_path.iterdir()} == {"folder", "a.bin"}
+    assert file.read_text() == "kept"
+
+
 def test_a_slide_that_cannot_be_read_is_no_matter_of_writing(tmp_path):
     with pytest.raises(SlideError, match="broken"), replacing(tmp_path / "a.bin"):
         raise SlideError("broken")

@@ -59,7 +59,7 @@ def evaluate(run: Run, truth: Path | None = None) -> Evaluation:
 def _labelled(run: Run, rows: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """The rows to measure, of the labels that the model knows."""
     again = "`slidebag predict MODEL SLIDES RUN --table T` brings"
-    if not rows["label"].any():
+    if not any(rows["label"]):
         raise FormatError(f"{run.root}: no predicted slide has a label", hint=f"{again} the labels")
     is_known = np.array([_is_known(label, names) for label in rows["label"]])
     strange = [label for label in rows["label"][~is_known] if label]

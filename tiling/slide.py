@@ -20,6 +20,7 @@ _WAYS_OUT = "set it in the file's own metadata, in the column 'mpp' of the slide
 _MOST_SIDE_PX = 4_000_000  # a metre at 0.25 µm/px: a damaged header, or a hostile one
 _MOST_THUMBNAIL_PX = 200_000_000
 _BLOCK_PX = 4096  # blocks that a level without smaller ones is read in
+_TRIED_PX = 256
 _PROBE_BYTES = 65536  # head and tail that go into a slide's identity
 
 
@@ -150,6 +151,13 @@ class Slide(ABC):
                 failed[row] = True
         return failed
 
+    def try_reading(self) -> None:
+        """Read a small region from the middle of the lowest level; raises SlideError if it cannot be read."""
+        level, down = len(self.level_sizes_px) - 1, self.downsamples[-1]
+        width, height = self.level_sizes_px[level]
+        size = min(width, _TRIED_PX), min(height, _TRIED_PX)
+        self.read(int((width - size[0]) / 2 * down), int((height - size[1]) / 2 * down), level, size)
+
     def expect(self, corners: np.ndarray, level: int, size_px: tuple[int, int], *, scale: int = 1) -> None:
         """Be told the regions of the next `read_batch`: they may be fetched from the file meanwhile."""
         return
@@ -265,6 +273,8 @@ def open_slide(
             slide.passed_over = tuple(passed_over)
             _refuse_absurd_size(slide)
             return slide
+    if path.is_dir() and not any(path.suffix.lower() in (READERS[name].suffixes or ()) for name in READERS):
+        raise SlideError(f"{path}: is a folder", hint="name the slide files in it")
     if problems:
         raise problems[0]
     raise SlideError(f"{path}: no reader takes it", hint="; ".join(passed_over) or "give a slide file")

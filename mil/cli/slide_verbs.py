@@ -13,7 +13,7 @@ from mil.prepare import tile as tile_cohort
 from mil.qc import qc as qc_run
 from mil.regrid import regrid_run
 from mil.run_folder import Run
-from tiling import GridConfig, SlidebagError, TissueConfig, open_slide
+from tiling import GridConfig, SlidebagError, SlideError, TissueConfig, open_slide
 
 from .app import Format, Mpp, Regions, RunFolder, Slides, Table, app
 
@@ -100,12 +100,15 @@ def export_command(
 
 @app.command()
 def info(slides: Annotated[list[Path], typer.Argument(help="slide files")], mpp: Mpp = None) -> None:
-    """Say what a slide file is: size, levels, resolution and its source, reader."""
+    """Say what a slide file is: size, levels, resolution and its source, reader; and if it can be read."""
     failed = False
     for path in slides:
         try:
+            if not path.exists():  # a path that was typed; others are of the slide table
+                raise SlideError(f"{path}: no such file", hint="check how its path is written")
             with open_slide(path, fallback_mpp=mpp) as slide:
                 failed |= not show.slide(slide)
+                slide.try_reading()
         except SlidebagError as error:
             show.error(str(error))
             failed = True

@@ -119,7 +119,7 @@ def test_a_file_that_is_not_there_or_no_slide_is_refused(tmp_path):
     (tmp_path / "a.svs").write_text("slide_id,label\n")
     with pytest.raises(SlideError, match=r"cannot be opened.*a\.svs"):
         open_slide(tmp_path / "a.svs", id="a")
-    with pytest.raises(SlideError, match="cannot be opened"):
+    with pytest.raises(SlideError, match="is a folder; name the slide files in it"):
         open_slide(tmp_path)
 
 

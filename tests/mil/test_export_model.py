@@ -64,7 +64,7 @@ def test_a_folder_in_the_place_of_the_file_is_told(fitted, tmp_path):
     pytest.importorskip("onnx")
     fitted.save(tmp_path / "model")
     (tmp_path / "slides").mkdir()
-    with pytest.raises(WriteError, match="slides: cannot be written .*is a folder"):
+    with pytest.raises(WriteError, match=r"slides: cannot be written .*is a folder"):
         export_model(tmp_path / "model", tmp_path / "slides")
 
 

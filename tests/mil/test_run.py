@@ -364,7 +364,7 @@ def test_bad_tables_end_before_any_work_in_one_line(phantom_cohort, tmp_path, ed
         (("--set", "nonsense=1"), "has no option 'nonsense'"),
         (("--set", "epochs=many"), "option epochs is 'many'"),
         (("--truth", "nowhere"), "nowhere: no such folder"),
-        (("--table", "nowhere.csv"), "nowhere.csv: cannot be read"),
+        (("--table", "nowhere.csv"), "nowhere.csv: no such file"),
     ],
 )
 def test_what_a_later_step_would_refuse_ends_before_a_folder_is_made(phantom_cohort, tmp_path, more, told):

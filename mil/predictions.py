@@ -205,7 +205,8 @@ def load_predictions(run: Run, *columns: str) -> pd.DataFrame:
 
 
 def _check_numbers(run: Run, rows: pd.DataFrame, name: str) -> None:
-    wrong = rows.loc[pd.to_numeric(rows[name], errors="coerce").isna(), name].tolist()
+    numbers = pd.Series(pd.to_numeric(rows[name], errors="coerce"))
+    wrong = rows.loc[numbers.isna(), name].tolist()
     if wrong:
         raise FormatError(
             f"{run.root}: predictions.csv has {wrong[0]!r} in the column {name}, wanted a number",

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from tiling import FormatError, load_grid, replacing
 
 from .classes import SEPARATOR, members, names_in
 from .metrics import brier, calibration_error, class_aucs, dice, instance_ap, instance_auc, slide_auc
-from .predictions import SET_MARK, rows_by_slide
+from .predictions import SET_MARK, class_names, load_predictions, rows_by_slide
 from .run_folder import Run
 from .scores import load_scores
 from .slide_table import few
 from .truth_masks import load_truth_mask, positive_tiles
+
+_COLUMNS = ("label", "p(<class>)", "uncalibrated(<class>)", "prediction", "set", "threshold")
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,12 @@ def evaluate(run: Run, truth: Path | None = None) -> Evaluation:
     Raises:
         FormatError: the run has no predictions, or no predicted slide has a label that the model knows.
     """
-    rows = run.read_table("predictions.csv", hint="train or predict first")
-    if "set" not in rows.columns:
-        raise FormatError(
-            f"{run.root}: predictions.csv is of before models were calibrated", hint="train or predict again"
-        )
-    names = [c[2:-1] for c in rows.columns if c.startswith("p(")]
+    rows = load_predictions(run, *_COLUMNS)
+    names = class_names(rows)
     labelled = _labelled(run, rows, names)
     figures = bag_figures(labelled, names)
     if truth is not None:
-        of = rows_by_slide(run)
+        of = rows_by_slide(run, "label", "tile_threshold")
         thresholds = {
             i: float(row["tile_threshold"]) for i, row in of.items() if _is_known(row["label"], names)
         }
@@ -56,7 +55,7 @@ def evaluate(run: Run, truth: Path | None = None) -> Evaluation:
     return Evaluation(figures)
 
 
-def _labelled(run: Run, rows: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+def _labelled(run: Run, rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """The rows to measure, of the labels that the model knows."""
     again = "`slidebag predict MODEL SLIDES RUN --table T` brings"
     if not any(rows["label"]):
@@ -77,11 +76,11 @@ def _labelled(run: Run, rows: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows[is_known])
 
 
-def _is_known(label: str, names: list[str]) -> bool:
+def _is_known(label: str, names: Sequence[str]) -> bool:
     return bool(label) and set(names_in(label)) <= set(names)
 
 
-def bag_figures(labelled: pd.DataFrame, names: list[str]) -> dict[str, float]:
+def bag_figures(labelled: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
     """Return the figures of predicted slides or patients: rows of predictions.csv, labelled with `names`.
 
     Of three or more classes the AUC is of each against the rest, and their mean. Where classes do not
@@ -124,7 +123,7 @@ def _calibration(what: str, after: np.ndarray, before: np.ndarray, truth: np.nda
 
 
 def tile_figures(run: Run, truth: Path, thresholds: dict[str, float]) -> dict[str, float]:
-    """Return patch AUC over all tiles and in positive slides, AP there, Dice at each slide's threshold.
+    """Return tile AUC over all tiles and in positive slides, AP there, Dice at each slide's threshold.
 
     ECE and Brier score are of "positive, of whichever class".
     """

@@ -63,7 +63,7 @@ from .quality import TissueQuality, measure_quality
 from .regions import Regions, find_regions, keep_regions
 from .registry import Registry
 from .regrid import regrid
-from .slide import READERS, Resolution, Slide, Unsuited, open_slide
+from .slide import PLAUSIBLE_MPP, READERS, Resolution, Slide, Unsuited, open_slide
 from .smoothing import smooth
 from .tiled_tiff_reader import TiledTiffSlide
 from .tissue import TissueConfig, TissueMask, segment_tissue
@@ -74,6 +74,7 @@ __all__ = [
     "CARDS_A_SHEET",
     "CARD_PICTURE_PX",
     "COORDS_FORMATS",
+    "PLAUSIBLE_MPP",
     "READERS",
     "ArraySlide",
     "Card",

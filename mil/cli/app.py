@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mil import show
-from tiling import COORDS_FORMATS, SlidebagError
+from tiling import COORDS_FORMATS, PLAUSIBLE_MPP, SlidebagError
 
 app = typer.Typer(
     help="From a folder of pathology slides and a table of labels to predictions and tile heatmaps.",
@@ -21,7 +21,15 @@ app = typer.Typer(
 Slides = Annotated[Path, typer.Argument(help="folder of slides, or one slide")]
 RunFolder = Annotated[Path, typer.Argument(help="the run folder, where results go")]
 Table = Annotated[Path | None, typer.Option("--table", help="CSV: slide, label[, patient, mpp, split]")]
-Mpp = Annotated[float | None, typer.Option("--mpp", help="µm/px of slides that state none themselves")]
+Mpp = Annotated[
+    float | None,
+    typer.Option(
+        "--mpp",
+        help="µm/px of slides that state none themselves",
+        min=PLAUSIBLE_MPP[0],
+        max=PLAUSIBLE_MPP[1],
+    ),
+]
 Truth = Annotated[
     Path | None, typer.Option("--truth", help="folder of PNG masks <slide_id>.png, 128 or more is positive")
 ]

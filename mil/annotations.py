@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tiling import ConfigError, annotated_tiles, open_slide
+from tiling import ConfigError, annotated_tiles, classified_regions, open_slide
 
 from .bags import Bags
 from .classes import Classes
@@ -36,6 +36,17 @@ def load_annotations(
         print(f"annotations: {int(is_annotated.sum())} tiles of {slide.slide_id}", file=sys.stderr)
         found[slide.slide_id] = covered | ~is_annotated
     return found
+
+
+def check_annotations(folder: Path, slides: Sequence[CohortSlide], classes: Classes) -> None:
+    """Read the regions of all slides and their classes, before there are tiles to lie in them.
+
+    Raises:
+        ConfigError: there is no folder, or it has nothing for any of the slides.
+        FormatError: a file is damaged, or has a region of another class.
+    """
+    for _, path in find_annotations(folder, slides):
+        classified_regions(path, classes.tile_names)
 
 
 def find_annotations(folder: Path, slides: Sequence[CohortSlide]) -> list[tuple[CohortSlide, Path]]:

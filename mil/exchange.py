@@ -59,7 +59,7 @@ def import_coords(
         ConfigError: no such format, or `folder` holds no file of it.
     """
     owned = files_by_slide(folder, COORDS_FORMATS[format].endings, cohort)
-    run.begin(cohort)
+    cohort = run.begin(cohort)
     n_tiles: dict[str, int] = {}
 
     def work(slide: CohortSlide) -> str:

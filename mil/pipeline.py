@@ -6,7 +6,7 @@ from pathlib import Path
 from features import EncoderConfig, find_encoder
 from tiling import ConfigError, GridConfig, OverlayConfig, SlidebagError, TissueConfig
 
-from .annotations import find_annotations
+from .annotations import check_annotations
 from .bags import group_slides
 from .batch import Outcome
 from .cohort import Cohort
@@ -69,11 +69,12 @@ def run_all(
     check_extras(plan.train, plan.fit, plan.settings)
     new_learner(plan.train.learner, plan.settings)
     labelled = cohort.labelled()
-    group_slides(labelled.slides, plan.train.bag, labelled.classes(plan.train.negative))
+    classes = labelled.classes(plan.train.negative)
+    group_slides(labelled.slides, plan.train.bag, classes)
     labelled.folds(plan.train.folds, plan.train.seed)
     find_encoder(plan.encoder.encoder).card.check_patch(plan.grid.tile_px, plan.grid.tile_mpp)
     if annotations is not None:
-        find_annotations(annotations, labelled.slides)
+        check_annotations(annotations, labelled.slides, classes)
     if truth is not None:
         _check_truth(truth)
     tiled = tile(cohort, run, plan.grid, plan.tissue, mpp=mpp, regions=regions)

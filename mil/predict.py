@@ -57,16 +57,10 @@ def predict(
             learned from imported features, or its precision cannot be had here.
         SlidebagError: the encoder or its weights are not those that the model was trained on.
     """
-    if run.is_trained():
-        raise ConfigError(
-            f"{run.root}: a training took place there, and its predictions.csv and slides.csv would be lost",
-            hint="name another run folder for what is predicted",
-        )
     config = config or PredictConfig()
     fitted = Fitted.load(model)
     recipe = fitted.recipe
-    _check(model, fitted, cohort)
-    _tell_unknown_labels(cohort, fitted.learner.classes)
+    _check(run, model, fitted, cohort)
     how = recipe.preparation
     own = how.encoder.precision
     # the model reads features alone: token vectors are not computed again
@@ -105,9 +99,15 @@ def predict(
     return [tiled, extracted, predicted]
 
 
-def _check(model: Path, fitted: Fitted, cohort: Cohort) -> None:
-    """Tell before any work what would end it: patients of two labels, features that cannot be computed."""
+def _check(run: Run, model: Path, fitted: Fitted, cohort: Cohort) -> None:
+    """Tell before any work what would end it, such as features that cannot be computed, or be wrong."""
+    if run.is_trained():
+        raise ConfigError(
+            f"{run.root}: a training took place there, and its predictions.csv and slides.csv would be lost",
+            hint="name another run folder for what is predicted",
+        )
     recipe = fitted.recipe
+    _tell_unknown_labels(cohort, fitted.learner.classes)
     group_slides(cohort.slides, recipe.bag, fitted.learner.classes)
     encoder = recipe.preparation.encoder.encoder
     tool = imported_from(encoder, recipe.encoder_fingerprint)

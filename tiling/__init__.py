@@ -7,7 +7,7 @@ from . import (  # noqa: F401  being imported files their formats in the registr
     exchange_stamp,
     exchange_trident,
 )
-from .annotations import annotated_tiles, covered_share
+from .annotations import annotated_tiles, classified_regions, covered_share
 from .array_reader import ArraySlide, OmeTiffSlide, OmeZarrSlide, PictureSlide
 from .background import glass_colour
 from .blended import write_blended
@@ -116,6 +116,7 @@ __all__ = [
     "annotated_tiles",
     "check_format",
     "check_room",
+    "classified_regions",
     "contact_sheet",
     "covered_share",
     "dicom_fingerprint",

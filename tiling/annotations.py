@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from .drawn import drawn_regions
+from .drawn import DrawnRegion, drawn_regions
 from .errors import FormatError
 from .grid import TileGrid
 from .heatmap import side_level0_px
@@ -29,19 +29,30 @@ def annotated_tiles(
     cell = max(1.0, side_level0_px(grid) / _CELLS_A_TILE)
     width, height = (math.ceil(side / cell) for side in grid.size_level0_px)
     masks: dict[str, np.ndarray] = {}
-    for region in drawn_regions(path):
-        if region.class_name not in class_names:
-            found = f"classified as {region.class_name!r}" if region.class_name else "not classified"
-            raise FormatError(
-                f"{region.where} is {found}, wanted one of {', '.join(class_names)}",
-                hint="set its class in QuPath and export again, or delete it there",
-            )
+    for region in classified_regions(path, class_names):
         mask = masks.setdefault(region.class_name, np.zeros((height, width), bool))
         region.fill(mask, grid.size_level0_px, shown_from_px)
     covered = np.zeros((len(grid), len(class_names)), bool)
     for name, mask in masks.items():
         covered[:, class_names.index(name)] = covered_share(grid, mask) >= 0.5
     return covered
+
+
+def classified_regions(path: Path, class_names: Sequence[str]) -> list[DrawnRegion]:
+    """Return the drawn regions of a GeoJSON, each classified as one of `class_names`.
+
+    Raises:
+        FormatError: the file is damaged, holds no region, or one of another class.
+    """
+    regions = drawn_regions(path)
+    for region in regions:
+        if region.class_name not in class_names:
+            found = f"classified as {region.class_name!r}" if region.class_name else "not classified"
+            raise FormatError(
+                f"{region.where} is {found}, wanted one of {', '.join(class_names)}",
+                hint="set its class in QuPath and export again, or delete it there",
+            )
+    return regions
 
 
 def covered_share(grid: TileGrid, mask: np.ndarray) -> np.ndarray:

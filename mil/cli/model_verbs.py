@@ -64,7 +64,7 @@ def predict(
     regions: Regions = None,
 ) -> None:
     """Apply a saved model to new slides: tiles, features, predictions and scores."""
-    folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
+    folder, cohort = Run(run), Cohort.from_folder(slides, table)
     outcomes = predict_slides(
         model, cohort, folder, config=predict_config, weights=weights, mpp=mpp, regions=regions
     )

@@ -30,7 +30,7 @@ def tile(
     regions: Regions = None,
 ) -> None:
     """Find the tissue of each slide and cut it into a grid of tiles."""
-    folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
+    folder, cohort = Run(run), Cohort.from_folder(slides, table)
     outcome = tile_cohort(cohort, folder, grid, tissue, mpp=mpp, regions=regions)
     show.quality(folder)
     show.finish(folder, outcome)
@@ -54,7 +54,7 @@ def regrid(
     ] = None,
 ) -> None:
     """Make a run of the tiles of another one at another resolution: the same centres, row for row."""
-    folder = Run.create(out)
+    folder = Run(out)
     outcome = regrid_run(Run(run), folder, tile_mpp=tile_mpp, tile_px=tile_px)
     show.quality(folder)
     show.finish(folder, outcome)
@@ -78,7 +78,7 @@ def import_command(
     mpp: Mpp = None,
 ) -> None:
     """Take the tiles of each slide, and features, from another tool instead of `tile` and `extract`."""
-    folder, cohort = Run.create(run), Cohort.from_folder(slides, table)
+    folder, cohort = Run(run), Cohort.from_folder(slides, table)
     outcomes = [import_coords(coords, cohort, folder, format, tile_px=tile_px, tile_mpp=tile_mpp, mpp=mpp)]
     if features is not None:
         outcomes.append(import_features(features, folder, format, encoder=encoder))

@@ -373,6 +373,21 @@ def test_what_a_later_step_would_refuse_ends_before_a_folder_is_made(phantom_coh
     assert not (tmp_path / "run").exists()
 
 
+def test_an_annotated_class_that_is_misspelt_is_told_before_any_work(phantom_cohort, tmp_path):
+    slide = next(iter(sorted((phantom_cohort / "slides").iterdir())))
+    ring = [[0, 0], [500, 0], [500, 500], [0, 500], [0, 0]]
+    region = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"classification": {"name": "tumor"}},
+    }
+    (tmp_path / f"{slide.stem}.geojson").write_text(json.dumps([region]))
+    more = ("--annotations", tmp_path)
+    said = slidebag(*run_args(phantom_cohort, tmp_path / "run"), *more, code=2)
+    assert "classified as 'tumor', wanted one of normal, tumour" in said
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_output_folder_that_cannot_be_written_is_refused(phantom_cohort, tmp_path):
     (tmp_path / "file").write_text("")
     said = slidebag("tile", phantom_cohort / "slides", tmp_path / "file", code=2)

@@ -13,10 +13,9 @@ from tiling import FormatError, load_grid, replacing
 
 from .classes import SEPARATOR, members, names_in
 from .metrics import brier, calibration_error, class_aucs, dice, instance_ap, instance_auc, slide_auc
-from .predictions import SET_MARK, class_names, load_predictions, rows_by_slide
+from .predictions import SET_MARK, class_names, load_predictions, rows_by_slide, unknown_labels
 from .run_folder import Run
 from .scores import load_scores
-from .slide_table import few
 from .truth_masks import load_truth_mask, positive_tiles
 
 _COLUMNS = ("label", "p(<class>)", "uncalibrated(<class>)", "prediction", "set", "threshold")
@@ -61,17 +60,14 @@ def _labelled(run: Run, rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFram
     if not any(rows["label"]):
         raise FormatError(f"{run.root}: no predicted slide has a label", hint=f"{again} the labels")
     is_known = np.array([_is_known(label, names) for label in rows["label"]])
-    strange = [label for label in rows["label"][~is_known] if label]
-    unknown = [name for name in names_in(SEPARATOR.join(strange)) if name not in names]
-    told = f"({few(unknown)}; it knows {', '.join(names)})"
+    one = "slide" if "slide_id" in rows.columns else "patient"
+    who, told = unknown_labels(rows["label"], names, one)
     if not is_known.any():
         raise FormatError(
             f"{run.root}: no predicted slide has a label that the model knows {told}",
             hint=f"correct the slide table; {again} its labels",
         )
-    if strange:
-        one = "slide" if "slide_id" in rows.columns else "patient"
-        who = f"1 {one} has a label" if len(strange) == 1 else f"{len(strange)} {one}s have labels"
+    if who:
         print(f"evaluate: left out: {who} that the model does not know {told}", file=sys.stderr)
     return pd.DataFrame(rows[is_known])
 

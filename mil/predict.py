@@ -11,14 +11,13 @@ from tiling import ConfigError, SlidebagError
 
 from .bags import BagFiles, SlideGroup, group_slides, load_bag
 from .batch import DONE, KEPT, WITHOUT_TILES, Outcome, each_slide
-from .classes import SEPARATOR, Classes, names_in
+from .classes import Classes
 from .cohort import Cohort
 from .extract import ExtractConfig, extract_by, load_workers
-from .predictions import Fitted, prediction_row, write_predictions, write_scores
+from .predictions import Fitted, prediction_row, unknown_labels, write_predictions, write_scores
 from .prepare import tile
 from .recipe import Recipe
 from .run_folder import Run
-from .slide_table import few
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,16 +120,9 @@ def _check(run: Run, model: Path, fitted: Fitted, cohort: Cohort) -> None:
 
 def _tell_unknown_labels(cohort: Cohort, classes: Classes) -> None:
     """Say on stderr which labels cannot be compared with predictions, as one that is misspelt."""
-    known = set(classes.names)
-    strange = [slide.label for slide in cohort.slides if not set(names_in(slide.label)) <= known]
-    if strange:
-        unknown = [name for name in names_in(SEPARATOR.join(strange)) if name not in known]
-        have = "1 slide has a label" if len(strange) == 1 else f"{len(strange)} slides have labels"
-        print(
-            f"predict: {have} that the model does not know "
-            f"({few(unknown)}; it knows {', '.join(classes.names)})",
-            file=sys.stderr,
-        )
+    who, told = unknown_labels((slide.label for slide in cohort.slides), classes.names)
+    if who:
+        print(f"predict: {who} that the model does not know {told}", file=sys.stderr)
 
 
 def _check_encoder(model: Path, recipe: Recipe, encoder: Encoder) -> None:

@@ -1,6 +1,6 @@
 """Writing down what a model says: a row in predictions.csv and a scores file for each slide."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -13,12 +13,13 @@ from tiling import FormatError, fingerprint, stored_fingerprint
 from .bags import Bags, LoadedBag
 from .batch import WITHOUT_TILES
 from .calibration import Calibration
-from .classes import SEPARATOR, Classes
+from .classes import SEPARATOR, Classes, names_in
 from .learner import NO_TISSUE, Learner, Prediction, load_learner
 from .novelty import UNLIKE, Novelty, max_logit
 from .recipe import Recipe
 from .run_folder import Run
 from .scores import Scores, save_scores
+from .slide_table import few
 
 SET_MARK = "|"  # between the classes of a set, and the slides of a patient
 _CLASS = "<class>"  # stands for each class in the name of a column
@@ -217,6 +218,17 @@ def _check_numbers(run: Run, rows: pd.DataFrame, name: str) -> None:
 def class_names(rows: pd.DataFrame) -> tuple[str, ...]:
     """Return the classes that predictions.csv has probabilities of."""
     return tuple(str(c)[2:-1] for c in rows.columns if c.startswith("p(") and c.endswith(")"))
+
+
+def unknown_labels(labels: Iterable[str], names: Sequence[str], one: str = "slide") -> tuple[str, str]:
+    """Return how many of `labels` a model of the classes `names` does not know, and which, in words.
+
+    The first is "" if there are none; `one` is what each is the label of.
+    """
+    strange = [label for label in labels if not set(names_in(label)) <= set(names)]
+    unknown = [name for name in names_in(SEPARATOR.join(strange)) if name not in names]
+    who = f"1 {one} has a label" if len(strange) == 1 else f"{len(strange)} {one}s have labels"
+    return who if strange else "", f"({few(unknown)}; it knows {', '.join(names)})"
 
 
 def slides_of(row: Mapping[str, str]) -> list[str]:

@@ -15,7 +15,7 @@ from tiling import ResolutionError, Slide
 from .batch import Outcome
 from .doctor import Finding
 from .evaluate import Evaluation
-from .predictions import SET_MARK
+from .predictions import SET_MARK, class_names, load_predictions
 from .probe import Probed, probe_tables
 from .report import Report
 from .run_folder import Run
@@ -152,14 +152,14 @@ def report(written: Report) -> None:
 
 def predictions(run: Run) -> None:
     """Print the predictions of a run, and where all that is known of them lies."""
-    rows = run.read_table("predictions.csv")
-    classes = [c for c in rows.columns if c.startswith("p(")]
+    rows = load_predictions(run)
+    classes = class_names(rows)
     columns = [c for c in _SHOWN if c == "prediction" or (c in rows.columns and any(rows[c]))]
     columns.insert(columns.index("prediction"), "probability")
     table = _table("predictions", *columns, whole=("probability", "novelty"))
     for row in rows.head(_MOST_ROWS).to_dict("records"):
         # one below the other: there is room for any number of classes
-        row["probability"] = "\n".join(f"{float(row[c]):.3f} {c[2:-1]}" for c in classes)
+        row["probability"] = "\n".join(f"{float(row[f'p({name})']):.3f} {name}" for name in classes)
         row["set"] = row["set"].replace(SET_MARK, ", ")
         row["novelty"] = row["novelty"] and f"{float(row['novelty']):.3f}"
         table.add_row(*(Text(row[c]) for c in columns))

@@ -1,6 +1,7 @@
 """Learners side by side on one cohort, with bag labels only: out of fold, or train and test.
 
     python bench/learners.py --cohort birds|mnist|idc --data DATA
+    python bench/learners.py --cohort mnist|idc --data DATA --views 8
     python bench/learners.py --cohort ucsb --csv ucsb_breast_cancer.csv
     python bench/learners.py --cohort crc --data COHORT --run RUN [--share 0.01 0.03 0.1 0.3]
     python bench/learners.py --cohort synthetic
@@ -29,13 +30,14 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cohorts import BIRD_SPECIES, HELD_OUT_SPECIES, Task, birds, flipped, ucsb
 from cohorts_drawn import RATES, many, synthetic
-from cohorts_images import idc, mnist, mnist_features
+from cohorts_images import digit_views, digits_encoded, idc, mnist, mnist_images, pixels
 from cohorts_slides import crc, thinned
 from judging import FIGURES, Judged, Variant, judge, start_process
 from variants import ablation, parse_variant, with_settings
@@ -112,8 +114,13 @@ def find_tasks(told: argparse.Namespace) -> TasksOf:
     """Return what gives the tasks of a seed, most cohorts' being the same whatever it is."""
     match told.cohort:
         case "mnist":
-            features = mnist_features(told.data, told.cache)
-            return lambda seed: mnist(told.data, features, tuple(told.bags or (50, 200)), seed)
+            images, n_train = mnist_images(told.data), tuple(told.bags or (50, 200))
+            features = {"mnist": pixels(images)}
+            if told.views:
+                views_of = partial(digit_views, images, told.views)
+                return lambda seed: mnist(told.data, features, n_train, seed, views_of)
+            features["mnist encoded"] = digits_encoded(told.data, told.cache)
+            return lambda seed: mnist(told.data, features, n_train, seed)
         case "synthetic":
             return lambda seed: synthetic(RATES, seed)
         case "many":
@@ -121,7 +128,7 @@ def find_tasks(told: argparse.Namespace) -> TasksOf:
         case "birds":
             tasks = birds(told.data, HELD_OUT_SPECIES if told.held_out else tuple(told.species))
         case "idc":
-            tasks = idc(told.data, told.cache)
+            tasks = idc(told.data, told.cache, told.views)
         case "ucsb":
             tasks = ucsb(told.csv)
         case _:
@@ -154,6 +161,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--species", type=int, nargs="+", choices=BIRD_SPECIES, default=BIRD_SPECIES)
     parser.add_argument("--held-out", action="store_true", help="birds: the species kept for a final check")
     parser.add_argument("--bags", type=int, nargs="+", help="mnist and many: training bags, a task each")
+    parser.add_argument("--views", type=int, default=0, help="mnist (pixels alone) and idc: views of a tile")
     parser.add_argument("--csv", type=Path, help="ucsb: its table")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "slidebag-bench")
     parser.add_argument("--learners", nargs="+", default=list(LEARNERS), help="learner[:option=value,...]")

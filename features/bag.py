@@ -136,8 +136,10 @@ def load_features(path: Path, *, grid: TileGrid | Path | None = None, mapped: bo
     )
 
 
-def load_beside(path: Path, name: str) -> np.ndarray:
+def load_beside(path: Path, name: str, *, mapped: bool = False) -> np.ndarray:
     """Read what a bag holds beside its features, a row a tile: "views" (N, K, D) or "tokens" (N, S, S, D').
+
+    `mapped` numbers are a view of the file, read when looked at, unless they are chunked or compressed.
 
     Raises:
         FormatError: the file is absent, damaged, of another kind or version, or was made without them.
@@ -145,7 +147,8 @@ def load_beside(path: Path, name: str) -> np.ndarray:
     with open_checked(path, "features") as file:
         if name not in file:
             raise FormatError(f"{path}: holds no {name}", hint=f"extract again with {_OPTIONS[name]}")
-        return read_array(file, name)
+        rows = map_dataset(file, name) if mapped else None
+        return read_array(file, name) if rows is None else rows
 
 
 _OPTIONS = {"views": "--views", "tokens": "--token-side"}

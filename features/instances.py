@@ -160,7 +160,7 @@ def place_of(rows: np.ndarray) -> Place | None:
 
 
 def map_dataset(file: h5py.File, name: str) -> np.ndarray | None:
-    """Map a dataset (n, D) of an open file; None where it is not there, or chunked or compressed.
+    """Map a dataset, a row a tile, of an open file; None where it is not there, or chunked or compressed.
 
     Raises:
         FormatError: the file is too short for it.

@@ -93,6 +93,18 @@ class FeatureStore:
         """
         return np.asarray(self._array(name)[self._rows(slide_id)])
 
+    def views(self, slide_id: str) -> np.ndarray | None:
+        """Return the features of views of a slide's tiles, (N, K, D), if they were kept.
+
+        They are a view of the store where that is local. Raises FormatError if there is no such bag.
+        """
+        if not self.configs(slide_id)[1].views:
+            return None
+        mapped = self._mapped("views")
+        if mapped is None:
+            return self.rows_of("views", slide_id)
+        return mapped.bag(self._number(slide_id)).reshape(-1, *self._array("views").shape[1:])
+
     def instances(self) -> Instances:
         """Return the rows of all bags, mapped.
 
@@ -181,21 +193,25 @@ def _open(address: str) -> Any:
 
 
 def _map_shards(folder: Path, array: Any) -> list[np.ndarray] | None:
-    """The rows of each shard; None if a shard is not rows one after the other with an index behind."""
+    """The rows of each shard, (n, numbers of a row).
+
+    None if a shard is not rows one after the other with an index behind.
+    """
     if array.compressors or array.filters or array.shards is None:
         return None
     shard_rows, chunk_rows = array.shards[0], array.chunks[0]
-    n_chunks, n_bytes = shard_rows // chunk_rows, chunk_rows * array.shape[1] * array.dtype.itemsize
+    n_numbers = int(np.prod(array.shape[1:]))
+    n_chunks, n_bytes = shard_rows // chunk_rows, chunk_rows * n_numbers * array.dtype.itemsize
     pieces = []
     for k, start in enumerate(range(0, array.shape[0], shard_rows)):
-        path = folder / "c" / str(k) / "0"
+        path = folder.joinpath("c", str(k), *["0"] * (array.ndim - 1))
         n_rows = min(shard_rows, array.shape[0] - start)
         n_filled = -(-n_rows // chunk_rows)
         index = _shard_index(path, n_chunks)[:n_filled]
         if not np.array_equal(index[:, 0], np.arange(n_filled) * n_bytes) or (index[:, 1] != n_bytes).any():
             return None
-        pieces.append(map_rows(path, 0, (n_rows, array.shape[1]), array.dtype.newbyteorder("<")))
-    return pieces or [np.empty(array.shape, array.dtype)]
+        pieces.append(map_rows(path, 0, (n_rows, n_numbers), array.dtype.newbyteorder("<")))
+    return pieces or [np.empty((0, n_numbers), array.dtype)]
 
 
 def _shard_index(path: Path, n_chunks: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tiling import ConfigError, annotated_tiles, classified_regions, open_slide
 
-from .bags import Bags
+from .bag_files import Bags
 from .classes import Classes
 from .cohort import CohortSlide
 

@@ -18,13 +18,16 @@ class Bag:
 
     `candidates` bool (N, T), if any, says which tile classes each instance may have: annotations that a
     user gave for training, beyond the label. They are not the truth that figures are measured by, and no
-    prediction reads them. Bags of one `patient` are never on both sides where a fit holds some of them out;
-    without a name each is of a patient of its own.
+    prediction reads them. `views` (N, K, D), if any, are the features of K augmented views of each tile:
+    training draws from them and the plain ones, prediction reads the plain ones alone. Bags of one
+    `patient` are never on both sides where a fit holds some of them out; without a name each is of a
+    patient of its own.
     """
 
     id: str
     features: np.ndarray
     candidates: np.ndarray | None = field(default=None, kw_only=True)
+    views: np.ndarray | None = field(default=None, kw_only=True)
     patient: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -40,19 +43,30 @@ class Bag:
             raise SlidebagError(
                 f"{self.id}: features have shape {self.features.shape}", hint="give one row a tile: (N, D)"
             )
+        n, dim = self.features.shape
+        if self.views is not None and (self.views.ndim != 3 or self.views.shape[::2] != (n, dim)):
+            raise SlidebagError(
+                f"{self.id}: views have shape {self.views.shape}, features {self.features.shape}",
+                hint="give as many views of each tile, (N, K, D), by the encoder of the features",
+            )
 
     def __len__(self) -> int:
         return len(self.features)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what another process needs of the bag: of mapped features only where they lie."""
-        place = place_of(self.features)
-        return vars(self) | ({} if place is None else {"features": place})
+        """Return what another process needs of the bag: of mapped features and views only where they lie."""
+        places = {name: place_of(rows) for name, rows in self.numbers.items()}
+        return vars(self) | {name: place for name, place in places.items() if place is not None}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Take it over there, and map such features again."""
-        told = state["features"]
-        vars(self).update(state, features=map_rows(*told) if isinstance(told, Place) else told)
+        places = {name: told for name, told in state.items() if isinstance(told, Place)}
+        vars(self).update(state, **{name: map_rows(*place) for name, place in places.items()})
+
+    @property
+    def numbers(self) -> dict[str, np.ndarray]:
+        """Return what may lie in files and be mapped: "features", and "views" if there are any."""
+        return {"features": self.features} | ({} if self.views is None else {"views": self.views})
 
 
 def check_features(bag: Bag, dim: int, why: str) -> None:
@@ -62,10 +76,11 @@ def check_features(bag: Bag, dim: int, why: str) -> None:
             f"{bag.id}: features have dim {bag.features.shape[1]}, wanted {dim}, {why}",
             hint="extract them with the same encoder",
         )
-    parts = (bag.features[start : start + _CHUNK] for start in range(0, len(bag), _CHUNK))
-    n_finite = sum(int(np.isfinite(part).all(axis=1).sum()) for part in parts)
-    if n_finite < len(bag):
-        raise SlidebagError(
-            f"{bag.id}: features are not finite in {len(bag) - n_finite} of {len(bag)} instances",
-            hint="extract them again",
-        )
+    for name, rows in bag.numbers.items():
+        parts = (rows[start : start + _CHUNK] for start in range(0, len(bag), _CHUNK))
+        n_broken = sum(int((~np.isfinite(part)).reshape(len(part), -1).any(axis=1).sum()) for part in parts)
+        if n_broken:
+            raise SlidebagError(
+                f"{bag.id}: {name} are not finite in {n_broken} of {len(bag)} instances",
+                hint="extract them again",
+            )

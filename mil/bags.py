@@ -2,27 +2,17 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
-from features import BagConfig, EncoderConfig, FeatureBag, FeatureStore, load_bag_configs, load_features
-from tiling import (
-    ConfigError,
-    FormatError,
-    SlidebagError,
-    TileGrid,
-    fingerprint,
-    load_grid,
-    stored_fingerprint,
-)
+from features import FeatureBag
+from tiling import SlidebagError, fingerprint
 
+from .bag_files import Bags
 from .batch import status_of
 from .classes import SEPARATOR, Classes, names_in
 from .cohort import CohortSlide
 from .learner import Bag
-from .run_folder import Run
 from .slide_table import CohortError
 
 MOST_BYTES = 2 << 30  # of features in memory: patients of several slides, compressed or remote ones
@@ -82,100 +72,6 @@ class LoadedBag:
         return slide.slide_id, int(np.flatnonzero(slide.readable)[row - own.start])
 
 
-class Bags(Protocol):
-    """Where the bags of one encoder are: the run's own files, or a packed store."""
-
-    @property
-    def encoder(self) -> str:
-        """The encoder's name."""
-        ...
-
-    def __contains__(self, slide_id: object) -> bool:
-        """Whether there is a bag of a slide."""
-        ...
-
-    def bag(self, slide_id: str) -> FeatureBag:
-        """Return all features of a slide; raises FormatError where there are none."""
-        ...
-
-    def grid(self, slide_id: str) -> TileGrid:
-        """Return the tiles of a slide; raises FormatError where there are none."""
-        ...
-
-    def configs(self, slide_id: str) -> tuple[EncoderConfig, BagConfig]:
-        """Return how a slide's bag was made; raises FormatError where there is none."""
-        ...
-
-
-@dataclass(frozen=True)
-class BagFiles:
-    """The bags and grids of a run, one HDF5 file a slide."""
-
-    run: Run
-    encoder: str
-
-    def __contains__(self, slide_id: object) -> bool:
-        """Whether the slide has a file."""
-        return self.run.features_path(self.encoder, str(slide_id)).is_file()
-
-    def path(self, slide_id: str) -> Path:
-        """Return the file of a slide's bag; raises FormatError where there is none."""
-        path = self.run.features_path(self.encoder, slide_id)
-        if not path.is_file():
-            raise FormatError(
-                f"{slide_id}: has no features of {self.encoder!r} in {self.run.root}",
-                hint=f"run `slidebag extract {self.run.root} --encoder {self.encoder}`",
-            )
-        return path
-
-    def bag(self, slide_id: str) -> FeatureBag:
-        """Return the bag in the slide's file; raises FormatError where it is of other tiles than the grid."""
-        return load_features(self.path(slide_id), grid=self.run.grid_path(slide_id), mapped=True)
-
-    def grid(self, slide_id: str) -> TileGrid:
-        """Return the grid in the slide's file."""
-        return load_grid(self.run.grid_path(slide_id))
-
-    def configs(self, slide_id: str) -> tuple[EncoderConfig, BagConfig]:
-        """Return how the bag in the slide's file was made."""
-        return load_bag_configs(self.path(slide_id))
-
-
-def find_bags(run: Run, encoder: str, store: Path | str | None = None) -> Bags:
-    """Return the bags of a run: of `store` if one is named, else its files, else its own packed store.
-
-    Raises:
-        ConfigError: the store is of another encoder.
-        FormatError: the store is not whole, or what it was packed from has changed since.
-    """
-    own = run.store_path(encoder)
-    if store is None and (run.features_folder(encoder).is_dir() or not own.is_dir()):
-        return BagFiles(run, encoder)
-    found = FeatureStore(own if store is None else store)
-    if found.encoder != encoder:
-        raise ConfigError(
-            f"{found.address}: holds features of {found.encoder!r}, not of {encoder!r}",
-            hint=f"give --encoder {found.encoder}, or another store",
-        )
-    for slide_id in found.slide_ids:
-        _check_fresh(run, slide_id, found)
-    return found
-
-
-def _check_fresh(run: Run, slide_id: str, store: FeatureStore) -> None:
-    """A store without the files that it was packed from is believed; beside them, it must be of them."""
-    packed = {
-        run.grid_path(slide_id): store.grid_fingerprint(slide_id),
-        run.features_path(store.encoder, slide_id): str(store.header(slide_id)["fingerprint"]),
-    }
-    for path, expected in packed.items():
-        if path.is_file() and stored_fingerprint(path) != expected:
-            raise FormatError(
-                f"{slide_id}: {path} has changed since {store.address} was packed",
-                hint=f"run `slidebag pack {run.root} --encoder {store.encoder}` again",
-            )
-
-
 def group_slides(slides: Sequence[CohortSlide], by: str, classes: Classes) -> list[SlideGroup]:
     """Return the slides of each bag, by "slide" or by "patient".
 
@@ -207,9 +103,15 @@ def _label_of(patient: str, slides: Sequence[CohortSlide], classes: Classes) -> 
 
 
 def load_bag(
-    source: Bags, group: SlideGroup, annotations: Mapping[str, np.ndarray] | None = None
+    source: Bags,
+    group: SlideGroup,
+    annotations: Mapping[str, np.ndarray] | None = None,
+    *,
+    with_views: bool = False,
 ) -> LoadedBag:
     """Read the readable tiles of a bag's slides; `annotations` are the candidates of some, by slide.
+
+    Views of tiles, which only training asks for, are read `with_views`.
 
     Raises:
         SlidebagError: features are missing, or those of its slides are of different encoders or weights.
@@ -218,12 +120,14 @@ def load_bag(
     for other in stored[1:]:
         if other.encoder_fingerprint != stored[0].encoder_fingerprint:
             raise _other_encoder(other.slide_id, stored[0].slide_id)
-    features = [bag.features[~bag.unreadable] if bag.unreadable.any() else bag.features for bag in stored]
+    kept = [~bag.unreadable for bag in stored]
+    features = [_kept(bag.features, own) for bag, own in zip(stored, kept, strict=True)]
     return LoadedBag(
         Bag(
             group.id,
             features[0] if len(features) == 1 else np.concatenate(features),
             candidates=_candidates(stored, annotations or {}),
+            views=_views([source.views(bag.slide_id) for bag in stored], kept) if with_views else None,
             patient=group.slides[0].patient_id,
         ),
         group.label,
@@ -231,6 +135,21 @@ def load_bag(
         stored[0].encoder_fingerprint,
         () if any(map(len, stored)) else _why_empty(source, group),
     )
+
+
+def _kept(rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The readable rows, which need no copy where all are."""
+    return rows if kept.all() else rows[kept]
+
+
+def _views(found: Sequence[np.ndarray | None], kept: Sequence[np.ndarray]) -> np.ndarray | None:
+    """The views of a bag's tiles: as many of each as all its slides have."""
+    there = [views for views in found if views is not None]
+    if len(there) < len(found):
+        return None
+    n_views = min(views.shape[1] for views in there)
+    parts = [_kept(views[:, :n_views], own) for views, own in zip(there, kept, strict=True)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _why_empty(source: Bags, group: SlideGroup) -> tuple[str, ...]:
@@ -256,31 +175,32 @@ def load_bags(
     most_bytes: int = MOST_BYTES,
     share: bool = False,
 ) -> list[LoadedBag]:
-    """Read some bags; `annotations` are the candidates of the tiles of some slides.
+    """Read some bags with views, if any; `annotations` are the candidates of the tiles of some slides.
 
-    Features that are a view of a file stay there. Others are in memory, or where `to_file` is given, of
-    all bags together at most `most_bytes` and one bag: what is more goes through it, into a file. To
-    `share` them with other processes, all go.
+    What is mapped from a file stays there. Other features and views are in memory, or where `to_file` is
+    given, of all bags together at most `most_bytes` and one bag: what is more goes through it, into a file.
+    To `share` them with other processes, all go.
 
     Raises:
         SlidebagError: features are missing, or those of the slides are of different encoders or weights.
         WriteError: there is no room for what does not fit into memory.
     """
     bags: list[LoadedBag] = []
-    held: list[int] = []
+    held: list[tuple[int, str]] = []
     n_bytes = 0
     for number, group in enumerate(groups):
-        bags.append(load_bag(source, group, annotations))
+        bags.append(load_bag(source, group, annotations, with_views=True))
         if bags[-1].encoder_fingerprint != bags[0].encoder_fingerprint:
             raise _other_encoder(group.slides[0].slide_id, groups[0].slides[0].slide_id)
-        features = bags[-1].bag.features
-        if features.flags.writeable:  # views of files are not
-            held.append(number)
-            n_bytes += features.nbytes
+        for name, rows in bags[-1].bag.numbers.items():
+            if rows.flags.writeable:  # what lies in files is not
+                held.append((number, name))
+                n_bytes += rows.nbytes
         is_last = number == len(groups) - 1
         if to_file and (n_bytes > most_bytes or (share and is_last and n_bytes)):
-            for i, each in zip(held, to_file([bags[i].bag.features for i in held]), strict=True):
-                bags[i] = replace(bags[i], bag=replace(bags[i].bag, features=each))
+            in_files = to_file([bags[i].bag.numbers[name] for i, name in held])
+            for (i, name), each in zip(held, in_files, strict=True):
+                bags[i] = replace(bags[i], bag=replace(bags[i].bag, **{name: each}))
             held, n_bytes = [], 0
     return bags
 

@@ -46,7 +46,9 @@ class Course:
 
         Return a warning where that is damaged, so that the fit begins anew.
         """
-        told = [(bag.id, _digest(bag.features), _digest(bag.candidates), bag.patient) for bag in bags]
+        told = [
+            (bag.id, *map(_digest, (bag.features, bag.candidates, bag.views)), bag.patient) for bag in bags
+        ]
         self._checkpoint = Checkpoint(path, fingerprint(*what, told))
         try:
             self._saved = self._checkpoint.read()

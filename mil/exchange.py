@@ -25,7 +25,7 @@ from tiling import (
     stored_fingerprint,
 )
 
-from .bags import BagFiles
+from .bag_files import BagFiles
 from .batch import DONE, KEPT, WITHOUT_TILES, Outcome, each_slide, status_of
 from .cohort import Cohort, CohortSlide
 from .other_files import files_by_slide, only_file

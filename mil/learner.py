@@ -172,8 +172,9 @@ class Learner(ABC):
             raise SlidebagError(f"the learner {self.name!r} has not been fitted", hint="fit or load it first")
         if not len(bag):
             return self._predict_nothing(bag)
+        bag = replace(bag, candidates=None, views=None)
         check_features(bag, self.dim, "which the model was fitted on")
-        return self._predict(replace(bag, candidates=None))
+        return self._predict(bag)
 
     def instance_head(self) -> Any:
         """Return the torch module from features float32 (n, D) to tile margins (n, K), or ConfigError."""

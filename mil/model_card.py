@@ -13,7 +13,8 @@ import pandas as pd
 from features import find_encoder
 from tiling import SlidebagError, replacing
 
-from .bags import Bags, LoadedBag, SlideGroup
+from .bag_files import Bags
+from .bags import LoadedBag, SlideGroup
 from .classes import names_in
 from .cohort import Fold
 from .predictions import Fitted

@@ -136,7 +136,7 @@ class NetLearner(Learner):
         order = torch.randperm(len(packed.counts), generator=generator)
         for chosen in order.split(self.config.bags_per_step):
             rows, counts = packed.rows_of(chosen, self.config.tiles_per_bag, generator)
-            embedded = self._net.embed(self._standardise(packed.take(rows)))
+            embedded = self._net.embed(self._standardise(packed.draw(rows, generator)))
             step = Step(counts, packed.labels[chosen], self.classes, self._balance, generator)
             loss = self._net.loss(embedded, step)
             optimizer.zero_grad()

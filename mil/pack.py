@@ -7,7 +7,7 @@ from pathlib import Path
 from features import FeatureStore, pack_features
 from tiling import sweep
 
-from .bags import BagFiles
+from .bag_files import BagFiles
 from .progress import progress
 from .run_folder import Run
 from .with_features import with_features

@@ -87,7 +87,7 @@ class PackedBags:
 
     `features` are N rows of D in the dtype of the bags, in memory or in mapped files; `counts` and
     `starts` int64 (B,); `labels` int64 (B,), or bool (B, C) where the classes do not exclude each other;
-    `patients` int64 (B,), the same number for bags of one patient;
+    `patients` int64 (B,), the same number for bags of one patient; `views` those of all instances, if any;
     `candidates` bool (N, T), all true where a user has not annotated the instance, or None where none is.
     """
 
@@ -97,6 +97,7 @@ class PackedBags:
     labels: Tensor
     patients: Tensor
     candidates: Tensor | None = None
+    views: "Views | None" = None
 
     @classmethod
     def of(cls, bags: Sequence[Bag], labels: Labels) -> "PackedBags":
@@ -107,18 +108,23 @@ class PackedBags:
         offsets = np.concatenate([np.zeros(1, np.int64), counts.cumsum(0).numpy()])
         features = Instances(pieces, offsets, np.broadcast_to(np.False_, offsets[-1:]))
         starts = counts.cumsum(0) - counts
+        views = Views.of(bags, starts, dtype) if any(bag.views is not None for bag in bags) else None
         known = (features, counts, starts, torch.tensor(labels), _patients_of(bags))
         given = {i: bag.candidates for i, bag in enumerate(bags) if bag.candidates is not None}
         if not given:
-            return cls(*known)
+            return cls(*known, views=views)
         candidates = torch.ones(len(features), next(iter(given.values())).shape[1], dtype=torch.bool)
         for i, told in given.items():
             candidates[starts[i] : starts[i] + counts[i]] = torch.from_numpy(told)
-        return cls(*known, candidates)
+        return cls(*known, candidates, views)
 
     def take(self, rows: Tensor) -> Tensor:
         """Return the features of some rows (n,): (n, D) in the dtype of the bags."""
         return torch.from_numpy(self.features.rows(rows.numpy()))
+
+    def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Return for some rows (n,) the features or one of their views, evenly: (n, D) like `take`."""
+        return self.take(rows) if self.views is None else self.views.mixed(rows, self.take(rows), generator)
 
     @property
     def bag_of(self) -> Tensor:
@@ -134,6 +140,44 @@ class PackedBags:
             inside = torch.randperm(int(self.counts[bags[k]]), generator=generator)[:most]
             rows[ends[k] - most : ends[k]] = self.starts[bags[k]] + inside
         return rows, taken
+
+
+@dataclass(frozen=True)
+class Views:
+    """Augmented views of the instances of bags, bag after bag, whose rows stay where the bags have them.
+
+    Bag b has `n_views[b]` of each instance, int64 (B,), from row `first[b]` on; its instances begin with
+    row `starts[b]` of all.
+    """
+
+    features: Instances
+    n_views: Tensor
+    first: Tensor
+    starts: Tensor
+
+    @classmethod
+    def of(cls, bags: Sequence[Bag], starts: Tensor, dtype: np.dtype) -> "Views":
+        """Return the views of `bags`, some of which may have none; those of another dtype are copied."""
+        given = [None if bag.views is None else np.ascontiguousarray(bag.views, dtype) for bag in bags]
+        pieces = [
+            bag.features[:0].astype(dtype) if views is None else views.reshape(-1, views.shape[2])
+            for bag, views in zip(bags, given, strict=True)
+        ]
+        ends = torch.tensor([len(piece) for piece in pieces]).cumsum(0)
+        offsets = np.concatenate([np.zeros(1, np.int64), ends.numpy()])
+        features = Instances(pieces, offsets, np.broadcast_to(np.False_, offsets[-1:]))
+        n_views = torch.tensor([0 if views is None else views.shape[1] for views in given])
+        return cls(features, n_views, torch.from_numpy(offsets[:-1]), starts)
+
+    def mixed(self, rows: Tensor, plain: Tensor, generator: torch.Generator) -> Tensor:
+        """Put one of its views in the place of some of the `plain` rows (n, D) of instances `rows` (n,)."""
+        bag = torch.searchsorted(self.starts, rows, right=True) - 1
+        n_views = self.n_views[bag]
+        drawn = (torch.rand(len(rows), generator=generator) * (n_views + 1)).long().minimum(n_views)
+        of = self.first[bag] + (rows - self.starts[bag]) * n_views + drawn - 1
+        at = torch.nonzero(drawn)[:, 0]  # 0 is the plain one
+        plain[at] = torch.from_numpy(self.features.rows(of[at].numpy()))
+        return plain
 
 
 def _patients_of(bags: Sequence[Bag]) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Any
 from features import ENGINES, PRECISIONS, Encoder, imported_from
 from tiling import ConfigError, SlidebagError
 
-from .bags import BagFiles, SlideGroup, group_slides, load_bag
+from .bag_files import BagFiles
+from .bags import SlideGroup, group_slides, load_bag
 from .batch import DONE, KEPT, WITHOUT_TILES, Outcome, each_slide
 from .classes import Classes
 from .cohort import Cohort

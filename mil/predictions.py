@@ -10,7 +10,8 @@ import pandas as pd
 
 from tiling import FormatError, fingerprint, stored_fingerprint
 
-from .bags import Bags, LoadedBag
+from .bag_files import Bags
+from .bags import LoadedBag
 from .batch import WITHOUT_TILES
 from .calibration import Calibration
 from .classes import SEPARATOR, Classes, names_in

@@ -9,7 +9,7 @@ import pandas as pd
 from features import IndexConfig, TileIndex
 from tiling import ConfigError, fingerprint, replacing, write_picture
 
-from .bags import BagFiles
+from .bag_files import BagFiles
 from .progress import progress
 from .run_folder import Run
 from .search_query import Asked, Query, ask

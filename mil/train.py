@@ -11,7 +11,8 @@ import pandas as pd
 from tiling import replacing
 
 from .annotations import load_annotations
-from .bags import Bags, LoadedBag, SlideGroup, find_bags, group_slides, load_bags
+from .bag_files import Bags, find_bags
+from .bags import LoadedBag, SlideGroup, group_slides, load_bags
 from .cohort import Cohort, CohortSlide, Fold
 from .evaluate import bag_figures
 from .event_files import check_tensorboard

@@ -12,7 +12,8 @@ from PIL import Image
 
 from tiling import replacing_folder
 
-from .bags import Bags, LoadedBag, SlideGroup
+from .bag_files import Bags
+from .bags import LoadedBag, SlideGroup
 from .classes import Classes, names_in
 from .learner import Learner
 from .predictions import Fitted

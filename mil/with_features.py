@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from features import FeatureStore, load_bag_configs
 from tiling import FormatError
 
-from .bags import BagFiles, Bags
+from .bag_files import BagFiles, Bags
 from .batch import FAILED, some
 from .cohort import Cohort, Failure
 from .run_folder import PENDING, Run

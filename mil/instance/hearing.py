@@ -57,5 +57,5 @@ def _optimizer(witnesses: Witnesses) -> torch.optim.Optimizer:
 
 def _annotation_term(witnesses: Witnesses, material: Material, annotated: Tensor, n: int) -> Tensor:
     rows = annotated[torch.randint(len(annotated), (n,), generator=material.generator)]
-    margins = witnesses(material.rows(rows))
+    margins = witnesses(material.drawn(rows))
     return torch.stack([annotation_loss(each, material.candidates[rows]) for each in margins]).sum()

@@ -57,6 +57,10 @@ class Material:
         """Return the features of some rows (B,): float32 (B, D)."""
         return self.standardise(self.packed.take(rows))
 
+    def drawn(self, rows: Tensor) -> Tensor:
+        """Return for some rows (B,) the features or one of their views: float32 (B, D)."""
+        return self.standardise(self.packed.draw(rows, self.generator))
+
     def read_all(self, net: Callable[[Tensor], Tensor]) -> Tensor:
         """Return what `net` makes of the features of all rows, some at a time: (..., N, K)."""
         found = torch.empty(0)

@@ -83,10 +83,10 @@ class Teaching:
         """
         config = self.config
         rows = self.sampler.draw(config.instances_per_step, self.pseudo_labels.soft)
-        features, near = self.material.rows(rows), self.neighbours.of(rows, self.material)
-        embedded = self.net.embed(self._view(features, near))
+        near = self.neighbours.of(rows, self.material)
+        embedded = self.net.embed(self._view(rows, near))
         margins, queries = self.net.classifier(embedded), self.net.project(embedded)
-        keys = self.copy.keys(self._view(features, near))
+        keys = self.copy.keys(self._view(rows, near))
         soft = self.pseudo_labels.soft[rows]
         with torch.no_grad():
             classes = self._classes(margins, rows, soft)
@@ -120,14 +120,15 @@ class Teaching:
         # a quarter as many as the witnesses see: a line is soon learned
         n, everyone = max(2, self.config.bags_per_step // 4), torch.arange(len(self.material.packed.counts))
         rows, counts, bags = self.material.some_bags(n, self.config.tiles_per_bag, everyone)
-        pooled = self.net.read_bags(self.net(self.material.rows(rows)), counts)
+        pooled = self.net.read_bags(self.net(self.material.drawn(rows)), counts)
         labels = self.material.packed.labels[bags]
         return bag_loss(pooled, labels, self.material.classes, self.material.balance)
 
-    def _view(self, features: Tensor, near: Tensor) -> Tensor:
-        """Return one view of features (B, D), whose near neighbours are the rows `near` (B, k)."""
+    def _view(self, rows: Tensor, near: Tensor) -> Tensor:
+        """Return one view (B, D) of rows (B,), whose near neighbours are the rows `near` (B, k)."""
         picked = torch.randint(near.shape[1], (len(near), 1), generator=self.generator)
-        other, config = self.material.rows(near.gather(1, picked)[:, 0]), self.config
+        features, other = self.material.drawn(rows), self.material.rows(near.gather(1, picked)[:, 0])
+        config = self.config
         return view(features, other, config.view_strength, config.view_dropout, self.generator)
 
     def _optimizer(self) -> torch.optim.Optimizer:

@@ -59,7 +59,7 @@ class Witnesses(nn.Module):
 
     def loss(self, material: Material, rows: Tensor, counts: Tensor, bags: Tensor) -> Tensor:
         """Return the bag term of bags (B,), summed over the witnesses, who learn apart."""
-        margins = self.maps.unsure(material.rows(rows), material.generator)
+        margins = self.maps.unsure(material.drawn(rows), material.generator)
         pooled = self.read_each(margins, counts, self.heeded(material, bags))
         labels = material.packed.labels[bags]
         return torch.stack([bag_loss(p, labels, material.classes, material.balance) for p in pooled]).sum()

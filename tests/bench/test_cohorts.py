@@ -1,6 +1,7 @@
 """The plumbing of the bench of learners: what it measures on is what it says."""
 
 import importlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,26 @@ def test_mnist_bags_share_no_picture_between_training_and_test(bench, data_dir):
     )
     assert not np.intersect1d(train, test).size
     assert all(np.array_equal(a.features, b.features) for a, b in zip(task.bags, other.bags, strict=True))
+
+
+@pytest.mark.data
+def test_views_of_digits_are_of_the_training_bags_alone_and_of_their_digits(bench, data_dir):
+    images = bench("cohorts_images")
+    digits = images.mnist_images(data_dir)
+    views_of = partial(images.digit_views, digits, 3)
+    plain = {"mnist": images.pixels(digits)}
+    (task,) = images.mnist(data_dir, plain, (50,), 0, views_of)
+    (without,) = images.mnist(data_dir, plain, (50,), 0)
+    assert all((bag.views is None) == is_test for bag, is_test in zip(task.bags, task.test, strict=True))
+    assert all(np.array_equal(a.features, b.features) for a, b in zip(task.bags, without.bags, strict=True))
+    features = np.concatenate([bag.features for bag in task.bags[:50]])
+    views = np.concatenate([bag.views for bag in task.bags[:50]])
+    assert views.shape == (len(features), 3, 784)
+    centred = features - features.mean(0)
+    for view in np.moveaxis(views - features.mean(0), 1, 0):
+        assert not np.array_equal(view, centred)
+        nearest = (view @ centred.T / np.linalg.norm(centred, axis=1)).argmax(1)
+        assert (nearest == np.arange(len(features))).mean() > 0.1  # by chance one in five hundred
 
 
 def test_every_line_of_the_ablation_is_a_learner(bench):

@@ -34,6 +34,7 @@ class Shelf:
     readable: dict[str, list[bool]]
     with_tissue: tuple[str, ...] = ()
     features: dict[str, np.ndarray] = field(default_factory=dict)
+    n_views: dict[str, int] = field(default_factory=dict)
 
     def bag(self, slide_id: str) -> FeatureBag:
         readable = np.array(self.readable[slide_id], bool)
@@ -41,6 +42,14 @@ class Shelf:
         self.features[slide_id] = rows
         coords = np.zeros((len(rows), 2), np.int64)
         return FeatureBag(slide_id, rows, coords, ~readable, "e", "e", f"of {slide_id}")
+
+    def views(self, slide_id: str) -> np.ndarray | None:
+        n_views = self.n_views.get(slide_id, 0)
+        rows = self.features[slide_id]
+        each = [
+            rows + 10 * (number + 1) for number in range(n_views)
+        ]  # so a view tells whose and which it is
+        return np.stack(each, axis=1) if each else None
 
     def grid(self, slide_id: str) -> Grid:
         coordinates = [[1]] if slide_id in self.with_tissue else []
@@ -87,6 +96,16 @@ def test_an_empty_bag_says_why_and_a_patients_only_if_all_slides_are(readable, f
     assert loaded.flags == flags
 
 
+def test_views_are_of_the_readable_tiles_and_as_many_as_all_slides_of_the_bag_have():
+    readable = {"a": [True, False, True], "bb": [False, True], "cccc": [True]}
+    shelf = Shelf(readable, n_views={"a": 2, "bb": 3})
+    assert load_bag(shelf, group("a", "bb")).bag.views is None  # a prediction has no use for them
+    bag = load_bag(shelf, group("a", "bb"), with_views=True).bag
+    assert bag.views is not None
+    np.testing.assert_allclose(bag.views, np.stack([bag.features + 10, bag.features + 20], axis=1), rtol=1e-6)
+    assert load_bag(shelf, group("a", "cccc"), with_views=True).bag.views is None
+
+
 @pytest.mark.parametrize(("most_bytes", "share", "is_mapped"), [
     (0, False, (True, True, True)),  # one by one
     (620, False, (True, True, False)),  # what is more than the first alone
@@ -96,7 +115,8 @@ def test_an_empty_bag_says_why_and_a_patients_only_if_all_slides_are(readable, f
 def test_what_does_not_fit_into_memory_or_is_shared_is_read_from_files(
     tmp_path, most_bytes, share, is_mapped
 ):
-    shelf = Shelf({"a": [True] * 50, "bb": [False, True], "none": [], "cccc": [True] * 9})
+    readable = {"a": [True] * 50, "bb": [False, True], "none": [], "cccc": [True] * 9}
+    shelf = Shelf(readable, n_views={"cccc": 2})
     groups = [group("a", "bb"), group("cccc"), group("bb"), group("none")]
     plain = load_bags(shelf, groups)
     assert all(loaded.bag.features.flags.writeable for loaded in plain)
@@ -108,6 +128,10 @@ def test_what_does_not_fit_into_memory_or_is_shared_is_read_from_files(
         for one, two, there in zip(plain, mapped, sent, strict=True):
             np.testing.assert_array_equal(one.bag.features, two.bag.features)
             np.testing.assert_array_equal(one.bag.features, there.features)
+            for views in (two.bag.views, there.views):
+                assert (views is None) == (one.bag.views is None)
+                if views is not None:
+                    np.testing.assert_array_equal(views, one.bag.views)
             assert (one.label, one.fingerprint, len(one.slides)) == (
                 two.label,
                 two.fingerprint,

@@ -24,7 +24,7 @@ from mil import (
     tile,
     train,
 )
-from mil.bags import find_bags
+from mil.bag_files import find_bags
 from mil.cli import app
 from tiling import ConfigError, GridConfig, TissueConfig, load_grid
 

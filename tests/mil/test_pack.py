@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from features import EncoderConfig, FeatureStore, load_features
 from mil import Cohort, ExtractConfig, Run, TrainConfig, extract, load_scores, pack, tile, train
-from mil.bags import BagFiles, find_bags, group_slides, load_bags
+from mil.bag_files import BagFiles, find_bags
+from mil.bags import group_slides, load_bags
 from mil.classes import Classes
 from mil.cli import app
 from tiling import ConfigError, FormatError, GridConfig, TissueConfig, load_grid

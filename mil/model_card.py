@@ -88,6 +88,7 @@ def _card(fitted: Fitted, trained_on: TrainedOn, figures: dict[str, float]) -> d
         "bag": recipe.bag,
         "cohort": {name: trained_on.count(name) for name in learner.classes.names},
         "annotated_bags": sum(loaded.bag.candidates is not None for loaded in trained_on.bags),
+        "bags_with_views": sum(loaded.bag.views is not None for loaded in trained_on.bags),
         "encoder": _encoder(recipe.preparation.encoder.encoder) | {"fingerprint": recipe.encoder_fingerprint},
         "preparation": asdict(recipe.preparation),
         "slide_thresholds": recipe.slide_thresholds,
@@ -142,7 +143,7 @@ def _facts(card: dict[str, Any]) -> list[str]:
     grid = card["preparation"]["grid"]
     encoder, calibration = card["encoder"], card["calibration"]
     held_out = [f"{n} {name}" for name, n in zip(card["classes"], calibration["held_out"], strict=True)]
-    sets, cohort = calibration["sets"], card["cohort"].items()
+    sets, cohort, n_views = calibration["sets"], card["cohort"].items(), card["bags_with_views"]
     return [
         "| class | bags | slides | patients | tiles |",
         "|---|---|---|---|---|",
@@ -151,7 +152,8 @@ def _facts(card: dict[str, Any]) -> list[str]:
         f"- Negative class: {card['negative_class'] or 'none (subtypes)'}.",
         f"- Classes {'exclude' if card['is_exclusive'] else 'do not exclude'} each other; a bag is of one "
         f"{card['bag']}.",
-        f"- Tiles: {grid['tile_px']} px at {grid['tile_mpp']:g} µm/px.",
+        f"- Tiles: {grid['tile_px']} px at {grid['tile_mpp']:g} µm/px"
+        f"{f'; augmented views of those of {n_views} bags were learned from too' if n_views else ''}.",
         f"- Encoder: `{encoder['name']}`, licence {encoder.get('licence', 'unknown')}, source "
         f"{encoder.get('source', 'unknown')}, fingerprint {encoder['fingerprint']}.",
         f"- {card['bag'].capitalize()}s are {_calibrated(calibration['slides'])}, "

@@ -1,5 +1,6 @@
 """`pack`, and learning from what it leaves."""
 
+import json
 import shutil
 
 import h5py
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from features import EncoderConfig, FeatureStore, load_features
+from features import EncoderConfig, FeatureStore, load_beside, load_features
 from mil import Cohort, ExtractConfig, Run, TrainConfig, extract, load_scores, pack, tile, train
 from mil.bag_files import BagFiles, find_bags
 from mil.bags import group_slides, load_bags
@@ -16,6 +17,7 @@ from mil.cli import app
 from tiling import ConfigError, FormatError, GridConfig, TissueConfig, load_grid
 
 CONFIG = TrainConfig(learner="mean", folds=3)
+TWO = Classes(("normal", "tumour"), has_negative=True)
 STAIN_STATS = ("--encoder", "stain-stats")
 
 
@@ -68,17 +70,44 @@ def test_training_from_a_store_alone_is_training_from_the_files(run, tmp_path, w
 def test_features_are_read_when_they_are_looked_at(run, where):
     place = None if where == "files" else pack(run, "stain-stats").store.address
     source, slides = find_bags(run, "stain-stats", place), run.cohort().slides
-    for loaded in load_bags(
-        source, group_slides(slides, "slide", Classes(("normal", "tumour"), has_negative=True))
-    ):
+    for loaded in load_bags(source, group_slides(slides, "slide", TWO)):
         assert not loaded.bag.features.flags.owndata
         path = run.features_path("stain-stats", loaded.bag.id)
         np.testing.assert_array_equal(loaded.bag.features, load_features(path).features)
 
 
+@pytest.fixture(scope="module")
+def with_views(extracted, tmp_path_factory):
+    run = Run(shutil.copytree(extracted.root, tmp_path_factory.mktemp("views") / "run"))
+    extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig(views=2))
+    return run
+
+
+@pytest.mark.parametrize("where", ["files", "local", "memory"])
+def test_training_is_given_the_views_that_extraction_kept(with_views, tmp_path, where):
+    address = {"files": None, "local": tmp_path / "views.zarr", "memory": f"memory://{tmp_path.name}.zarr"}
+    if address[where] is not None:
+        pack(with_views, "stain-stats", address[where])
+    source, slides = find_bags(with_views, "stain-stats", address[where]), with_views.cohort().slides
+    for loaded in load_bags(source, group_slides(slides, "slide", TWO)):
+        views = load_beside(with_views.features_path("stain-stats", loaded.bag.id), "views")
+        assert views.shape == (len(loaded.bag), 2, loaded.bag.features.shape[1])
+        np.testing.assert_array_equal(loaded.bag.views, views)
+        assert loaded.bag.views.flags.writeable == (where == "memory")  # else mapped, not read
+
+
+def test_views_change_what_is_learned_and_the_card_tells_of_them(with_views, run):
+    plain, told = train(run, "stain-stats", CONFIG), train(with_views, "stain-stats", CONFIG)
+    assert not run.read_table("predictions.csv").equals(with_views.read_table("predictions.csv"))
+    cards = [json.loads((done.folder / "card.json").read_text()) for done in (plain, told)]
+    n_slides = len(run.cohort().slides)
+    assert [card["bags_with_views"] for card in cards] == [0, n_slides]
+    assert f"augmented views of those of {n_slides} bags" in (told.folder / "README.md").read_text()
+
+
 def test_a_bag_that_vanishes_or_is_cut_short_is_named(run):
     slides = run.cohort().slides
-    groups = group_slides(slides, "slide", Classes(("normal", "tumour"), has_negative=True))
+    groups = group_slides(slides, "slide", TWO)
     path = run.features_path("stain-stats", slides[3].slide_id)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])

@@ -33,7 +33,7 @@ class BagConfig:
     save_patches: bool = field(default=False, metadata={"help": "keep the patches in the bags, as JPEG"})
     views: int = field(
         default=0,
-        metadata={"help": "augmented views of each tile, encoded and kept beside the plain ones; 0 is none"},
+        metadata={"help": "augmented views of each tile, encoded and kept for training; 0 is none"},
     )
 
     def __post_init__(self) -> None:

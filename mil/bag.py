@@ -1,5 +1,6 @@
 """What a learner is fitted on: the instances of one slide or patient."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,10 +44,12 @@ class Bag:
             raise SlidebagError(
                 f"{self.id}: features have shape {self.features.shape}", hint="give one row a tile: (N, D)"
             )
-        n, dim = self.features.shape
-        if self.views is not None and (self.views.ndim != 3 or self.views.shape[::2] != (n, dim)):
+        views = self.views
+        if views is not None and (
+            views.ndim != 3 or views.shape[::2] != self.features.shape or not views.shape[1]
+        ):
             raise SlidebagError(
-                f"{self.id}: views have shape {self.views.shape}, features {self.features.shape}",
+                f"{self.id}: views have shape {views.shape}, features {self.features.shape}",
                 hint="give as many views of each tile, (N, K, D), by the encoder of the features",
             )
 
@@ -77,7 +80,8 @@ def check_features(bag: Bag, dim: int, why: str) -> None:
             hint="extract them with the same encoder",
         )
     for name, rows in bag.numbers.items():
-        parts = (rows[start : start + _CHUNK] for start in range(0, len(bag), _CHUNK))
+        n_tiles = max(1, _CHUNK // math.prod(rows.shape[1:-1]))  # views are several rows a tile
+        parts = (rows[start : start + n_tiles] for start in range(0, len(bag), n_tiles))
         n_broken = sum(int((~np.isfinite(part)).reshape(len(part), -1).any(axis=1).sum()) for part in parts)
         if n_broken:
             raise SlidebagError(

@@ -51,7 +51,7 @@ def test_where_no_bag_has_views_nothing_is_drawn():
     assert torch.equal(generator.get_state(), before)
 
 
-@pytest.mark.parametrize("shape", [(3, 2), (2, 4, 5), (3, 4, 6)])
+@pytest.mark.parametrize("shape", [(3, 2), (2, 4, 5), (3, 4, 6), (3, 0, 5)])
 def test_views_that_are_not_of_the_tiles_are_refused(shape):
     with pytest.raises(SlidebagError, match=r"b: views have shape .* features \(3, 5\)"):
         Bag("b", np.zeros((3, 5), np.float32), views=np.zeros(shape, np.float32))

@@ -127,6 +127,11 @@ class PackedBags:
         return self.take(rows) if self.views is None else self.views.mixed(rows, self.take(rows), generator)
 
     @property
+    def n_views(self) -> int:
+        """Return how many views there are of a tile, in the bags that have most."""
+        return 0 if self.views is None else int(self.views.n_views.max())
+
+    @property
     def bag_of(self) -> Tensor:
         """Return the bag of each instance, int64 (N,)."""
         return torch.repeat_interleave(torch.arange(len(self.counts)), self.counts)

@@ -48,7 +48,8 @@ class InstanceConfig:
     witness_weight: float = field(default=0.5, metadata={"help": "share of the witnesses in a tile's margin"})
     epochs: int = field(default=15, metadata={"help": "epochs of the net; the last one counts"})
     steps_per_epoch: int = field(
-        default=0, metadata={"help": "steps in an epoch; 0 shows each bag three times, in 20 to 100"}
+        default=0,
+        metadata={"help": "steps in an epoch; 0 shows each bag three times, 20 (with views more) to 100"},
     )
     bags_per_step: int = field(
         default=64, metadata={"help": "bags that the witnesses see in a step", "sweep": (16, 64, "log")}
@@ -113,10 +114,10 @@ class InstanceConfig:
                 hint="give least <= most",
             )
 
-    def steps(self, n_bags: int) -> int:
-        """Return the steps of an epoch on so many bags."""
+    def steps(self, n_bags: int, n_views: int) -> int:
+        """Return the steps of an epoch on so many bags, with so many views of a tile."""
         by_bags = 3 * n_bags // self.bags_per_step
-        return self.steps_per_epoch or min(max(by_bags, _LEAST_STEPS), _MOST_STEPS)
+        return self.steps_per_epoch or min(max(by_bags, _LEAST_STEPS + n_views), _MOST_STEPS)
 
     @property
     def heard_epochs(self) -> int:

@@ -21,7 +21,7 @@ def hear(
     witnesses.begin(material, among)
     optimizer = _optimizer(witnesses)
     annotated = material.annotated[torch.isin(material.packed.bag_of[material.annotated], among)]
-    n_steps = config.steps(len(among))
+    n_steps = config.steps(len(among), material.packed.n_views)
     n_all = config.witness_epochs * n_steps
     # full steps in the first half, smaller and smaller ones in the second
     slowing = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: min(1.0, 2 * (1 - i / n_all)))

@@ -58,7 +58,7 @@ class Teaching:
     def teach(self, stage: Stage) -> None:
         """Let the net learn the instances from their pseudo labels."""
         config, optimizer = self.config, self._optimizer()
-        n_steps = config.steps(len(self.material.packed.counts))
+        n_steps = config.steps(len(self.material.packed.counts), self.material.packed.n_views)
         for epoch in stage.epochs(config.epochs, optimizer=optimizer):
             figures: list[dict[str, float]] = []
             for _ in range(n_steps):

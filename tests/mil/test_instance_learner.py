@@ -103,11 +103,13 @@ def test_options_outside_their_range_are_refused(options):
         InstanceConfig(**options)
 
 
-def test_an_epoch_of_many_bags_has_more_steps_but_not_without_end():
+def test_an_epoch_of_many_bags_or_views_has_more_steps_but_not_without_end():
     config = InstanceConfig()
-    steps = [config.steps(n) for n in (1, 100, 440, 1024, 3000, 100_000)]
+    steps = [config.steps(n, n_views=0) for n in (1, 100, 440, 1024, 3000, 100_000)]
     assert steps == [20, 20, 20, 48, 100, 100]
-    assert InstanceConfig(steps_per_epoch=7).steps(100_000) == 7
+    assert [config.steps(n, n_views=12) for n in (1, 440, 1024, 3000)] == [32, 32, 48, 100]
+    assert config.steps(1, n_views=500) == 100
+    assert InstanceConfig(steps_per_epoch=7).steps(100_000, n_views=3) == 7
 
 
 def test_witnesses_and_the_net_learn_longer_from_more_bags():

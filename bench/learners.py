@@ -174,6 +174,8 @@ def read_arguments() -> argparse.Namespace:
     missing = [f"--{name}" for name in needs[told.cohort] if getattr(told, name) is None]
     if missing:
         parser.error(f"--cohort {told.cohort} needs {' and '.join(missing)}")
+    if told.views and told.cohort not in ("mnist", "idc"):
+        parser.error(f"--cohort {told.cohort} has no pictures to make views of")
     return told
 
 

@@ -19,8 +19,8 @@ class Bag:
 
     `candidates` bool (N, T), if any, says which tile classes each instance may have: annotations that a
     user gave for training, beyond the label. They are not the truth that figures are measured by, and no
-    prediction reads them. `views` (N, K, D), if any, are the features of K augmented views of each tile:
-    training draws from them and the plain ones, prediction reads the plain ones alone. Bags of one
+    prediction reads them. `views` (N, K, D), if any, are features of K augmented views of each tile, in the
+    same type: training draws from them and the plain ones, prediction reads the plain ones alone. Bags of one
     `patient` are never on both sides where a fit holds some of them out; without a name each is of a
     patient of its own.
     """
@@ -46,11 +46,15 @@ class Bag:
             )
         views = self.views
         if views is not None and (
-            views.ndim != 3 or views.shape[::2] != self.features.shape or not views.shape[1]
+            views.ndim != 3
+            or views.shape[::2] != self.features.shape
+            or not views.shape[1]
+            or views.dtype != self.features.dtype
         ):
             raise SlidebagError(
-                f"{self.id}: views have shape {views.shape}, features {self.features.shape}",
-                hint="give as many views of each tile, (N, K, D), by the encoder of the features",
+                f"{self.id}: views are {views.dtype} of shape {views.shape}, "
+                f"features {self.features.dtype} of {self.features.shape}",
+                hint="give as many views of each tile, (N, K, D), in the type of the features",
             )
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from features import FeatureBag
-from tiling import SlidebagError, fingerprint
+from tiling import FormatError, SlidebagError, fingerprint
 
 from .bag_files import Bags
 from .batch import status_of
@@ -120,14 +120,13 @@ def load_bag(
     for other in stored[1:]:
         if other.encoder_fingerprint != stored[0].encoder_fingerprint:
             raise _other_encoder(other.slide_id, stored[0].slide_id)
-    kept = [~bag.unreadable for bag in stored]
-    features = [_kept(bag.features, own) for bag, own in zip(stored, kept, strict=True)]
+    features = [_kept(bag.features, ~bag.unreadable) for bag in stored]
     return LoadedBag(
         Bag(
             group.id,
             features[0] if len(features) == 1 else np.concatenate(features),
             candidates=_candidates(stored, annotations or {}),
-            views=_views([source.views(bag.slide_id) for bag in stored], kept) if with_views else None,
+            views=_views(source, stored) if with_views else None,
             patient=group.slides[0].patient_id,
         ),
         group.label,
@@ -142,13 +141,20 @@ def _kept(rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return rows if kept.all() else rows[kept]
 
 
-def _views(found: Sequence[np.ndarray | None], kept: Sequence[np.ndarray]) -> np.ndarray | None:
-    """The views of a bag's tiles: as many of each as all its slides have."""
-    there = [views for views in found if views is not None]
+def _views(source: Bags, stored: Sequence[FeatureBag]) -> np.ndarray | None:
+    """The views of a bag's readable tiles: as many of each as all its slides have."""
+    found = {bag.slide_id: source.views(bag.slide_id) for bag in stored}
+    there = {slide_id: views for slide_id, views in found.items() if views is not None}
     if len(there) < len(found):
         return None
-    n_views = min(views.shape[1] for views in there)
-    parts = [_kept(views[:, :n_views], own) for views, own in zip(there, kept, strict=True)]
+    for bag in stored:
+        if len(there[bag.slide_id]) != len(bag):
+            raise FormatError(
+                f"{bag.slide_id}: {len(there[bag.slide_id])} rows of views, {len(bag)} of features",
+                hint="extract this slide again",
+            )
+    n_views = min(views.shape[1] for views in there.values())
+    parts = [_kept(there[bag.slide_id][:, :n_views], ~bag.unreadable) for bag in stored]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
@@ -175,7 +181,7 @@ def load_bags(
     most_bytes: int = MOST_BYTES,
     share: bool = False,
 ) -> list[LoadedBag]:
-    """Read some bags with views, if any; `annotations` are the candidates of the tiles of some slides.
+    """Read some bags, the labelled ones with views; `annotations` are the candidates of some slides' tiles.
 
     What is mapped from a file stays there. Other features and views are in memory, or where `to_file` is
     given, of all bags together at most `most_bytes` and one bag: what is more goes through it, into a file.
@@ -189,7 +195,7 @@ def load_bags(
     held: list[tuple[int, str]] = []
     n_bytes = 0
     for number, group in enumerate(groups):
-        bags.append(load_bag(source, group, annotations, with_views=True))
+        bags.append(load_bag(source, group, annotations, with_views=bool(group.label)))
         if bags[-1].encoder_fingerprint != bags[0].encoder_fingerprint:
             raise _other_encoder(group.slides[0].slide_id, groups[0].slides[0].slide_id)
         for name, rows in bags[-1].bag.numbers.items():

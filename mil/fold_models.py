@@ -223,9 +223,13 @@ class FoldModels:
 
 
 def identity(bag: LoadedBag) -> tuple[str, ...]:
-    """Return what changes with all that can be learned from a bag: files, id, patient, label, annotations."""
+    """Return what changes with all that can be learned from a bag: files, id, patient, label, annotations.
+
+    Models of slidebags that did not learn from views are not those of bags with views.
+    """
     told = bag.bag.candidates
     return (
+        *(() if bag.bag.views is None else ("views",)),
         bag.fingerprint,
         bag.bag.id,
         bag.bag.patient or "",

@@ -109,6 +109,11 @@ class Learner(ABC):
                 check_candidates(bag.id, bag.candidates, is_of, classes)
         if not self.heeds_annotations and any(bag.candidates is not None for bag in chosen):
             self.warnings.append(f"the learner {self.name!r} does not heed annotations; slidebag does")
+        n_viewed = sum(bag.views is not None for bag in chosen)
+        if 0 < n_viewed < len(chosen):
+            self.warnings.append(
+                f"only {n_viewed} of {len(chosen)} bags have views of tiles: extract all with the same --views"
+            )
         self.classes, self.dim = classes, chosen[0].features.shape[1]
         known = np.asarray(labels)[filled].tolist()
         try:
@@ -158,9 +163,10 @@ class Learner(ABC):
                 f"the learner {self.name!r} is to stop early, but there are no validation bags",
                 hint="give some, or patience=0",
             )
-        for i in filled:
-            check_features(bags[i], self.dim, "like the training's")
-        return [bags[i] for i in filled], np.asarray(labels)[filled].tolist()
+        read = [replace(bags[i], views=None) for i in filled]
+        for bag in read:
+            check_features(bag, self.dim, "like the training's")
+        return read, np.asarray(labels)[filled].tolist()
 
     def predict(self, bag: Bag) -> Prediction:
         """Return the probabilities of a bag and its tiles, both from one pass over the instances.

@@ -128,8 +128,8 @@ class PackedBags:
 
     @property
     def n_views(self) -> int:
-        """Return how many views there are of a tile, in the bags that have most."""
-        return 0 if self.views is None else int(self.views.n_views.max())
+        """Return how many views there are of a tile, on average over the bags."""
+        return 0 if self.views is None else round(float(self.views.n_views.float().mean()))
 
     @property
     def bag_of(self) -> Tensor:

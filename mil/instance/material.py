@@ -57,6 +57,10 @@ class Material:
         """Return the features of some rows (B,): float32 (B, D)."""
         return self.standardise(self.packed.take(rows))
 
+    def plain(self, rows: Tensor) -> Tensor | None:
+        """Return the features of some rows (B, D) where there are no views to draw from, else None."""
+        return self.rows(rows) if self.packed.views is None else None
+
     def drawn(self, rows: Tensor) -> Tensor:
         """Return for some rows (B,) the features or one of their views: float32 (B, D)."""
         return self.standardise(self.packed.draw(rows, self.generator))

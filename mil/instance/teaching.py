@@ -83,10 +83,10 @@ class Teaching:
         """
         config = self.config
         rows = self.sampler.draw(config.instances_per_step, self.pseudo_labels.soft)
-        near = self.neighbours.of(rows, self.material)
-        embedded = self.net.embed(self._view(rows, near))
+        near, plain = self.neighbours.of(rows, self.material), self.material.plain(rows)
+        embedded = self.net.embed(self._view(rows, near, plain))
         margins, queries = self.net.classifier(embedded), self.net.project(embedded)
-        keys = self.copy.keys(self._view(rows, near))
+        keys = self.copy.keys(self._view(rows, near, plain))
         soft = self.pseudo_labels.soft[rows]
         with torch.no_grad():
             classes = self._classes(margins, rows, soft)
@@ -124,10 +124,14 @@ class Teaching:
         labels = self.material.packed.labels[bags]
         return bag_loss(pooled, labels, self.material.classes, self.material.balance)
 
-    def _view(self, rows: Tensor, near: Tensor) -> Tensor:
-        """Return one view (B, D) of rows (B,), whose near neighbours are the rows `near` (B, k)."""
+    def _view(self, rows: Tensor, near: Tensor, plain: Tensor | None) -> Tensor:
+        """Return one view (B, D) of rows (B,), whose near neighbours are the rows `near` (B, k).
+
+        Where no views of tiles are kept, all are made of the same `plain` features (B, D).
+        """
         picked = torch.randint(near.shape[1], (len(near), 1), generator=self.generator)
-        features, other = self.material.drawn(rows), self.material.rows(near.gather(1, picked)[:, 0])
+        features = self.material.drawn(rows) if plain is None else plain
+        other = self.material.rows(near.gather(1, picked)[:, 0])
         config = self.config
         return view(features, other, config.view_strength, config.view_dropout, self.generator)
 

@@ -13,7 +13,7 @@ from mil import Bag, CohortSlide
 from mil.bags import SlideGroup, load_bag, load_bags
 from mil.fold_models import identity
 from mil.overflow import overflow
-from tiling import sweep
+from tiling import FormatError, sweep
 
 
 @dataclass
@@ -56,8 +56,8 @@ class Shelf:
         return Grid({"coordinates": coordinates}, len(self.readable[slide_id]))
 
 
-def group(*slide_ids: str) -> SlideGroup:
-    return SlideGroup("p", "", tuple(CohortSlide(i, Path(i), "", "p", None, "") for i in slide_ids))
+def group(*slide_ids: str, label: str = "") -> SlideGroup:
+    return SlideGroup("p", label, tuple(CohortSlide(i, Path(i), "", "p", None, "") for i in slide_ids))
 
 
 def test_rows_of_a_bag_go_back_to_the_slides_and_tiles_that_they_are_from():
@@ -104,6 +104,18 @@ def test_views_are_of_the_readable_tiles_and_as_many_as_all_slides_of_the_bag_ha
     assert bag.views is not None
     np.testing.assert_allclose(bag.views, np.stack([bag.features + 10, bag.features + 20], axis=1), rtol=1e-6)
     assert load_bag(shelf, group("a", "cccc"), with_views=True).bag.views is None
+    one, two = load_bags(shelf, [group("bb", label="tumour"), group("a")])
+    assert one.bag.views is not None
+    assert two.bag.views is None  # without a label nothing is learned from it
+    assert "views" in identity(one)
+    assert identity(one) != identity(replace(one, bag=replace(one.bag, views=None)))
+
+
+def test_a_slide_with_fewer_rows_of_views_than_of_features_is_named():
+    shelf = Shelf({"a": [True, False, True]}, n_views={"a": 2})
+    shelf.views = lambda slide_id: np.zeros((2, 2, 3), np.float32)
+    with pytest.raises(FormatError, match="a: 2 rows of views, 3 of features"):
+        load_bag(shelf, group("a"), with_views=True)
 
 
 @pytest.mark.parametrize(("most_bytes", "share", "is_mapped"), [
@@ -117,7 +129,7 @@ def test_what_does_not_fit_into_memory_or_is_shared_is_read_from_files(
 ):
     readable = {"a": [True] * 50, "bb": [False, True], "none": [], "cccc": [True] * 9}
     shelf = Shelf(readable, n_views={"cccc": 2})
-    groups = [group("a", "bb"), group("cccc"), group("bb"), group("none")]
+    groups = [group("a", "bb"), group("cccc", label="tumour"), group("bb"), group("none")]
     plain = load_bags(shelf, groups)
     assert all(loaded.bag.features.flags.writeable for loaded in plain)
     with overflow(tmp_path) as to_file:

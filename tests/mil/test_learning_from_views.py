@@ -1,5 +1,6 @@
 """Views of tiles: every learner is trained on them, none reads them in a prediction."""
 
+import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -53,8 +54,13 @@ def test_where_no_bag_has_views_nothing_is_drawn():
 
 @pytest.mark.parametrize("shape", [(3, 2), (2, 4, 5), (3, 4, 6), (3, 0, 5)])
 def test_views_that_are_not_of_the_tiles_are_refused(shape):
-    with pytest.raises(SlidebagError, match=r"b: views have shape .* features \(3, 5\)"):
+    with pytest.raises(SlidebagError, match=r"b: views are float32 of shape .* float32 of \(3, 5\)"):
         Bag("b", np.zeros((3, 5), np.float32), views=np.zeros(shape, np.float32))
+
+
+def test_views_in_another_type_than_the_features_are_refused():
+    with pytest.raises(SlidebagError, match=r"b: views are float32 .* features float16"):
+        Bag("b", np.zeros((3, 5), np.float16), views=np.zeros((3, 2, 5), np.float32))
 
 
 def test_views_that_are_no_numbers_are_told_by_name():
@@ -103,6 +109,78 @@ def test_every_learner_is_trained_on_views_and_none_reads_them_in_a_prediction(n
         np.testing.assert_array_equal(told, asked.predict(bag).tile_probability)
     with_them, without, again = (Path(tmp_path, n, "weights.safetensors").read_bytes() for n in "123")
     assert with_them == again != without
+
+
+class Counted:
+    """Says how often rows were drawn, and hands on."""
+
+    def __init__(self, packed):
+        self.packed, self.n = packed, 0
+
+    def __getattr__(self, name):
+        return getattr(self.packed, name)
+
+    def draw(self, rows, generator):
+        self.n += 1
+        return self.packed.draw(rows, generator)
+
+
+def test_every_term_of_the_instance_learner_draws(monkeypatch):
+    """Witnesses and the net's bag term once a step, annotations once, the instance terms twice."""
+    bags, labels, _ = turned()
+    known = np.ones((len(bags[1]), 2), bool)
+    known[:3, 0] = False
+    bags[1] = replace(bags[1], candidates=known)
+    counted, of = [], PackedBags.of
+    monkeypatch.setattr(PackedBags, "of", lambda *given: counted.append(Counted(of(*given))) or counted[0])
+    draws = []
+    for bag_weight in ("0", "0.1"):
+        counted.clear()
+        told = {
+            "members": "1",
+            "witness_epochs": "1",
+            "epochs": "1",
+            "steps_per_epoch": "5",
+            "witnesses": "linear",
+        }
+        new_learner("slidebag", told | {"bag_weight": bag_weight}).fit(bags, labels, BINARY, seed=0)
+        draws.append(counted[0].n)
+    rehearsals_and_witnesses = (
+        3 + 1
+    ) * 5 * 2 - 5  # one of the three parts is taught without the annotated bag
+    assert draws == [rehearsals_and_witnesses + 5 * 2, rehearsals_and_witnesses + 5 * 3]
+
+
+def test_a_fit_goes_on_from_its_checkpoint_with_the_same_views_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("mil.course.EVERY_S", 0.0)
+    bags, labels, _ = turned()
+    whole = small("mix")
+    whole.fit(bags, labels, BINARY, seed=0)
+    other = [replace(bag, views=bag.views + 1) for bag in bags]
+
+    def stop(figures):
+        if figures["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        small("mix").fit(bags, labels, BINARY, seed=0, report=stop, checkpoint=tmp_path / "fit")
+    for given, n_epochs in ((other, 2), (bags, 1)):
+        again, seen = small("mix"), []
+        shutil.copy(tmp_path / "fit", tmp_path / "copy")
+        again.fit(given, labels, BINARY, seed=0, report=seen.append, checkpoint=tmp_path / "copy")
+        assert len(seen) == n_epochs
+        same = [
+            np.array_equal(again.predict(bag).tile_probability, whole.predict(bag).tile_probability)
+            for bag in bags
+        ]
+        assert all(same) if given is bags else not any(same)
+
+
+def test_that_some_bags_have_no_views_is_told():
+    bags, labels, _ = turned()
+    learner = small("mix")
+    learner.fit([*bags[:9], *(replace(bag, views=None) for bag in bags[9:])], labels, BINARY, seed=0)
+    assert any("9 of 12 bags have views" in warning for warning in learner.warnings)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ class Learner(ABC):
         n_viewed = sum(bag.views is not None for bag in chosen)
         if 0 < n_viewed < len(chosen):
             self.warnings.append(
-                f"only {n_viewed} of {len(chosen)} bags have views of tiles: extract all with the same --views"
+                f"only {n_viewed} of {len(chosen)} bags have views: extract all with the same --views"
             )
         self.classes, self.dim = classes, chosen[0].features.shape[1]
         known = np.asarray(labels)[filled].tolist()

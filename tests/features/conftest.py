@@ -17,7 +17,7 @@ Sources = dict[str, tuple[Path, Path]]
 
 def write_bag(folder: Path, slide_id: str, features: np.ndarray, **datasets: np.ndarray) -> tuple[Path, Path]:
     """A grid and a bag of `features` in files; the first of three tiles and more is unreadable."""
-    n = len(features)
+    n, views = len(features), datasets["views"].shape[1] if "views" in datasets else 0
     grid = TileGrid(
         slide_id=slide_id, slide_path=f"/slides/{slide_id}.svs", slide_fingerprint="f" * 12,
         coords=np.stack([np.arange(n) * 256, np.full(n, 512)], axis=1).astype(np.int64),
@@ -39,7 +39,10 @@ def write_bag(folder: Path, slide_id: str, features: np.ndarray, **datasets: np.
         told = {
             "encoder": "mean-colour", "encoder_fingerprint": "e" * 12, "dim": features.shape[1],
             "dtype": str(features.dtype), "precision": "float32", "engine": "numpy", "n_unreadable": 1,
-            "config": {"encoder": {"encoder": "mean-colour"}, "bag": {"dtype": str(features.dtype)}},
+            "config": {
+                "encoder": {"encoder": "mean-colour"},
+                "bag": {"dtype": str(features.dtype), "views": views},
+            },
             "fingerprint": fingerprint(slide_id, features.tolist()), "reader": "phantom",
         }  # fmt: skip
         write_header(file, "features", grid_attributes(grid) | told)

@@ -1,12 +1,20 @@
 """A packed store gives back what the files held."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 
-from features import FeatureStore, load_bag_configs, load_features, pack_features, store_fingerprint
+from features import (
+    FeatureStore,
+    load_bag_configs,
+    load_beside,
+    load_features,
+    pack_features,
+    store_fingerprint,
+)
 from features.store import zarr_place
 from tiling import ConfigError, FormatError, SlidebagError, load_grid
 
@@ -50,6 +58,28 @@ def test_rows_of_other_datasets_come_along(make_bags, place):
     assert FeatureStore(place).rows_of("tokens", "slide-0").shape == (7, 2, 2, 5)
     with pytest.raises(FormatError, match="no array 'colours'"):
         FeatureStore(place).rows_of("colours", "slide-0")
+
+
+@pytest.mark.parametrize("n_shards", [1, 6])
+def test_views_are_those_of_the_slide_mapped_where_they_lie_in_one_piece(
+    make_bags, place, monkeypatch, n_shards
+):
+    if n_shards > 1:
+        monkeypatch.setattr("features.pack._CHUNK_BYTES", 40)
+        monkeypatch.setattr("features.pack._CHUNKS_A_SHARD", 2)
+    sources = make_bags(1, 7, 0, 4, 12, views=(2, 5))
+    pack_features(sources, place)
+    store, is_local = FeatureStore(place), "://" not in place
+    if is_local:
+        assert len(list(Path(place, "views", "c").glob("*/0/0"))) == n_shards
+    for slide_id, (_, bag_path) in sources.items():
+        views = store.views(slide_id)
+        np.testing.assert_array_equal(views, load_beside(bag_path, "views"))
+        if len(views) and n_shards == 1:
+            assert views.flags.writeable != is_local
+    plain = make_bags(3)
+    pack_features(plain, place)
+    assert FeatureStore(place).views("slide-0") is None
 
 
 def test_nothing_is_done_where_nothing_has_changed(make_bags, place):

@@ -400,9 +400,9 @@ def test_no_instance_label_reaches_a_learner(name):
 
 
 def test_there_is_no_way_to_hand_over_an_instance_label(name):
-    # candidates are a user's training annotations: part of what is learned from, as labels are; and a
-    # patient is a name
-    assert [f.name for f in fields(Bag)] == ["id", "features", "candidates", "patient"]
+    # candidates are a user's training annotations: part of what is learned from, as labels are; views are
+    # features too, and a patient is a name
+    assert [f.name for f in fields(Bag)] == ["id", "features", "candidates", "views", "patient"]
     asked = list(inspect.signature(LEARNERS[name].fit).parameters)
     asked_of_all = ["self", "bags", "labels", "classes", "seed", "report", "checkpoint", "validation", "keep"]
     assert asked == asked_of_all

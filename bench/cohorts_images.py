@@ -94,10 +94,9 @@ def mnist(
         labels = np.array([each.any() for each in truth])
         numbers = np.arange(len(picked))
         for name, all_features in features.items():
-            views = [views_of(rows) if views_of and i < n else None for i, rows in enumerate(picked)]
             bags = [
-                Bag(str(i), all_features[rows], views=own)
-                for i, (rows, own) in enumerate(zip(picked, views, strict=True))
+                Bag(str(i), all_features[rows], views=views_of(rows) if views_of and i < n else None)
+                for i, rows in enumerate(picked)
             ]
             tasks.append(Task(f"{name} {n}", bags, labels, numbers, truth, test=numbers >= n))
     return tasks

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from tiling import (
@@ -117,8 +118,7 @@ def load_features(path: Path, *, grid: TileGrid | Path | None = None, mapped: bo
         if grid is not None:
             refuse_other_tiles(file, grid)
         told = read_header(file)
-        features = map_dataset(file, "features") if mapped else None
-        features = read_array(file, "features") if features is None else features
+        features = _rows(file, "features", mapped=mapped)
         coords, unreadable = read_array(file, "coords"), read_array(file, "unreadable")
     if not len(features) == len(coords) == len(unreadable):
         raise FormatError(
@@ -147,8 +147,12 @@ def load_beside(path: Path, name: str, *, mapped: bool = False) -> np.ndarray:
     with open_checked(path, "features") as file:
         if name not in file:
             raise FormatError(f"{path}: holds no {name}", hint=f"extract again with {_OPTIONS[name]}")
-        rows = map_dataset(file, name) if mapped else None
-        return read_array(file, name) if rows is None else rows
+        return _rows(file, name, mapped=mapped)
+
+
+def _rows(file: h5py.File, name: str, *, mapped: bool) -> np.ndarray:
+    rows = map_dataset(file, name) if mapped else None
+    return read_array(file, name) if rows is None else rows
 
 
 _OPTIONS = {"views": "--views", "tokens": "--token-side"}

@@ -52,12 +52,10 @@ class FeatureStore:
 
         Its features are a view of the store where that is local.
         """
-        told, rows, mapped = self.header(slide_id), self._rows(slide_id), self._mapped("features")
+        told, rows = self.header(slide_id), self._rows(slide_id)
         return FeatureBag(
             slide_id=slide_id,
-            features=self._read("features", slide_id)
-            if mapped is None
-            else mapped.bag(self._number(slide_id)),
+            features=self._lying("features", slide_id),
             coords=self._read("coords", slide_id),
             unreadable=self._unreadable[rows],
             encoder=str(told["encoder"]),
@@ -98,12 +96,7 @@ class FeatureStore:
 
         They are a view of the store where that is local. Raises FormatError if there is no such bag.
         """
-        if not self.configs(slide_id)[1].views:
-            return None
-        mapped = self._mapped("views")
-        if mapped is None:
-            return self.rows_of("views", slide_id)
-        return mapped.bag(self._number(slide_id)).reshape(-1, *self._array("views").shape[1:])
+        return self._lying("views", slide_id) if self.configs(slide_id)[1].views else None
 
     def instances(self) -> Instances:
         """Return the rows of all bags, mapped.
@@ -120,11 +113,16 @@ class FeatureStore:
         return mapped
 
     def _read(self, name: str, slide_id: str) -> np.ndarray:
-        """A slide's rows of features or coords, by the quickest way that the place allows."""
+        """A slide's rows of a dataset in memory, by the quickest way that the place allows."""
+        mapped = self._mapped(name)
+        return self.rows_of(name, slide_id) if mapped is None else np.array(self._lying(name, slide_id))
+
+    def _lying(self, name: str, slide_id: str) -> np.ndarray:
+        """A slide's rows of a dataset: a view of the store where that is local."""
         mapped = self._mapped(name)
         if mapped is None:
-            return np.asarray(self._array(name)[self._rows(slide_id)])
-        return np.array(mapped.bag(self._number(slide_id)))
+            return self.rows_of(name, slide_id)
+        return mapped.bag(self._number(slide_id)).reshape(-1, *self._array(name).shape[1:])
 
     def _mapped(self, name: str) -> Instances | None:
         if name not in self._maps:

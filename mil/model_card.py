@@ -143,7 +143,7 @@ def _facts(card: dict[str, Any]) -> list[str]:
     grid = card["preparation"]["grid"]
     encoder, calibration = card["encoder"], card["calibration"]
     held_out = [f"{n} {name}" for name, n in zip(card["classes"], calibration["held_out"], strict=True)]
-    sets, cohort, n_views = calibration["sets"], card["cohort"].items(), card["bags_with_views"]
+    sets, cohort, n_viewed = calibration["sets"], card["cohort"].items(), card["bags_with_views"]
     return [
         "| class | bags | slides | patients | tiles |",
         "|---|---|---|---|---|",
@@ -153,7 +153,7 @@ def _facts(card: dict[str, Any]) -> list[str]:
         f"- Classes {'exclude' if card['is_exclusive'] else 'do not exclude'} each other; a bag is of one "
         f"{card['bag']}.",
         f"- Tiles: {grid['tile_px']} px at {grid['tile_mpp']:g} µm/px"
-        f"{f'; augmented views of those of {n_views} bags were learned from too' if n_views else ''}.",
+        f"{f'; augmented views of those of {n_viewed} bags were learned from too' if n_viewed else ''}.",
         f"- Encoder: `{encoder['name']}`, licence {encoder.get('licence', 'unknown')}, source "
         f"{encoder.get('source', 'unknown')}, fingerprint {encoder['fingerprint']}.",
         f"- {card['bag'].capitalize()}s are {_calibrated(calibration['slides'])}, "

@@ -145,9 +145,8 @@ def test_every_term_of_the_instance_learner_draws(monkeypatch):
         }
         new_learner("slidebag", told | {"bag_weight": bag_weight}).fit(bags, labels, BINARY, seed=0)
         draws.append(counted[0].n)
-    rehearsals_and_witnesses = (
-        3 + 1
-    ) * 5 * 2 - 5  # one of the three parts is taught without the annotated bag
+    # each of four teachings of witnesses has two terms, but that without the annotated bag has one
+    rehearsals_and_witnesses = 5 * (2 * 4 - 1)
     assert draws == [rehearsals_and_witnesses + 5 * 2, rehearsals_and_witnesses + 5 * 3]
 
 

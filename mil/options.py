@@ -131,7 +131,7 @@ def _parameter(shown: tuple[Any, Any], repeated: set[str]) -> inspect.Parameter:
         told += f" [default: {', '.join(default) if isinstance(default, tuple) else default}]"
     if field.name in repeated:
         plain, told = list[plain], f"{told}; may be repeated"
-    option = typer.Option(flag, help=told.replace("[", r"\["), show_default=False)
+    option = typer.Option(flag, help=told, show_default=False)
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[plain | None, option]
     )

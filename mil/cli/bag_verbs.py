@@ -25,7 +25,10 @@ from .app import RunFolder, app
 @app.command()
 @configured(encoders=Several(EncoderConfig, by=("encoder", "weights")), extract_config=ExtractConfig)
 def extract(run: RunFolder, encoders: tuple[EncoderConfig, ...], extract_config: ExtractConfig) -> None:
-    """Encode the tiles of each slide into a bag of features; several encoders in one pass."""
+    """Encode the tiles of each slide into a bag of features.
+
+    Several encoders can do so in one pass.
+    """
     show.finish(Run(run), extract_run(Run(run), encoders, extract_config))
 
 
@@ -38,7 +41,10 @@ def pack(
     ] = None,
     encoder: Annotated[str, typer.Option("--encoder", help="whose features to pack")] = DEFAULT_ENCODER,
 ) -> None:
-    """Pack the features of all slides into one store, which `train` reads in their stead."""
+    """Pack the features of all slides into one store.
+
+    `train` reads it in their stead.
+    """
     typer.echo(pack_run(Run(run), encoder, out))
     show.finish(Run(run), also=("pack",))
 
@@ -51,7 +57,7 @@ def search(
     search_config: SearchConfig,
     encoder: Annotated[str, typer.Option("--encoder", help="whose features are compared")] = DEFAULT_ENCODER,
 ) -> None:
-    """Find the tiles that look most like a tile, a region of a slide, or a picture."""
+    """Find the tiles most like a tile, a region or a picture."""
     show.hits(search_run(Run(run), asked.query(), encoder, search_config))
 
 
@@ -65,7 +71,10 @@ def probe(
     encoders: tuple[EncoderConfig, ...],
     probe_config: ProbeConfig,
 ) -> None:
-    """Measure how well encoders tell apart tiles whose class is known; several side by side."""
+    """Measure how well encoders tell apart tiles of known class.
+
+    Several stand side by side.
+    """
     show.probed(probe_encoders(tiles, out, encoders, probe_config))
 
 
@@ -78,7 +87,10 @@ def pretrain(
     out: Annotated[Path, typer.Argument(help="the encoder's folder, which --encoder takes")],
     pretrain_config: PretrainConfig,
 ) -> None:
-    """Train an encoder of one's own on unlabelled tiles; again, it goes on where it was."""
+    """Train an encoder of one's own on unlabelled tiles.
+
+    The same command again goes on where it was.
+    """
     done = pretrain_encoder(sources, out, pretrain_config)
     if done.rank == 0:  # of several processes one tells
         show.pretrained(done)

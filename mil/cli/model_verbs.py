@@ -39,7 +39,10 @@ def train(
     annotations: Annotations = None,
     settings: Settings = None,
 ) -> None:
-    """Learn from the slides' labels by folds; predict every slide by a model that has not seen it."""
+    """Learn from the labels of slides, fold by fold.
+
+    Every slide is predicted by a model that has not seen it.
+    """
     folder = Run(run)
     done = train_run(
         folder, encoder, train_config, pairs(settings), how=fit_config, store=store, annotations=annotations
@@ -63,7 +66,10 @@ def predict(
     mpp: Mpp = None,
     regions: Regions = None,
 ) -> None:
-    """Apply a saved model to new slides: tiles, features, predictions and scores."""
+    """Apply a saved model to new slides.
+
+    Gives them tiles, features, predictions and scores.
+    """
     folder, cohort = Run(run), Cohort.from_folder(slides, table)
     outcomes = predict_slides(
         model, cohort, folder, config=predict_config, weights=weights, mpp=mpp, regions=regions
@@ -77,7 +83,10 @@ def export_model(
     model: Annotated[Path, typer.Argument(help="a model's folder, such as RUN/models/slidebag")],
     out: Annotated[Path, typer.Argument(help="the ONNX file")],
 ) -> None:
-    """Write a model's instance head as ONNX: features to tile margins and calibrated probabilities."""
+    """Write a model's instance head as ONNX.
+
+    It turns features into tile margins and calibrated probabilities.
+    """
     typer.echo(f"{out}: probability of {', '.join(write_onnx(model, out))}")
 
 
@@ -91,13 +100,19 @@ def heatmap(
         list[str] | None, typer.Option("--slide", help="only this slide; may be repeated")
     ] = None,
 ) -> None:
-    """Paint the stored scores: pictures, tiles and regions for QuPath, the probability as an OME-TIFF."""
+    """Paint the stored scores over the slides.
+
+    Pictures, tiles and regions for QuPath, and the probability as an OME-TIFF.
+    """
     show.finish(Run(run), paint_run(Run(run), overlay, heatmap_config, only=tuple(slide or ())))
 
 
 @app.command()
 def evaluate(run: RunFolder, truth: Truth = None) -> None:
-    """Measure the predictions against the labels and, if given, the tiles against known truth."""
+    """Measure the predictions against the labels.
+
+    And the tiles against known truth, if it is given.
+    """
     show.figures(evaluate_run(Run(run), truth))
 
 
@@ -120,14 +135,20 @@ def report(
         typer.Option("--compare", help="run folder of another model of the same slides; may be repeated"),
     ] = None,
 ) -> None:
-    """Write how good the predictions are and where they fail, as a page, tables and figures."""
+    """Write how good the predictions are and where they fail.
+
+    As a page, tables and figures.
+    """
     told = {"truth": truth, "annotations": annotations, "table": table}
     show.report(write_report(Run(run), by=by or (), others=compare or (), **told))
 
 
 @app.command()
 def doctor() -> None:
-    """Say what is installed, which devices there are, and where the packages come from."""
+    """Say what is installed, and on which devices.
+
+    And where the packages come from.
+    """
     findings = examine()
     show.findings(findings)
     raise typer.Exit(0 if all(f.is_well for f in findings) else 1)

@@ -29,7 +29,7 @@ def tile(
     mpp: Mpp = None,
     regions: Regions = None,
 ) -> None:
-    """Find the tissue of each slide and cut it into a grid of tiles."""
+    """Find the tissue of each slide and cut it into tiles."""
     folder, cohort = Run(run), Cohort.from_folder(slides, table)
     outcome = tile_cohort(cohort, folder, grid, tissue, mpp=mpp, regions=regions)
     show.quality(folder)
@@ -38,7 +38,10 @@ def tile(
 
 @app.command()
 def qc(run: RunFolder) -> None:
-    """Picture each tiled slide, and all of them on a contact sheet with the suspicious ones in front."""
+    """Picture each tiled slide, and all on a contact sheet.
+
+    The suspicious ones are in front.
+    """
     outcome = qc_run(Run(run))
     show.quality(Run(run))
     show.finish(Run(run), outcome)
@@ -53,7 +56,10 @@ def regrid(
         int | None, typer.Option("--tile-px", help="tile side in pixels, if not that of the run")
     ] = None,
 ) -> None:
-    """Make a run of the tiles of another one at another resolution: the same centres, row for row."""
+    """Make a run of the same tiles at another resolution.
+
+    Tiles have the same centres, row for row.
+    """
     folder = Run(out)
     outcome = regrid_run(Run(run), folder, tile_mpp=tile_mpp, tile_px=tile_px)
     show.quality(folder)
@@ -77,7 +83,10 @@ def import_command(
     table: Table = None,
     mpp: Mpp = None,
 ) -> None:
-    """Take the tiles of each slide, and features, from another tool instead of `tile` and `extract`."""
+    """Take tiles, and features, from another tool.
+
+    This is instead of `tile` and `extract`.
+    """
     folder, cohort = Run(run), Cohort.from_folder(slides, table)
     outcomes = [import_coords(coords, cohort, folder, format, tile_px=tile_px, tile_mpp=tile_mpp, mpp=mpp)]
     if features is not None:
@@ -94,13 +103,16 @@ def export_command(
         str | None, typer.Option("--encoder", help="with this encoder's features; if not given, none")
     ] = None,
 ) -> None:
-    """Write the tiles of each slide, and features, as another tool does."""
+    """Write tiles, and features, as another tool does."""
     show.finish(Run(run), export_run(Run(run), folder, format, encoder=encoder))
 
 
 @app.command()
 def info(slides: Annotated[list[Path], typer.Argument(help="slide files")], mpp: Mpp = None) -> None:
-    """Say what a slide file is: size, levels, resolution and its source, reader; and if it can be read."""
+    """Say what a slide file is, and if it can be read.
+
+    Its size, levels, resolution and the source of that, and its reader.
+    """
     failed = False
     for path in slides:
         try:

@@ -13,7 +13,10 @@ from .app import Interrupted, RunFolder, app
 @app.command()
 @configured(view_config=ViewConfig)
 def view(run: RunFolder, view_config: ViewConfig) -> None:
-    """Show the cohort and its slides with their heatmaps in a browser, from this machine alone."""
+    """Show the cohort, slides and heatmaps in a browser.
+
+    Nothing leaves this machine.
+    """
     try:
         view_run(
             Run(run), view_config, report=lambda url: typer.echo(f"open {url} in a browser; Ctrl-C ends it")

@@ -43,7 +43,10 @@ def run_command(
     annotations: Annotations = None,
     settings: Settings = None,
 ) -> None:
-    """Do everything: tile, extract, train, evaluate, heatmap, report; again, it goes on where it was."""
+    """Do everything, from slides and labels to the report.
+
+    Steps: tile, extract, train, evaluate, heatmap, report. The same command again goes on where it was.
+    """
     plan = Plan(
         grid=grid, tissue=tissue, encoder=encoder, extract=extract_config,
         train=train_config, fit=fit_config, settings=pairs(settings),
@@ -59,7 +62,10 @@ def run_command(
 def demo(
     folder: Annotated[Path, typer.Argument(help="where the example goes")] = Path("slidebag-demo"),
 ) -> None:
-    """Draw a small cohort with known tumour and take it the whole way; nothing is fetched."""
+    """Draw slides whose tumour is known, and do everything.
+
+    Nothing is fetched.
+    """
     done = run_demo(folder)
     _tell(Run(folder / "run"), done)
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from features import DEFAULT_ENCODER
@@ -99,3 +100,15 @@ def test_what_is_no_file_of_options_is_refused(tmp_path):
     for text in ("batch: 7", '{"batch": 7'):
         with pytest.raises(ConfigError, match=r"run.toml: cannot be read"):
             config_of(tmp_path, text)
+
+
+def test_help_names_every_option_in_full_on_a_narrow_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    verbs = typer.main.get_command(app).commands
+    for name, verb in verbs.items():
+        told = CliRunner().invoke(app, [name, "--help"]).stdout
+        assert max(map(len, told.splitlines())) <= 80, name
+        flags = [flag for p in verb.params for flag in (*p.opts, *p.secondary_opts) if flag.startswith("-")]
+        assert not [flag for flag in flags if flag not in told], name
+    listed = CliRunner().invoke(app, ["--help"]).stdout.partition("Commands:")[2]
+    assert verbs and len(listed.split("\n")) > len(verbs) and "..." not in listed

@@ -14,6 +14,7 @@ from features import (
     load_bag_configs,
     load_beside,
     load_features,
+    whole_path,
 )
 from tiling import ConfigError, FormatError, TileGrid, load_grid, stored_fingerprint
 
@@ -99,7 +100,7 @@ def find_bags(run: Run, encoder: str, store: Path | str | None = None) -> Bags:
     if store is None and (run.features_folder(encoder).is_dir() or not own.is_dir()):
         return BagFiles(run, encoder)
     found = FeatureStore(own if store is None else store)
-    if found.encoder != encoder:
+    if found.encoder not in (encoder, whole_path(encoder)):
         raise ConfigError(
             f"{found.address}: holds features of {found.encoder!r}, not of {encoder!r}",
             hint=f"give --encoder {found.encoder}, or another store",

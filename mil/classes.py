@@ -8,6 +8,8 @@ import numpy as np
 from tiling import ConfigError, SlidebagError
 
 SEPARATOR = ";"  # between the classes of one slide in a table
+SET_MARK = "|"  # between the classes of a set, and the slides of a patient, in what is written
+_BACKGROUND = "background"  # of tiles, where no class is negative
 
 # a class each, or of each class whether it is there, as scikit-learn tells the two kinds apart
 Labels = Sequence[int] | Sequence[Sequence[bool]]
@@ -28,11 +30,22 @@ class Classes:
     def __post_init__(self) -> None:
         if len(self.names) < 2 or len(set(self.names)) < len(self.names):
             raise ConfigError(f"classes are {list(self.names)}", hint="give two or more different names")
+        for name in self.names:
+            if SEPARATOR in name or SET_MARK in name:
+                raise ConfigError(
+                    f"class {name!r} has a {SEPARATOR!r} or {SET_MARK!r}, which stands between classes",
+                    hint="call it by another name in the table",
+                )
+        if not self.has_negative and _BACKGROUND in self.names:
+            raise ConfigError(
+                f"a class is called {_BACKGROUND!r}, as tiles of no class are where none is negative",
+                hint="call it by another name in the table, or name the negative class",
+            )
 
     @property
     def tile_names(self) -> tuple[str, ...]:
         """Return the classes a tile can have: the first is negative, or background in subtyping."""
-        return self.names if self.has_negative else ("background", *self.names)
+        return self.names if self.has_negative else (_BACKGROUND, *self.names)
 
     @property
     def n_positive(self) -> int:

@@ -115,8 +115,9 @@ class Cohort:
         """Return the slides that have a label.
 
         Raises:
-            CohortError: none has.
+            CohortError: none has, or a given split cuts through a patient, whose unlabelled slides count.
         """
+        self._check_split()
         chosen = tuple(s for s in self.slides if s.label)
         if chosen:
             return replace(self, slides=chosen)
@@ -214,6 +215,15 @@ class Cohort:
         patients = "1 patient" if most == 1 else f"{most} patients"
         raise self._lacking(f"label {fewest!r} has {patients}, {n_folds} folds were asked for", hint=hint)
 
+    def _check_split(self) -> None:
+        where: dict[str, str] = {}
+        for s in self.slides:
+            if s.split and where.setdefault(s.patient_id, s.split) != s.split:
+                raise CohortError(
+                    f"patient {s.patient_id!r} is in the splits {where[s.patient_id]!r} and {s.split!r}",
+                    hint="keep all slides of a patient in one split",
+                )
+
     def _given_fold(self) -> Fold:
         for s in self.slides:
             if s.split not in SPLITS:
@@ -222,13 +232,7 @@ class Cohort:
                     f"{self.table or 'the slide table'}: slide {s.slide_id!r} {told}",
                     hint=f"give every labelled slide one of {', '.join(SPLITS)}, or none a split",
                 )
-        where: dict[str, str] = {}
-        for s in self.slides:
-            if where.setdefault(s.patient_id, s.split) != s.split:
-                raise CohortError(
-                    f"patient {s.patient_id!r} is in the splits {where[s.patient_id]!r} and {s.split!r}",
-                    hint="keep all slides of a patient in one split",
-                )
+        self._check_split()
         parts = {name: tuple(i for i, s in enumerate(self.slides) if s.split == name) for name in SPLITS}
         for name in SPLITS[:2]:
             if not parts[name]:

@@ -11,9 +11,9 @@ import pandas as pd
 
 from tiling import FormatError, load_grid, replacing
 
-from .classes import SEPARATOR, members, names_in
+from .classes import SEPARATOR, SET_MARK, members, names_in
 from .metrics import brier, calibration_error, class_aucs, dice, instance_ap, instance_auc, slide_auc
-from .predictions import SET_MARK, class_names, load_predictions, rows_by_slide, unknown_labels
+from .predictions import class_names, load_predictions, rows_by_slide, unknown_labels
 from .run_folder import Run
 from .scores import load_scores
 from .truth_masks import load_truth_mask, positive_tiles

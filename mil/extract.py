@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from features import (
     BagConfig,
@@ -15,8 +16,9 @@ from features import (
     find_devices,
     find_encoder,
     load_encoder,
+    load_features,
 )
-from tiling import ConfigError, Slide, TileGrid, load_grid, open_slide, stored_fingerprint
+from tiling import ConfigError, FormatError, Slide, TileGrid, load_grid, open_slide, stored_fingerprint
 
 from .batch import DONE, KEPT, WITHOUT_TILES, Outcome, Result, gather, status_of
 from .cohort import CohortSlide
@@ -138,6 +140,7 @@ class _Extraction:
         for number, encoder in enumerate(self.workers[0]):
             path = self.run.features_path(encoder.card.name, slide.slide_id)
             if stored_fingerprint(path) != bag_fingerprint(grid_fingerprint, encoder, self.config):
+                _refuse_other(path, encoder)
                 missing[number] = path
 
         @contextmanager
@@ -147,3 +150,15 @@ class _Extraction:
                 yield found, grid
 
         return ExtractJob(slide.slide_id, opened, missing)
+
+
+def _refuse_other(path: Path, encoder: Encoder) -> None:
+    """Folders of two encoders may have one name, and only one of them has its bags in features/<name>."""
+    with suppress(FormatError):  # what is not whole is no bag of another
+        found = load_features(path, mapped=True)
+        is_moved = found.encoder_fingerprint == encoder.fingerprint
+        if found.encoder != encoder.card.name and not is_moved:
+            raise ConfigError(
+                f"{path.parent}: holds bags of {found.encoder!r}, not of {encoder.card.name!r}",
+                hint="use another run folder, call the encoder's folder otherwise, or remove those bags",
+            )

@@ -1,11 +1,12 @@
 """The models of a training: one a fold and one of all bags, each fitted, calibrated and saved, or kept."""
 
 import hashlib
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
@@ -82,6 +83,7 @@ class FoldModels:
         missing = [fold for fold in self.folds if not self.is_there(fold)]
         side_by_side(self._fit_fold, missing, self.how.jobs)
         of_folds = [self.of_fold(fold) for fold in self.folds]
+        self._remove_others()
         return of_folds, of_folds[0] if self._is_split else self.final()
 
     def of_fold(self, fold: Fold) -> Fitted:
@@ -95,12 +97,26 @@ class FoldModels:
         if not self.is_there(None):
             with one_thread(), named("final model"):
                 self._silence(self.base)
-                held_out = HeldOut.pooled([HeldOut.load(self.folder(fold)) for fold in self.folds])
+                held_out = self._held_out_of_all()
                 everyone = range(len(self.bags))
                 learner = self._new(None, held_out.n_epochs)
                 save = partial(self._save, learner, held_out, everyone, None)
                 self._fit(learner, everyone, self.base, "final model", keep=save)
         return Fitted.load(self.base)
+
+    def _held_out_of_all(self) -> HeldOut:
+        """What all folds held out; of epochs, the median of those that chose them with the final options."""
+        parts = {fold.name: HeldOut.load(self.folder(fold)) for fold in self.folds}
+        own = self.swept.get("", {})
+        alike = [part for name, part in parts.items() if self.swept.get(name, {}) == own]
+        return replace(HeldOut.pooled([*parts.values()]), n_epochs=HeldOut.pooled(alike).n_epochs)
+
+    def _remove_others(self) -> None:
+        """Remove what an earlier training of other folds left, or it would pass for this one's."""
+        wanted = {self.folder(fold) for fold in self.folds}
+        for folder in (self.base / "folds").glob("*"):
+            if folder not in wanted:
+                shutil.rmtree(folder)
 
     @property
     def _is_split(self) -> bool:

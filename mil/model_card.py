@@ -26,13 +26,17 @@ _JSON, _TEXT = "card.json", "README.md"
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """The labelled bags that a model was made from, whose slides they are, and the training's options."""
+    """The labelled bags that a model was made from, whose slides they are, and the training's options.
+
+    `warnings` are what is to be said of the slides.
+    """
 
     run: Run
     source: Bags
     groups: Sequence[SlideGroup]
     bags: Sequence[LoadedBag]
     options: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
     def without_test_of(self, folds: Sequence[Fold]) -> "TrainedOn":
         """Return what the final model was made from: what a given split keeps for the test is not in it."""
@@ -95,7 +99,7 @@ def _card(fitted: Fitted, trained_on: TrainedOn, figures: dict[str, float]) -> d
         "tile_threshold": recipe.tile_threshold,
         "calibration": asdict(fitted.calibration),
         "figures_on_unseen_slides": figures,
-        "warnings": list(learner.warnings),
+        "warnings": [*trained_on.warnings, *learner.warnings],
     }
 
 
@@ -140,7 +144,8 @@ def _text(card: dict[str, Any], typical: TypicalTiles) -> str:
 
 
 def _facts(card: dict[str, Any]) -> list[str]:
-    grid = card["preparation"]["grid"]
+    grid, origin = card["preparation"]["grid"], card["preparation"]["origin"]
+    placed = f", placed by {origin}" if origin else ""
     encoder, calibration = card["encoder"], card["calibration"]
     held_out = [f"{n} {name}" for name, n in zip(card["classes"], calibration["held_out"], strict=True)]
     sets, cohort, n_viewed = calibration["sets"], card["cohort"].items(), card["bags_with_views"]
@@ -152,7 +157,7 @@ def _facts(card: dict[str, Any]) -> list[str]:
         f"- Negative class: {card['negative_class'] or 'none (subtypes)'}.",
         f"- Classes {'exclude' if card['is_exclusive'] else 'do not exclude'} each other; a bag is of one "
         f"{card['bag']}.",
-        f"- Tiles: {grid['tile_px']} px at {grid['tile_mpp']:g} µm/px"
+        f"- Tiles: {grid['tile_px']} px at {grid['tile_mpp']:g} µm/px{placed}"
         f"{f'; augmented views of those of {n_viewed} bags were learned from too' if n_viewed else ''}.",
         f"- Encoder: `{encoder['name']}`, licence {encoder.get('licence', 'unknown')}, source "
         f"{encoder.get('source', 'unknown')}, fingerprint {encoder['fingerprint']}.",

@@ -73,6 +73,7 @@ def predict(
     workers = load_workers([told], computing)
     encoder = workers[0][0]
     _check_encoder(model, recipe, encoder)
+    _tell_origin(how.origin, regions)
     tiled = tile(cohort, run, how.grid, how.tissue, mpp=mpp, regions=regions)
     extracted = extract_by(run, workers, computing)
     source = BagFiles(run, told.encoder)
@@ -124,6 +125,16 @@ def _tell_unknown_labels(cohort: Cohort, classes: Classes) -> None:
     who, told = unknown_labels((slide.label for slide in cohort.slides), classes.names)
     if who:
         print(f"predict: {who} that the model does not know {told}", file=sys.stderr)
+
+
+def _tell_origin(origin: str, regions: Path | None) -> None:
+    """Say on stderr if what placed the model's own tiles does not place those of new slides."""
+    if origin and not (origin == "regions" and regions):
+        print(
+            f"predict: the tiles that the model learned from were placed by {origin}, those of new slides "
+            "are by slidebag alone, so probabilities may be off",
+            file=sys.stderr,
+        )
 
 
 def _check_encoder(model: Path, recipe: Recipe, encoder: Encoder) -> None:

@@ -14,7 +14,7 @@ from .bag_files import Bags
 from .bags import LoadedBag
 from .batch import WITHOUT_TILES
 from .calibration import Calibration
-from .classes import SEPARATOR, Classes, names_in
+from .classes import SEPARATOR, SET_MARK, Classes, names_in
 from .learner import NO_TISSUE, Learner, Prediction, load_learner
 from .novelty import UNLIKE, Novelty, max_logit
 from .recipe import Recipe
@@ -22,7 +22,6 @@ from .run_folder import Run
 from .scores import Scores, save_scores
 from .slide_table import few
 
-SET_MARK = "|"  # between the classes of a set, and the slides of a patient
 _CLASS = "<class>"  # stands for each class in the name of a column
 _AS_WRITTEN = "if it was edited, save it with commas and all its columns; else train or predict again"
 _OF_NO_SLIDE = ["slide_id", "label", "prediction", "set", "threshold", "tile_threshold", "fold", "flags"]

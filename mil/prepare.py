@@ -57,6 +57,7 @@ class Preparation:
     tissue: TissueConfig
     encoder: EncoderConfig
     dtype: str
+    origin: str = ""  # what placed the tiles, if not slidebag alone: regions, centres, another tool
 
 
 def tile(

@@ -59,6 +59,7 @@ class Recipe:
                 TissueConfig(**steps["tissue"]),
                 EncoderConfig(**(steps["encoder"] | {"weights": None})),
                 steps["dtype"],
+                steps.get("origin", ""),  # recipes of before there was one
             )
             return cls(
                 preparation,

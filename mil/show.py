@@ -13,9 +13,10 @@ from features import EncoderCard, Pretrained
 from tiling import ResolutionError, Slide
 
 from .batch import Outcome
+from .classes import SET_MARK
 from .doctor import Finding
 from .evaluate import Evaluation
-from .predictions import SET_MARK, class_names, load_predictions
+from .predictions import class_names, load_predictions
 from .probe import Probed, probe_tables
 from .report import Report
 from .run_folder import Run

@@ -26,6 +26,8 @@ from .sweep import search_space, with_sweep
 from .train_config import FitConfig, TrainConfig
 from .with_features import with_features
 
+_MIXED = 1.2  # times as coarse is another resolution; scanners of one name differ by some percent
+
 
 @dataclass(frozen=True)
 class Training:
@@ -75,7 +77,7 @@ def train(
     drawn = load_annotations(annotations, labelled.slides, source, classes) if annotations else {}
     unlabelled = [group for group in groups if not group.label]
     folder = run.model_folder(config.learner)
-    preparation = preparation_of(source, labelled.slides[0])
+    preparation, mixed = preparation_of(source, labelled.slides)
     with overflow(run.root) as to_file:
         everyone = load_bags(  # all of one encoder
             source, [*known, *unlabelled], drawn, to_file=to_file, share=how.jobs != 1
@@ -88,10 +90,10 @@ def train(
         rows = _write(run, source, [*tested, *((bag, final) for bag in rest)])
     _write_splits(folder, folds, bags)
     told = asdict(config) | ({"sweep": how.sweep, "swept": models.swept[""]} if how.sweep else {})
-    trained_on = TrainedOn(run, source, known, bags, told)
+    trained_on = TrainedOn(run, source, known, bags, told, mixed)
     _describe(folder, final, trained_on.without_test_of(folds), rows)
     seconds = time.monotonic() - started
-    warnings = tuple(dict.fromkeys(w for f in (*fitted, final) for w in f.learner.warnings))
+    warnings = (*mixed, *dict.fromkeys(w for f in (*fitted, final) for w in f.learner.warnings))
     run.note("train", {"encoder": encoder, "train": told, "learner": asdict(final.learner.config),
                        "annotations": annotations, "seconds": round(seconds, 2), "warnings": warnings,
                        "left_out": [failure.slide_id for failure in found.left_out]})  # fmt: skip
@@ -143,8 +145,21 @@ def _describe(folder: Path, final: Fitted, trained_on: TrainedOn, rows: list[dic
     write_card(folder, final, trained_on, bag_figures(pd.DataFrame(tested), names) if tested else {})
 
 
-def preparation_of(source: Bags, slide: CohortSlide) -> Preparation:
-    """Return how the bags of a run were made, as the grid and the bag of one slide tell."""
-    grid = source.grid(slide.slide_id)
-    encoder_config, bag = source.configs(slide.slide_id)
-    return Preparation(grid.config, grid.tissue_config, encoder_config, bag.dtype)
+def preparation_of(source: Bags, slides: Sequence[CohortSlide]) -> tuple[Preparation, tuple[str, ...]]:
+    """Return how the bags of some slides were made, as the first tells, and what is to be warned of.
+
+    Tiles of other tools may have been cut at other resolutions in some slides than in others.
+    """
+    first = source.grid(slides[0].slide_id)
+    encoder_config, bag = source.configs(slides[0].slide_id)
+    origin = first.origin.partition(" ")[0]
+    preparation = Preparation(first.config, first.tissue_config, encoder_config, bag.dtype, origin)
+    mpp = {slide.slide_id: source.grid(slide.slide_id).config.tile_mpp for slide in slides}
+    finest, coarsest = min(mpp, key=mpp.__getitem__), max(mpp, key=mpp.__getitem__)
+    if mpp[coarsest] < _MIXED * mpp[finest]:
+        return preparation, ()
+    told = (
+        f"tiles are of different resolutions, {mpp[finest]:g} µm/px in {finest} and {mpp[coarsest]:g} in "
+        f"{coarsest}: a learner may tell them apart by that; `slidebag regrid` brings them to one"
+    )
+    return preparation, (told,)

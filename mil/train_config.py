@@ -28,6 +28,8 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1 << 32:
+            raise ConfigError(f"seed is {self.seed}", hint=f"give 0 to {(1 << 32) - 1}")
         if self.bag not in BAGS:
             raise ConfigError(f"bag is {self.bag!r}", hint=f"choose {' or '.join(BAGS)}")
         if not 0 < self.level < 1:

@@ -1,6 +1,5 @@
 """The training tiles that are most typical of each prototype or class, as pictures beside the model."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +74,7 @@ def write_typical_tiles(
         for group, tiles in found.items()
         for rank, tile in enumerate(sorted(tiles, key=lambda tile: tile.distance)[:_SHOWN], 1)
     ]
+    number = {group: k for k, group in enumerate(found)}
     by_id = {slide.slide_id: slide for group in groups for slide in group.slides}
     with replacing_folder(folder / FOLDER) as temporary:
         for slide_id in sorted({row["slide_id"] for row in chosen}):
@@ -84,7 +84,7 @@ def write_typical_tiles(
             by_row = dict(zip(rows, pictures, strict=True))
             for row in of_slide:
                 row["x"], row["y"] = grid.coords[row["row"]].tolist()
-                _save(temporary, row, by_row[row["row"]])
+                _save(temporary, row, f"{number[row['group']]}-{row['rank']}.jpg", by_row[row["row"]])
         table = pd.DataFrame(chosen, columns=_COLUMNS)
         table.to_csv(temporary / "typical.csv", index=False)
         if learner.n_prototypes:
@@ -98,13 +98,13 @@ def _row(group: str, rank: int, tile: _Tile) -> dict[str, Any]:
     return {"group": group, "rank": rank, "slide_id": slide_id, "row": row, "probability": probability}
 
 
-def _save(folder: Path, row: dict[str, Any], picture: Image.Image | str) -> None:
+def _save(folder: Path, row: dict[str, Any], name: str, picture: Image.Image | str) -> None:
     """Write the picture of one tile, or say in its row why there is none."""
     row["picture"], row["message"] = "", ""
     if isinstance(picture, str):
         row["message"] = picture
         return
-    row["picture"] = f"{re.sub('[^A-Za-z0-9.-]', '_', row['group'])}-{row['rank']}.jpg"
+    row["picture"] = name
     picture.save(folder / row["picture"], quality=85)
 
 

@@ -145,9 +145,14 @@ class Teaching:
             self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
 
+    @property
+    def _have_choice(self) -> Tensor:
+        """Which instances may be of more than one class, (N,): of others there is nothing to collapse."""
+        return self.material.candidates.sum(1) > 1
+
     def guards(self) -> dict[str, float]:
         """Figures in which a collapse shows: the share of positives, certainty, angle of prototypes."""
-        soft = self.pseudo_labels.soft[self.material.candidates[:, 1:].any(1)]
+        soft = self.pseudo_labels.soft[self._have_choice]
         return {
             "share_positive": float((soft[:, 1:] > 0.5).any(1).float().mean()),
             "mean_confidence": float(soft.max(1).values.mean()),
@@ -158,7 +163,8 @@ class Teaching:
         """What a user must change, if anything."""
         found = self.guards()
         warnings = []
-        has_choice = bool((self.material.packed.counts > 1).any())  # the one tile of a bag is what its bag is
+        packed = self.material.packed  # the one tile of a bag is what its bag is
+        has_choice = bool((self._have_choice & (packed.counts > 1)[packed.bag_of]).any())
         # not "outside of": no comparison holds for what is no number
         if has_choice and not 0.001 < found["share_positive"] < 0.95:
             warnings.append(

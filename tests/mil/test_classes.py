@@ -1,5 +1,7 @@
 """Labels of one class or of several: how tables name them, and what cannot be learned from."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -52,3 +54,12 @@ def test_a_class_that_every_bag_has_is_refused():
     classes = Classes(("a", "b"), has_negative=False, is_exclusive=False)
     with pytest.raises(SlidebagError, match="every training bag is of class 'a'"):
         check_labels(classes.labels_of(["a;b", "a"]), classes)
+
+
+def test_names_that_what_is_written_could_not_tell_apart_are_refused():
+    for name in ("IDC|DCIS", "a;b"):
+        with pytest.raises(SlidebagError, match=f"class {re.escape(repr(name))} has a .* another name"):
+            Classes(("normal", name), has_negative=True)
+    with pytest.raises(SlidebagError, match="a class is called 'background'"):
+        Classes(("background", "LUAD"), has_negative=False)
+    assert Classes(("background", "LUAD"), has_negative=True).tile_names == ("background", "LUAD")

@@ -186,6 +186,16 @@ def test_a_split_through_a_patient_is_refused(tmp_path):
         cohort_of(tmp_path, many(3, 2), split="tvtvee").folds(5, seed=0)
 
 
+def test_a_slide_without_a_label_is_in_the_split_of_its_patient(tmp_path):
+    folder = folder_of(tmp_path, "one.svs", "two.svs", "three.svs")
+    text = "slide,label,patient,split\none,tumour,A,train\ntwo,,A,{}\nthree,normal,B,val\n"
+    with pytest.raises(CohortError, match="patient 'A' is in the splits 'train' and 'test'"):
+        Cohort.from_folder(folder, table_of(tmp_path, text.format("test"))).labelled()
+    for split in ("train", ""):
+        cohort = Cohort.from_folder(folder, table_of(tmp_path, text.format(split))).labelled()
+        assert [slide.slide_id for slide in cohort.slides] == ["one", "three"]
+
+
 @pytest.mark.parametrize(("split", "told"), [("training", "has split 'training'"), ("", "has no split")])
 def test_a_split_that_is_none_is_refused_by_table_and_slide(tmp_path, split, told):
     folder = folder_of(tmp_path, "one.svs", "two.svs")

@@ -8,7 +8,18 @@ import pytest
 from typer.testing import CliRunner
 
 from features import EncoderConfig
-from mil import Cohort, ExtractConfig, Run, export_run, extract, import_coords, tile
+from mil import (
+    Cohort,
+    ExtractConfig,
+    Run,
+    TrainConfig,
+    export_run,
+    extract,
+    import_coords,
+    predict,
+    tile,
+    train,
+)
 from mil.cli import app
 from tiling import ConfigError, FormatError, GridConfig, TissueConfig, load_grid
 
@@ -33,11 +44,11 @@ def tiled(slides, tmp_path_factory):
     return run
 
 
-def trident(path, coords):
+def trident(path, coords, side=112):
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         data = file.create_dataset("coords", data=np.array(coords, np.int64).reshape(-1, 2))
-        data.attrs.update({"patch_size": 112, "patch_size_level0": 112, "overlap": "None"})
+        data.attrs.update({"patch_size": 112, "patch_size_level0": side, "overlap": "None"})
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -131,3 +142,23 @@ def test_the_commands(slides, tiled, tmp_path):
     assert done.exit_code == 0, done.output
     (tmp_path / "out" / "patches" / "two.h5").unlink()
     assert call(app, ["import", *given]).exit_code == 1
+
+
+def test_slides_cut_at_different_resolutions_are_warned_of_and_what_placed_the_tiles_is_told(
+    phantom_cohort, tmp_path, capsys
+):
+    cohort = Cohort.from_folder(phantom_cohort / "slides", phantom_cohort / "slides.csv")
+    run = Run.create(tmp_path / "run")
+    for k, slide in enumerate(cohort.slides):
+        side = 112 << (k % 2)  # level-0 pixels, of slides of one resolution
+        coords = [(x * side, y * side) for x in range(1, 3) for y in range(1, 3)]
+        trident(tmp_path / "coords" / f"{slide.slide_id}.h5", coords, side)
+    import_coords(tmp_path / "coords", cohort, run, "trident")
+    extract(run, EncoderConfig(encoder="stain-stats"), ExtractConfig())
+    done = train(run, "stain-stats", TrainConfig(learner="mean", folds=3), {"epochs": "1"})
+    (told,) = [warning for warning in done.warnings if "resolutions" in warning]
+    assert "slidebag regrid" in told
+    assert told in (done.folder / "README.md").read_text()
+    capsys.readouterr()
+    predict(done.folder, Cohort(cohort.slides[:1]), Run(tmp_path / "new"))
+    assert "placed by trident, those of new slides are by slidebag alone" in capsys.readouterr().err

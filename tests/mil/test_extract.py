@@ -16,7 +16,10 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from features import load_bag_configs, load_features
+from features import EncoderCard, load_bag_configs, load_features
+from features.architecture import Architecture
+from features.encoder_folder import save_encoder_folder
+from features.network import create_trunk
 from mil import Cohort, Run, tile
 from mil.cli import app
 from tiling import GridConfig, SlidebagError, TissueConfig, stored_fingerprint
@@ -121,6 +124,28 @@ def test_tokens_of_encoders_that_have_none_are_refused(folder):
 def test_encoders_that_would_write_one_file_are_refused(folder):
     said = slidebag("extract", folder / "run", "--encoder", "stain-stats", "--encoder", "stain-stats", code=2)
     assert "two encoders of one pass keep their bags in features/stain-stats" in said
+
+
+def test_bags_of_an_encoder_in_another_folder_of_the_same_name_are_not_written_over(folder, tmp_path):
+    options = {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 1, "img_size": 32}
+    architecture = Architecture(timm_name="vit_tiny_patch16_224", options=options)
+    card = EncoderCard(
+        name="mine", dim=16, input_px=32, px_multiple=8, token_dim=16, pooling="class token", licence="ours",
+        source="a test", resizes=True,
+    )  # fmt: skip
+    for place, seed in (("a", 1), ("b", 2)):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            trunk = create_trunk(architecture, card)
+        save_encoder_folder(tmp_path / place / "mine", trunk, card, architecture)
+    slidebag("extract", folder / "run", "--encoder", tmp_path / "a" / "mine")
+    kept = {path: path.read_bytes() for path in (folder / "run" / "features" / "mine").glob("*.h5")}
+    assert kept
+    said = slidebag("extract", folder / "run", "--encoder", tmp_path / "b" / "mine", code=2)
+    assert f"holds bags of '{tmp_path / 'a' / 'mine'}', not of '{tmp_path / 'b' / 'mine'}'" in said
+    assert kept == {path: path.read_bytes() for path in kept}
+    shutil.move(tmp_path / "a", tmp_path / "c")  # the same encoder elsewhere
+    slidebag("extract", folder / "run", "--encoder", tmp_path / "c" / "mine", "--dtype", "float32")
 
 
 @pytest.mark.parametrize("what", ["gone", "replaced", "cut"])

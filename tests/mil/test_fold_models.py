@@ -164,3 +164,24 @@ def test_what_was_held_out_from_another_training_is_not_taken_over(tmp_path, mon
     fitting = models(tmp_path, seed=1, epochs=2)
     fitting.of_fold(fitting.folds[0])
     assert fits(capsys.readouterr().err) == ["train: fold 0", "train: fold 0, all but test"]
+
+
+def test_a_swept_fold_has_no_say_in_the_epochs_of_other_options(tmp_path):
+    rates = {"0": "0.02", "1": "0.02", "2": "0.0002", "": "0.02"}
+    swept = {name: {"learning_rate": rate} for name, rate in rates.items()}
+    fitting = replace(models(tmp_path, epochs=60, patience=5), swept=swept)
+    train(fitting)
+    chosen = [HeldOut.load(fitting.folder(fold)).n_epochs for fold in fitting.folds]
+    own = round(np.median(chosen[:2]))
+    assert round(np.median(chosen)) != own  # or this shows nothing
+    assert len(pd.read_csv(tmp_path / "metrics.csv")) == own
+
+
+def test_models_of_folds_that_are_no_more_do_not_stay(tmp_path):
+    fitting = models(tmp_path, epochs=1)
+    fitting.fitted()
+    replace(fitting, folds=fitting.folds[:2]).fitted()
+    assert sorted(path.name for path in (tmp_path / "folds").iterdir()) == ["0", "1"]
+    parts = (getattr(fitting.folds[0], part) for part in ("train", "validation", "test"))
+    replace(fitting, folds=[Fold("given", *parts)]).fitted()
+    assert [path.parent for path in tmp_path.rglob("recipe.json")] == [tmp_path]

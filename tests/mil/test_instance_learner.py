@@ -64,6 +64,22 @@ def test_bags_of_one_tile_are_no_collapse():
     assert learner.warnings == []
 
 
+def test_bags_whose_every_tile_is_annotated_are_no_collapse():
+    draw = np.random.default_rng(0)
+    is_tumour = np.arange(6) < 6  # of positive bags every tile, and known
+    bags = [
+        Bag(
+            f"b{i}",
+            draw.normal(size=(6, 4)).astype(np.float32),
+            candidates=np.eye(2, dtype=bool)[(is_tumour & (i % 2 == 1)).astype(int)],
+        )
+        for i in range(12)
+    ]
+    learner = SlidebagLearner(InstanceConfig(members=1, witness_epochs=1, epochs=1))
+    learner.fit(bags, [i % 2 for i in range(12)], CLASSES, seed=0)
+    assert not [warning for warning in learner.warnings if "pseudo labels" in warning]
+
+
 def test_a_collapse_is_told_with_what_to_change():
     bags, labels, _ = gaussian_bags(0.3, seed=0, n_bags=8, n_tiles=10)
     # whatever known negatives look like, nearly everything else is called positive

@@ -1,5 +1,6 @@
 """Bags to predictions: cohorts, learners, evaluation, runs and the command line."""
 
+from .bag import Bag
 from .classes import Classes
 from .cohort import Cohort, CohortSlide, Failure, Fold
 from .demo import demo
@@ -9,7 +10,7 @@ from .export_model import export_model
 from .extract import ExtractConfig, extract
 from .heatmap_files import HeatmapConfig
 from .heatmaps import heatmap
-from .learner import LEARNERS, Bag, Learner, Prediction, load_learner
+from .learner import LEARNERS, Learner, Prediction, load_learner
 from .pack import Packing, pack
 from .pipeline import Finished, Plan, run_all
 from .predict import PredictConfig, predict

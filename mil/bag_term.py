@@ -58,7 +58,7 @@ def soft_mean_pooling(margins: Tensor, counts: Tensor) -> Tensor:
     return 4 * log_mean_exp_pooling(margins / 4, counts)
 
 
-def top_pooling(margins: Tensor, counts: Tensor, one_in: int = 20) -> Tensor:
+def top_pooling(margins: Tensor, counts: Tensor, one_in: int) -> Tensor:
     """Return the mean of the strongest one in `one_in` of each bag, of one at least: (N, K) -> (B, K)."""
     bags = margins.split(counts.tolist())
     return torch.stack([bag.topk(max(1, len(bag) // one_in), dim=0).values.mean(0) for bag in bags])
@@ -98,6 +98,18 @@ def _highest(values: Tensor, bag_of: Tensor, n_bags: int) -> Tensor:
 def is_of(labels: Tensor, n_classes: int) -> Tensor:
     """Return of which classes bags are, bool (B, C): `labels` are int64 (B,), or that already."""
     return labels if labels.ndim == 2 else functional.one_hot(labels, n_classes).bool()
+
+
+def candidates_of(labels: Tensor, classes: Classes) -> Tensor:
+    """Return which tile classes instances of bags with `labels` may have: bool (B, T).
+
+    `labels` are int64 (B,) or bool (B, C). Negative bags have class 0 alone, bags of class c have 0
+    and c, bags of several have 0 and those; in subtyping 0 is background.
+    """
+    candidates = is_of(labels, len(classes.names))
+    candidates = candidates.clone() if classes.has_negative else functional.pad(candidates, (1, 0))
+    candidates[:, 0] = True
+    return candidates
 
 
 @dataclass(frozen=True)

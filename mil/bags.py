@@ -8,11 +8,11 @@ import numpy as np
 from features import FeatureBag
 from tiling import FormatError, SlidebagError, fingerprint
 
+from .bag import Bag
 from .bag_files import Bags
 from .batch import status_of
 from .classes import SEPARATOR, Classes, names_in
 from .cohort import CohortSlide
-from .learner import Bag
 from .slide_table import CohortError
 
 MOST_BYTES = 2 << 30  # of features in memory: patients of several slides, compressed or remote ones

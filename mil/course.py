@@ -5,19 +5,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from features import Checkpoint, Saved
 from tiling import FormatError, fingerprint
 
+from .bag import Bag
 from .classes import Labels
 
-if TYPE_CHECKING:
-    from .learner import Bag
-
-Validation = tuple[list["Bag"], Labels]
+Validation = tuple[list[Bag], Labels]
 Report = Callable[[Mapping[str, float]], None]
 EVERY_S = 30.0  # of work that is lost at most, besides the epoch that is begun
 

@@ -16,13 +16,14 @@ import pandas as pd
 
 from tiling import SlidebagError, fingerprint, replacing
 
+from .bag import Bag
 from .bags import LoadedBag
 from .calibration import HeldOut, calibrate, slide_figures
 from .classes import Classes
 from .cohort import Fold
 from .event_files import add_held_out, write_events
 from .fit_progress import fit_progress
-from .learner import Bag, Learner
+from .learner import Learner
 from .model_files import MODEL_FORMAT_VERSION
 from .novelty import Centres, Novelty, profile
 from .predictions import Fitted

@@ -50,7 +50,7 @@ LabelledBags = tuple[Sequence[Bag], Labels | np.ndarray]
 
 
 class Learner(ABC):
-    """Fitted on bags and their labels alone: no learner is ever handed an instance label.
+    """Fitted on bags and their labels, and on what a user annotated: no learner is ever handed the truth.
 
     A new learner sets `config_class`, is filed in LEARNERS and gives the four methods at the end.
     """

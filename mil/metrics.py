@@ -1,7 +1,6 @@
 """Figures of merit of slides and tiles, and the thresholds chosen on validation bags alone.
 
-Where a figure is not defined, as an AUC of one class, it is NaN. Instance truth is seen here and
-nowhere else in mil.
+Where a figure is not defined, as an AUC of one class, it is NaN.
 """
 
 from collections.abc import Sequence

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from tiling import ConfigError
 
+from .bag import Bag
 from .bag_term import Balance, bag_loss, slide_log_probability
 from .classes import Classes, Labels
 from .course import Course
 from .early_stopping import BestEpoch
-from .learner import Bag, DivergedError, Learner, Prediction
+from .learner import DivergedError, Learner, Prediction
 from .packed import PackedBags, Standardiser
 from .small_net import Trunk
 

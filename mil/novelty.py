@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .learner import Bag
+from .bag import Bag
 from .model_files import read_tensors, write_tensors
 
 UNLIKE = "unlike training"  # the flag of a slide

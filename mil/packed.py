@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from features import Instances
 
+from .bag import Bag
 from .classes import Labels
-from .learner import Bag
 
 _FARTHEST = 4.0  # in units of the scale: a heavy tail must not outshout all others
 _FEW = 512  # instances whose numbers stay in the processor's caches

@@ -60,7 +60,7 @@ def predict(
     config = config or PredictConfig()
     fitted = Fitted.load(model)
     recipe = fitted.recipe
-    _check(run, model, fitted, cohort)
+    _check(run, model, fitted, cohort, regions)
     how = recipe.preparation
     own = how.encoder.precision
     # the model reads features alone: token vectors are not computed again
@@ -73,7 +73,6 @@ def predict(
     workers = load_workers([told], computing)
     encoder = workers[0][0]
     _check_encoder(model, recipe, encoder)
-    _tell_origin(how.origin, regions)
     tiled = tile(cohort, run, how.grid, how.tissue, mpp=mpp, regions=regions)
     extracted = extract_by(run, workers, computing)
     source = BagFiles(run, told.encoder)
@@ -100,7 +99,7 @@ def predict(
     return [tiled, extracted, predicted]
 
 
-def _check(run: Run, model: Path, fitted: Fitted, cohort: Cohort) -> None:
+def _check(run: Run, model: Path, fitted: Fitted, cohort: Cohort, regions: Path | None) -> None:
     """Tell before any work what would end it, such as features that cannot be computed, or be wrong."""
     if run.is_trained():
         raise ConfigError(
@@ -118,6 +117,7 @@ def _check(run: Run, model: Path, fitted: Fitted, cohort: Cohort) -> None:
             "which slidebag cannot compute for new slides",
             hint="extract the training slides with slidebag and train on that",
         )
+    _tell_origin(recipe.preparation.origin, regions)
 
 
 def _tell_unknown_labels(cohort: Cohort, classes: Classes) -> None:

@@ -15,7 +15,7 @@ from .bags import LoadedBag
 from .batch import WITHOUT_TILES
 from .calibration import Calibration
 from .classes import SEPARATOR, SET_MARK, Classes, names_in
-from .learner import NO_TISSUE, Learner, Prediction, load_learner
+from .learner import Learner, Prediction, load_learner
 from .novelty import UNLIKE, Novelty, max_logit
 from .recipe import Recipe
 from .run_folder import Run
@@ -73,7 +73,7 @@ class Fitted:
     def predict(self, loaded: LoadedBag) -> ModelPrediction:
         """Return the calibrated prediction of one bag; one without tiles stays as the learner has it."""
         told = self.learner.predict(loaded.bag)
-        if NO_TISSUE in told.flags:
+        if not len(loaded.bag):
             everything = tuple(range(len(told.probability)))
             told = replace(told, flags=loaded.flags or told.flags)  # the bag knows why it is empty
             return ModelPrediction(**vars(told), uncalibrated=told.probability, class_set=everything)

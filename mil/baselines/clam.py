@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmil.nn import AttentionPool
 
-from mil.instance.pseudo_labels import candidates_of
+from mil.bag_term import candidates_of
 from mil.learner import LEARNERS
 from mil.net_learner import BagNet, NetLearner, Step
 from tiling import ConfigError

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mil.bag import Bag
 from mil.bag_term import Balance, slide_log_probability, tile_probability
 from mil.classes import Labels
 from mil.course import Course
-from mil.learner import LEARNERS, Bag, Learner, Prediction
+from mil.learner import LEARNERS, Learner, Prediction
 from mil.net_learner import module_state, restore_module
 from mil.packed import InstanceHead, PackedBags, Standardiser
 

@@ -7,12 +7,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from mil.bag_term import Balance
+from mil.bag_term import Balance, candidates_of
 from mil.classes import Classes
 from mil.packed import CHUNK, PackedBags, Standardiser
 
 from .context import summary
-from .pseudo_labels import candidates_of
 
 
 @dataclass(frozen=True)

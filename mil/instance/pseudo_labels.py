@@ -1,23 +1,8 @@
-"""Candidates, soft pseudo labels, and the share of positives that keeps them from collapsing."""
+"""Soft pseudo labels, and the share of positives that keeps them from collapsing."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-from mil.bag_term import is_of
-from mil.classes import Classes
-
-
-def candidates_of(labels: Tensor, classes: Classes) -> Tensor:
-    """Return which tile classes instances of bags with `labels` may have: bool (B, T).
-
-    `labels` are int64 (B,) or bool (B, C). Negative bags have class 0 alone, bags of class c have 0
-    and c, bags of several have 0 and those; in subtyping 0 is background.
-    """
-    candidates = is_of(labels, len(classes.names))
-    candidates = candidates.clone() if classes.has_negative else functional.pad(candidates, (1, 0))
-    candidates[:, 0] = True
-    return candidates
 
 
 class PseudoLabels:

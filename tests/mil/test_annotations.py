@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from mil import LEARNERS, Bag, Classes
-from mil.bag_term import Balance, annotation_loss
+from mil.bag_term import Balance, annotation_loss, candidates_of
 from mil.course import Course, Stage
 from mil.instance import InstanceConfig
 from mil.instance.hearing import hear
 from mil.instance.material import Material
 from mil.instance.network import InstanceNet
-from mil.instance.pseudo_labels import PseudoLabels, ShareKeeper, candidates_of
+from mil.instance.pseudo_labels import PseudoLabels, ShareKeeper
 from mil.instance.teaching import Teaching
 from mil.instance.views import NearNeighbours
 from mil.instance.witness import Witnesses

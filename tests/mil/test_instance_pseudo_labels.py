@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mil.instance.pseudo_labels import PseudoLabels, ShareKeeper, candidates_of
+from mil.bag_term import candidates_of
+from mil.instance.pseudo_labels import PseudoLabels, ShareKeeper
 from mil.learner import Classes
 
 BINARY = Classes(("negative", "tumour"), has_negative=True)

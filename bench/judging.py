@@ -13,7 +13,7 @@ import mil.instance
 import mil.pooling  # noqa: F401 - files the baselines
 from mil.learner import Classes, Prediction
 from mil.metrics import choose_tile_threshold, dice, instance_ap, instance_auc, slide_auc
-from mil.train_config import new_learner
+from mil.training import new_learner
 
 FIGURES = {
     "slide_auc": "slide AUC",

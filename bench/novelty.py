@@ -26,8 +26,8 @@ from variants import pairs
 
 from mil.learner import Bag, Learner
 from mil.metrics import instance_auc
-from mil.novelty import Centres, max_logit
-from mil.train_config import new_learner
+from mil.model.novelty import Centres, max_logit
+from mil.training import new_learner
 
 TESTED = 3  # of the five folds, and as many fits
 MEASURES = ("features", "max logit", "prototypes", "largest", "mean")

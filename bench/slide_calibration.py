@@ -20,7 +20,7 @@ from mil.calibration import HeldOut, calibrate, slides
 from mil.classes import Classes
 from mil.learner import Learner
 from mil.metrics import brier
-from mil.train_config import new_learner
+from mil.training import new_learner
 
 BINARY, WIDTHS, MOST_TESTED = Classes(("negative", "positive"), has_negative=True), (0.5, 1, 2, 4), 60
 

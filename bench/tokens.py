@@ -35,7 +35,7 @@ from scipy.special import expit
 from token_slides import ENCODER, Slide
 
 from mil.metrics import instance_ap, instance_auc
-from mil.train_config import new_learner
+from mil.training import new_learner
 
 SMOOTH_UM = (0, 30, 60)
 PULL = 0.1  # of ridge regressions to zero, of the variance of a number

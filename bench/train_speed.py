@@ -29,7 +29,7 @@ from variants import pairs
 import mil.instance
 import mil.pooling  # noqa: F401 - files the baselines
 from mil.learner import Bag
-from mil.train_config import new_learner
+from mil.training import new_learner
 
 # what makes a fit short: at least two epochs' reports, of one model
 SHORT = {"slidebag": {"members": "1", "witness_epochs": "1", "epochs": "2"}}

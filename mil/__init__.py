@@ -6,11 +6,11 @@ from .cohort import Cohort, CohortSlide, Failure, Fold
 from .demo import demo
 from .evaluate import Evaluation, evaluate
 from .exchange import export_run, import_coords, import_features
-from .export_model import export_model
 from .extract import ExtractConfig, extract
 from .heatmap_files import HeatmapConfig
 from .heatmaps import heatmap
 from .learner import LEARNERS, Learner, Prediction, load_learner
+from .model import export_model
 from .pack import Packing, pack
 from .pipeline import Finished, Plan, run_all
 from .predict import PredictConfig, predict
@@ -63,11 +63,9 @@ from .report import (
 )
 from .run_folder import Run
 from .scores import Scores, load_scores, save_scores
-from .search import Found, SearchConfig, open_index, search
-from .search_query import ImageQuery, RegionQuery, TileQuery
+from .search import Found, ImageQuery, RegionQuery, SearchConfig, TileQuery, open_index, search
 from .slide_table import CohortError
-from .train import Training, train
-from .train_config import FitConfig, TrainConfig
+from .training import FitConfig, TrainConfig, Training, train
 from .view import ViewConfig, view
 
 __all__ = [

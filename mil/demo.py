@@ -8,7 +8,7 @@ from .cohort import Cohort
 from .pipeline import Finished, Plan, run_all
 from .progress import progress
 from .run_folder import Run
-from .train_config import TrainConfig
+from .training import TrainConfig
 
 N_SLIDES = 24
 SIZE_PX = (2600, 2000)

@@ -17,8 +17,7 @@ from .heatmaps import heatmap
 from .prepare import tile
 from .report import Report, report
 from .run_folder import Run
-from .train import Training, check_extras, train
-from .train_config import FitConfig, TrainConfig, new_learner
+from .training import FitConfig, TrainConfig, Training, check_extras, new_learner, train
 
 
 @dataclass(frozen=True, kw_only=True)

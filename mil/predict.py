@@ -15,9 +15,9 @@ from .batch import DONE, KEPT, WITHOUT_TILES, Outcome, each_slide
 from .classes import Classes
 from .cohort import Cohort
 from .extract import ExtractConfig, extract_by, load_workers
+from .model import Recipe
 from .predictions import Fitted, prediction_row, unknown_labels, write_predictions, write_scores
 from .prepare import tile
-from .recipe import Recipe
 from .run_folder import Run
 
 

@@ -1,9 +1,7 @@
 """Writing down what a model says: a row in predictions.csv and a scores file for each slide."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,11 +11,9 @@ from tiling import FormatError, fingerprint, stored_fingerprint
 from .bag_files import Bags
 from .bags import LoadedBag
 from .batch import WITHOUT_TILES
-from .calibration import Calibration
 from .classes import SEPARATOR, SET_MARK, Classes, names_in
-from .learner import Learner, Prediction, load_learner
-from .novelty import UNLIKE, Novelty, max_logit
-from .recipe import Recipe
+from .learner import Prediction
+from .model import Fitted, ModelPrediction
 from .run_folder import Run
 from .scores import Scores, save_scores
 from .slide_table import few
@@ -25,73 +21,6 @@ from .slide_table import few
 _CLASS = "<class>"  # stands for each class in the name of a column
 _AS_WRITTEN = "if it was edited, save it with commas and all its columns; else train or predict again"
 _OF_NO_SLIDE = ["slide_id", "label", "prediction", "set", "threshold", "tile_threshold", "fold", "flags"]
-
-
-@dataclass(frozen=True)
-class ModelPrediction(Prediction):
-    """A prediction on the model's calibrated scale.
-
-    `uncalibrated` (C,) is what the learner itself said of the bag; `class_set` the classes that it may
-    have at the model's level. `novelty` and `tile_novelty` (N,) are above 1 where slide and
-    tiles are unlike the training; `max_logit` (N,) is the learner's own of tiles.
-    """
-
-    uncalibrated: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-    class_set: tuple[int, ...] = ()
-    novelty: float = float("nan")
-    tile_novelty: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-    max_logit: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A fitted learner, recipe and calibration, and the fold they come from ("" for the final model)."""
-
-    learner: Learner
-    recipe: Recipe
-    calibration: Calibration
-    novelty: Novelty
-    fold: str = ""
-
-    @classmethod
-    def load(cls, folder: Path, fold: str = "") -> Self:
-        """Return the model in `folder`.
-
-        Raises:
-            FormatError: there is no whole model.
-        """
-        recipe, calibration = Recipe.load(folder), Calibration.load(folder)
-        return cls(load_learner(folder), recipe, calibration, Novelty.load(folder), fold)
-
-    def save(self, folder: Path) -> None:
-        """Write the model's files into `folder`, the recipe last."""
-        self.learner.save(folder)
-        self.calibration.save(folder)
-        self.novelty.save(folder)
-        self.recipe.save(folder)
-
-    def predict(self, loaded: LoadedBag) -> ModelPrediction:
-        """Return the calibrated prediction of one bag; one without tiles stays as the learner has it."""
-        told = self.learner.predict(loaded.bag)
-        if not len(loaded.bag):
-            everything = tuple(range(len(told.probability)))
-            told = replace(told, flags=loaded.flags or told.flags)  # the bag knows why it is empty
-            return ModelPrediction(**vars(told), uncalibrated=told.probability, class_set=everything)
-        tile_novelty, novelty = self.novelty(loaded.bag.features)
-        calibrated = replace(
-            told,
-            flags=(*told.flags, UNLIKE) if novelty > 1 else told.flags,
-            probability=self.calibration.slide(told.probability[None])[0],
-            tile_probability=self.calibration.tile(told.tile_probability),
-        )
-        return ModelPrediction(
-            **vars(calibrated),
-            uncalibrated=told.probability,
-            class_set=self.calibration.sets.of_slide(told.probability),
-            novelty=novelty,
-            tile_novelty=tile_novelty,
-            max_logit=max_logit(told.tile_probability),
-        )
 
 
 def prediction_row(loaded: LoadedBag, prediction: ModelPrediction, fitted: Fitted) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Scores:
 
     `calibration` are the lines that led to `probability`, None where it is as the learner has it.
     `novelty` float32 (N,) is above 1 where a tile is unlike the training, `max_logit` and
-    `prototype_distance` as in `Prediction` and `mil.novelty`; None where nobody measured.
+    `prototype_distance` as in `Prediction` and `mil.model.novelty`; None where nobody measured.
     """
 
     slide_id: str

@@ -21,7 +21,7 @@ from .probe import Probed, probe_tables
 from .report import Report
 from .run_folder import Run
 from .search import Found
-from .train import Training
+from .training import Training
 
 _NAMES = {
     "slides": "slides",

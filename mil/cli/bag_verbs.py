@@ -15,9 +15,8 @@ from mil.pretrain import pretrain as pretrain_encoder
 from mil.probe import ProbeConfig
 from mil.probe import probe as probe_encoders
 from mil.run_folder import Run
-from mil.search import SearchConfig
+from mil.search import QueryOptions, SearchConfig
 from mil.search import search as search_run
-from mil.search_options import QueryOptions
 
 from .app import RunFolder, app
 

@@ -10,16 +10,16 @@ from mil import show
 from mil.cohort import Cohort
 from mil.doctor import examine
 from mil.evaluate import evaluate as evaluate_run
-from mil.export_model import export_model as write_onnx
 from mil.heatmap_files import HeatmapConfig
 from mil.heatmaps import heatmap as paint_run
+from mil.model import export_model as write_onnx
 from mil.options import configured
 from mil.predict import PredictConfig
 from mil.predict import predict as predict_slides
 from mil.report import report as write_report
 from mil.run_folder import Run
-from mil.train import train as train_run
-from mil.train_config import FitConfig, TrainConfig
+from mil.training import FitConfig, TrainConfig
+from mil.training import train as train_run
 from tiling import OverlayConfig
 
 from .app import Annotations, Mpp, Regions, RunFolder, Settings, Slides, Table, Truth, app, pairs

@@ -14,7 +14,7 @@ from mil.heatmap_files import HeatmapConfig
 from mil.options import configured
 from mil.pipeline import Finished, Plan, run_all
 from mil.run_folder import Run
-from mil.train_config import FitConfig, TrainConfig
+from mil.training import FitConfig, TrainConfig
 from tiling import GridConfig, OverlayConfig, TissueConfig
 
 from .app import Annotations, Mpp, Regions, RunFolder, Settings, Slides, Truth, app, pairs

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mil.novelty import UNLIKE
+from mil.model.novelty import UNLIKE
 from mil.predictions import load_predictions
 from mil.run_folder import Run
 from tiling import ConfigError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mil.learner import Bag
-from mil.train_config import new_learner
+from mil.training import new_learner
 
 BENCH = Path(__file__).parents[2] / "bench"
 

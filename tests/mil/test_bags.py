@@ -11,8 +11,8 @@ import pytest
 from features import FeatureBag
 from mil import Bag, CohortSlide
 from mil.bags import SlideGroup, load_bag, load_bags
-from mil.fold_models import identity
-from mil.overflow import overflow
+from mil.training.fold_models import identity
+from mil.training.overflow import overflow
 from tiling import FormatError, sweep
 
 

@@ -6,7 +6,7 @@ from bags_with_tumour import fold_models
 
 from mil import Cohort, FitConfig, Plan, Run, run_all
 from mil.calibration import HeldOut, slide_figures
-from mil.event_files import check_tensorboard, write_events
+from mil.training.event_files import check_tensorboard, write_events
 from tiling import ConfigError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # tensorboard's own
@@ -51,13 +51,13 @@ def test_no_events_unless_asked_for(tmp_path):
 
 
 def test_without_tensorboard_the_way_out_is_told(monkeypatch):
-    monkeypatch.setattr("mil.event_files.find_spec", lambda name: None)
+    monkeypatch.setattr("mil.training.event_files.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="tensorboard, which is not installed") as told:
         check_tensorboard()
     assert 'pip install "slidebag[tensorboard]"' in told.value.hint
 
 
 def test_run_tells_it_before_anything_is_tiled(tmp_path, monkeypatch):
-    monkeypatch.setattr("mil.event_files.find_spec", lambda name: None)
+    monkeypatch.setattr("mil.training.event_files.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="tensorboard, which is not installed"):
         run_all(Cohort(()), Run.create(tmp_path), Plan(fit=FitConfig(tensorboard=True)))

@@ -9,9 +9,8 @@ from features import EncoderConfig
 from mil import LEARNERS, Bag, Classes, Learner, Preparation, export_model
 from mil.bags import LoadedBag, SlideRows
 from mil.calibration import Calibration, ClassSets, Lines
-from mil.novelty import Centres, Novelty
+from mil.model import Centres, Novelty, Recipe
 from mil.predictions import Fitted
-from mil.recipe import Recipe
 from tiling import ConfigError, FormatError, GridConfig, TissueConfig, WriteError
 
 QUICK = {"slidebag": {"members": 2, "witness_epochs": 2, "epochs": 2, "steps_per_epoch": 3, "queue": 64}}

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from mil import progress
-from mil.fit_progress import fit_progress, told
+from mil.training.fit_progress import fit_progress, told
 
 FIGURES = {"epoch": 0, "epochs": 4, "pseudo_loss": 0.51234, "bag_loss": 0.7, "share_positive": 0.123}
 

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from features import EncoderConfig
-from mil import Bag, Classes, FitConfig, Fold, Preparation, TrainConfig, course, fold_models
+from mil import Bag, Classes, FitConfig, Fold, Preparation, TrainConfig, course
 from mil.bags import LoadedBag, SlideRows
 from mil.calibration import HeldOut
-from mil.fold_models import FoldModels
-from mil.side_by_side import side_by_side
+from mil.training import fold_models
+from mil.training.fold_models import FoldModels
+from mil.training.side_by_side import side_by_side
 from tiling import GridConfig, TissueConfig
 
 CLASSES = Classes(("normal", "tumour"), has_negative=True)

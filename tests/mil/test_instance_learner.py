@@ -10,7 +10,7 @@ from mil.instance import PUBLISHED, InstanceConfig, SlidebagLearner
 from mil.instance.config import KINDS
 from mil.instance.context import summary
 from mil.metrics import instance_auc
-from mil.train_config import new_learner
+from mil.training import new_learner
 from tiling import ConfigError
 
 CLASSES = Classes(("negative", "tumour"), has_negative=True)

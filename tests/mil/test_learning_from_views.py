@@ -12,7 +12,7 @@ from mil import LEARNERS, Bag, Classes
 from mil.learner import check_features
 from mil.metrics import instance_auc
 from mil.packed import PackedBags
-from mil.train_config import new_learner
+from mil.training import new_learner
 from tiling import SlidebagError
 
 BINARY = Classes(("negative", "tumour"), has_negative=True)

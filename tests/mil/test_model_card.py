@@ -10,7 +10,7 @@ import pytest
 
 from features import EncoderConfig, load_features
 from mil import Bag, Cohort, ExtractConfig, Run, TrainConfig, extract, load_learner, load_scores, tile, train
-from mil.novelty import max_logit
+from mil.model.novelty import max_logit
 from tiling import GridConfig, TissueConfig, load_grid
 
 

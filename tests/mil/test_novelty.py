@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mil import Bag
-from mil.novelty import Centres, Novelty, max_logit, profile
+from mil.model.novelty import Centres, Novelty, max_logit, profile
 
 
 def bags(rng, n_bags, shift=0.0, dim=24, share=1.0, n_tiles=150):

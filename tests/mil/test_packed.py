@@ -10,7 +10,7 @@ import torch
 from mil.classes import Classes
 from mil.learner import Bag
 from mil.packed import PackedBags, Standardiser
-from mil.train_config import new_learner
+from mil.training import new_learner
 
 STATUS = Path("/proc/self/status")
 BINARY = Classes(("negative", "tumour"), has_negative=True)

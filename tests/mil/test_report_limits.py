@@ -31,7 +31,7 @@ from mil.report.contents import Contents, add_groups, add_others, add_truth, gat
 from mil.report.facts import run_facts
 from mil.report.figures import to_svg
 from mil.report.froc import SlideDetections, froc_curve, froc_table
-from mil.train import Training
+from mil.training import Training
 from tiling import ConfigError, FormatError
 
 NAMES = ("normal", "tumour")

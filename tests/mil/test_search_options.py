@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from mil import ImageQuery, RegionQuery, TileQuery
-from mil.search_options import QueryOptions
+from mil.search import QueryOptions
 from tiling import ConfigError
 
 

@@ -14,8 +14,8 @@ import pytest
 from bags_with_tumour import fold_models, loaded_bags
 
 from mil import Bag, FitConfig
-from mil.overflow import overflow
-from mil.side_by_side import side_by_side
+from mil.training.overflow import overflow
+from mil.training.side_by_side import side_by_side
 from tiling import ConfigError, SlidebagError
 
 TWO = FitConfig(jobs=2)

@@ -11,8 +11,8 @@ from bags_with_tumour import fold_models, folds_of, loaded_bags
 
 from mil import LEARNERS, Bag, FitConfig, Fold, Learner, Prediction
 from mil.learner import DivergedError
-from mil.sweep import Range, Sweep, Trial, best, propose, search_space, with_sweep
-from mil.train_config import new_learner
+from mil.training import new_learner
+from mil.training.sweep import Range, Sweep, Trial, best, propose, search_space, with_sweep
 from tiling import ConfigError, SlidebagError
 
 pytest.importorskip("optuna")
@@ -245,7 +245,7 @@ def test_what_rounding_left_chooses_nothing():
 
 
 def test_without_optuna_the_way_out_is_told(monkeypatch):
-    monkeypatch.setattr("mil.sweep.find_spec", lambda name: None)
+    monkeypatch.setattr("mil.training.sweep.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="optuna, which is not installed") as told:
         search_space("mean", {})
     assert 'pip install "slidebag[sweep]"' in told.value.hint
@@ -281,7 +281,7 @@ class LaterConfig(PlantedConfig):
 @pytest.mark.usefixtures("planted")
 @pytest.mark.parametrize(
     "changed",
-    [("mil.sweep.MODEL_FORMAT_VERSION", 0), (Planted, "config_class", LaterConfig)],
+    [("mil.training.sweep.MODEL_FORMAT_VERSION", 0), (Planted, "config_class", LaterConfig)],
     ids=["another model format", "another default"],
 )
 def test_trials_of_a_learner_that_has_changed_are_not_kept(changed, tmp_path, monkeypatch):

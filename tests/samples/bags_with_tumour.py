@@ -7,7 +7,7 @@ import numpy as np
 from features import EncoderConfig
 from mil import Bag, Classes, Fold, Preparation, TrainConfig
 from mil.bags import LoadedBag, SlideRows
-from mil.fold_models import FoldModels
+from mil.training.fold_models import FoldModels
 from tiling import GridConfig, TissueConfig
 
 CLASSES = Classes(("normal", "tumour"), has_negative=True)

@@ -5,10 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from features import EncoderConfig
+from mil.model_files import read_versioned
+from mil.prepare import Preparation
 from tiling import FormatError, GridConfig, TissueConfig, replacing
-
-from .model_files import read_versioned
-from .prepare import Preparation
 
 _VERSION = 3  # 1 had no calibration beside it, 2 one threshold and no kind of bag
 

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 
 from features import IndexConfig, TileIndex
+from mil.bag_files import BagFiles
+from mil.progress import progress
+from mil.run_folder import Run
+from mil.with_features import with_features
 from tiling import ConfigError, fingerprint, replacing, write_picture
 
-from .bag_files import BagFiles
-from .progress import progress
-from .run_folder import Run
-from .search_query import Asked, Query, ask
-from .search_sheet import search_sheet
-from .with_features import with_features
+from .query import Asked, Query, ask
+from .sheet import search_sheet
 
 MATCHES = ("mean", "best")
 _COLUMNS = ["rank", "slide_id", "row", "x", "y", "similarity", "patient_id", "label"]

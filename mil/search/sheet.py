@@ -6,6 +6,9 @@ import pandas as pd
 from PIL import Image
 
 from features import TileIndex
+from mil.cohort import CohortSlide
+from mil.run_folder import Run
+from mil.tile_pictures import TILE_PICTURE_PX, as_picture, tile_pictures
 from tiling import (
     CARDS_A_SHEET,
     Card,
@@ -13,10 +16,7 @@ from tiling import (
     load_grid,
 )
 
-from .cohort import CohortSlide
-from .run_folder import Run
-from .search_query import Asked, grid_of
-from .tile_pictures import TILE_PICTURE_PX, as_picture, tile_pictures
+from .query import Asked, grid_of
 
 _QUERY = (0, 114, 178)
 _MOST_HITS = CARDS_A_SHEET - 1  # the first card is the query's

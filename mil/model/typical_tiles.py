@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from mil.bag_files import Bags
+from mil.bags import LoadedBag, SlideGroup
+from mil.classes import Classes, names_in
+from mil.learner import Learner
+from mil.run_folder import Run
+from mil.tile_pictures import tile_pictures
 from tiling import replacing_folder
 
-from .bag_files import Bags
-from .bags import LoadedBag, SlideGroup
-from .classes import Classes, names_in
-from .learner import Learner
-from .predictions import Fitted
-from .run_folder import Run
-from .tile_pictures import tile_pictures
+from .fitted import Fitted
 
 FOLDER = "typical"
 _ONE_IN, _A_BAG, _SHOWN = 10, 20, 6  # candidates: a tenth of a bag, 20 at most; pictures of a group

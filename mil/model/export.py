@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tiling import ConfigError, replacing
 
-from .predictions import Fitted
+from .fitted import Fitted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tiling import ConfigError
 
-from .search_query import ImageQuery, Query, RegionQuery, TileQuery
+from .query import ImageQuery, Query, RegionQuery, TileQuery
 
 _NUMBERS = set("0123456789,- ")
 

@@ -8,23 +8,23 @@ from typing import Any
 
 import pandas as pd
 
+from mil.annotations import load_annotations
+from mil.bag_files import Bags, find_bags
+from mil.bags import LoadedBag, SlideGroup, group_slides, load_bags
+from mil.cohort import Cohort, CohortSlide, Fold
+from mil.evaluate import bag_figures
+from mil.model import TrainedOn, write_card
+from mil.predictions import Fitted, prediction_row, write_predictions, write_scores
+from mil.prepare import Preparation
+from mil.run_folder import Run
+from mil.with_features import with_features
 from tiling import replacing
 
-from .annotations import load_annotations
-from .bag_files import Bags, find_bags
-from .bags import LoadedBag, SlideGroup, group_slides, load_bags
-from .cohort import Cohort, CohortSlide, Fold
-from .evaluate import bag_figures
+from .config import FitConfig, TrainConfig
 from .event_files import check_tensorboard
 from .fold_models import FoldModels
-from .model_card import TrainedOn, write_card
 from .overflow import overflow
-from .predictions import Fitted, prediction_row, write_predictions, write_scores
-from .prepare import Preparation
-from .run_folder import Run
 from .sweep import search_space, with_sweep
-from .train_config import FitConfig, TrainConfig
-from .with_features import with_features
 
 _MIXED = 1.2  # times as coarse is another resolution; scanners of one name differ by some percent
 

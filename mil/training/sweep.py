@@ -11,15 +11,15 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from mil.calibration import margins_of, slide_figures
+from mil.cohort import Fold
+from mil.learner import LEARNERS, DivergedError
+from mil.model_files import MODEL_FORMAT_VERSION, read_versioned
 from tiling import ConfigError, FormatError, SlidebagError, fingerprint, replacing
 
-from .calibration import margins_of, slide_figures
-from .cohort import Fold
+from .config import new_learner
 from .fold_models import FoldModels, identity, named
-from .learner import LEARNERS, DivergedError
-from .model_files import MODEL_FORMAT_VERSION, read_versioned
 from .side_by_side import side_by_side
-from .train_config import new_learner
 
 Options = Mapping[str, int | float]
 _FILE, _TABLE, _VERSION = "sweep.json", "sweep.csv", 1

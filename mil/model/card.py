@@ -11,14 +11,14 @@ from typing import Any
 import pandas as pd
 
 from features import find_encoder
+from mil.bag_files import Bags
+from mil.bags import LoadedBag, SlideGroup
+from mil.classes import names_in
+from mil.cohort import Fold
+from mil.run_folder import Run
 from tiling import SlidebagError, replacing
 
-from .bag_files import Bags
-from .bags import LoadedBag, SlideGroup
-from .classes import names_in
-from .cohort import Fold
-from .predictions import Fitted
-from .run_folder import Run
+from .fitted import Fitted
 from .typical_tiles import FOLDER, TypicalTiles, write_typical_tiles
 
 _JSON, _TEXT = "card.json", "README.md"

@@ -14,24 +14,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mil.bag import Bag
+from mil.bags import LoadedBag
+from mil.calibration import HeldOut, calibrate, slide_figures
+from mil.classes import Classes
+from mil.cohort import Fold
+from mil.learner import Learner
+from mil.model import Centres, Novelty, Recipe, profile, stored_recipe_fingerprint
+from mil.model_files import MODEL_FORMAT_VERSION
+from mil.predictions import Fitted
+from mil.prepare import Preparation
+from mil.threads import one_thread
 from tiling import SlidebagError, fingerprint, replacing
 
-from .bag import Bag
-from .bags import LoadedBag
-from .calibration import HeldOut, calibrate, slide_figures
-from .classes import Classes
-from .cohort import Fold
+from .config import FitConfig, TrainConfig, new_learner
 from .event_files import add_held_out, write_events
 from .fit_progress import fit_progress
-from .learner import Learner
-from .model_files import MODEL_FORMAT_VERSION
-from .novelty import Centres, Novelty, profile
-from .predictions import Fitted
-from .prepare import Preparation
-from .recipe import Recipe, stored_recipe_fingerprint
 from .side_by_side import side_by_side
-from .threads import one_thread
-from .train_config import FitConfig, TrainConfig, new_learner
 
 
 @dataclass(frozen=True)

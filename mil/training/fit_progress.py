@@ -6,8 +6,8 @@ from contextlib import ExitStack, contextmanager
 
 from rich.console import Console
 
-from .course import Report
-from .progress import progress
+from mil.course import Report
+from mil.progress import progress
 
 
 @contextmanager

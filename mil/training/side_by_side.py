@@ -8,9 +8,8 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from typing import Any, TypeVar
 
+from mil.threads import one_thread
 from tiling import SlidebagError
-
-from .threads import one_thread
 
 Piece = TypeVar("Piece")
 Done = TypeVar("Done")

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from features import TileIndex, find_devices, load_bag_configs, load_encoder
+from mil.run_folder import Run
 from tiling import (
     ConfigError,
     FormatError,
@@ -18,8 +19,6 @@ from tiling import (
     load_grid,
     side_level0_px,
 )
-
-from .run_folder import Run
 
 _MASK_STEPS = 8  # pixels of a region's mask along the side of a tile
 _TOLERANCE = 0.02  # of a resolution, as for slides

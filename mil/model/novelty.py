@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .bag import Bag
-from .model_files import read_tensors, write_tensors
+from mil.bag import Bag
+from mil.model_files import read_tensors, write_tensors
 
 UNLIKE = "unlike training"  # the flag of a slide
 N_QUANTILES = 200  # that stand for all tiles of a slide

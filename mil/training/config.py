@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from mil.learner import LEARNERS, Learner
 from tiling import ConfigError
-
-from .learner import LEARNERS, Learner
 
 BAGS = ("slide", "patient")
 

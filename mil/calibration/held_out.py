@@ -22,8 +22,9 @@ class HeldOut:
 
     `labels` int64 (B,) and `margins` float64 (B, C - 1) of the bags, or where classes do not exclude each
     other bool (B, C) and (B, C); `tile_margins` float32 (n, K) a bag; `profiles` float32
-    (B, 200), how far their tiles lie from the training (`mil.model.novelty`). `n_epochs` is how many they chose
-    for the fit, 0 if it does not stop early; `warnings` are those of the fit that they were held out from.
+    (B, 200), how far their tiles lie from the training (`mil.model.novelty`). `n_epochs` is how many they
+    chose for the fit, 0 if it does not stop early; `warnings` are those of the fit that they were held out
+    from.
     """
 
     labels: np.ndarray

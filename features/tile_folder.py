@@ -41,10 +41,12 @@ class TileFolder:
     def open(cls, path: Path, *, group_column: str = "", batch_column: str = "") -> "TileFolder":
         """Return the pictures below a folder, labelled by its subfolders, or those that a CSV table names.
 
+        Links are followed, but no folder is looked through twice; one that leads nowhere is a broken picture.
         A table has a column file, and label, group and batch where they are known (docs/probe.md).
 
         Raises:
-            FormatError: there is no such folder or table, no picture in it, or the table does not fit.
+            FormatError: there is no such folder or table, it cannot be read or holds no picture, or the
+                table does not fit.
         """
         path = Path(path)
         if path.is_dir():
@@ -160,11 +162,28 @@ def as_patches(patches: np.ndarray, side_px: int) -> np.ndarray:
 
 
 def _pictures(root: Path) -> Iterator[str]:
-    for path in root.rglob("*"):
-        name = path.relative_to(root)
-        is_hidden = any(part.startswith(".") for part in name.parts)
-        if path.suffix.lower() in SUFFIXES and not is_hidden and path.is_file():
-            yield name.as_posix()
+    """Each folder is entered once, and by a link only if it is not met without one."""
+    folders, links, seen = [root], [], set()
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)
+        if (real := folder.resolve()) in seen:
+            continue
+        seen.add(real)
+        for path, is_folder in _content(folder):
+            if is_folder:
+                (links if path.is_symlink() else folders).append(path)
+            elif path.suffix.lower() in SUFFIXES and (path.is_file() or path.is_symlink()):
+                yield path.relative_to(root).as_posix()
+
+
+def _content(folder: Path) -> list[tuple[Path, bool]]:
+    try:
+        return [(path, path.is_dir()) for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    except OSError as error:
+        raise FormatError(
+            f"{error.filename}: cannot be read ({error.strerror})",
+            hint="check permissions, or move it elsewhere",
+        ) from error
 
 
 def _pixels(picture: Image.Image, name: str) -> np.ndarray:

@@ -82,11 +82,13 @@ def load_tiles(tiles: TileFolder, config: ProbeConfig) -> ProbeTiles:
     classes, labels = _numbered(whole.labels)
     batch_names, batches = _numbered(whole.batches)
     known = Known(classes, labels, _numbered(groups)[1], batches if len(batch_names) > 1 else None)
+    # two groups of each class or more are learned from, so that these can be parted once more
     folds = group_folds(labels, known.groups, config.folds, seed=config.seed, least_groups=LEAST_GROUPS - 1)
     n_unlabelled = len(tiles) - len(labelled)
     warnings = _warnings(checked, batch_names, n_unlabelled)
-    if len(folds) < config.folds:
-        warnings.append(f"{len(folds)} folds, not {config.folds}: a class has too few groups for more")
+    if len(folds) != config.folds:
+        more = "more" if len(folds) < config.folds else "fewer"
+        warnings.append(f"{len(folds)} folds, not {config.folds}: a class has too few groups for {more}")
     if left_out := sorted(set(SHOTS) - set(shots_of(known, folds))):
         told = ", ".join(map(str, left_out))
         warnings.append(f"no few-shot figure of {told} tiles a class: the rarest class has too few")

@@ -78,8 +78,6 @@ def probe(
 
 def _named(encoders: Sequence[EncoderConfig]) -> dict[str, EncoderConfig]:
     """The encoders by what they are called: one that is there several times, by its weights too."""
-    times = Counter(each.encoder for each in encoders)
-    named: dict[str, EncoderConfig] = {}
     for each in encoders:
         find_encoder(each.encoder)  # that there is none is told before anything is read
         if each.stain != "none" or each.token_side:
@@ -87,14 +85,19 @@ def _named(encoders: Sequence[EncoderConfig]) -> dict[str, EncoderConfig]:
                 "pictures are encoded as they are, and by one vector",
                 hint="leave out --stain and --token-side",
             )
-        weights = Path(each.weights).name if each.weights else "published weights"
-        name = f"{each.encoder} ({weights})" if times[each.encoder] > 1 else each.encoder
-        if name in named:
-            raise ConfigError(
-                f"encoder {name} is named twice", hint="name each once, or give other --weights"
-            )
-        named[name] = each
-    return named
+    times = Counter(each.encoder for each in encoders)
+    paths = [Path(each.weights or "published weights") for each in encoders]
+    for n_parts in range(1, max([1, *(len(path.parts) for path in paths)]) + 1):
+        named = {}  # by as little of the paths as tells them apart: weights may be of one file name
+        for each, path in zip(encoders, paths, strict=True):
+            end = Path(*path.parts[-n_parts:]).as_posix()
+            named[f"{each.encoder} ({end})" if times[each.encoder] > 1 else each.encoder] = each
+        if len(named) == len(encoders):
+            return named
+    (name, path), _ = Counter(zip((each.encoder for each in encoders), paths, strict=True)).most_common(1)[0]
+    raise ConfigError(
+        f"encoder {name} ({path.name}) is named twice", hint="name each once, or give other --weights"
+    )
 
 
 def _probed(

@@ -6,6 +6,9 @@ from typing import Any
 
 from .encoder import Encoder, EncoderCard, EncoderConfig
 
+LOCAL_DIR = "local-dir:"
+ELSEWHERE = ("hf-hub:", LOCAL_DIR)  # timm's own words for what it has not registered
+
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:

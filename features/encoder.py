@@ -179,6 +179,8 @@ def find_encoder(name: str) -> EncoderEntry:
     if rest and prefix in PREFIXES:
         entry = PREFIXES[prefix](rest)
         return replace(entry, card=replace(entry.card, name=name))
+    if name not in ENCODERS and (Path(name) / CARD).is_file():
+        raise ConfigError(f"unknown encoder {name!r}", hint=f"give ./{name} for the folder of that name")
     return ENCODERS[name]
 
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +18,56 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS = "weights.safetensors"
+_Fact = tuple[str, Callable[[Any], bool]]  # what is wanted, in words, and whether a value is that
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _are_three(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
+
+
+def _or_null(fact: _Fact) -> _Fact:
+    return f"{fact[0]}, or null", lambda value: value is None or fact[1](value)
+
+
+_COUNT: _Fact = ("a whole number above 0", lambda value: type(value) is int and value > 0)
+_LENGTH: _Fact = ("a number above 0", lambda value: _is_number(value) and value > 0)
+_TEXT: _Fact = ("text", lambda value: isinstance(value, str))
+_TRUTH: _Fact = ("true or false", lambda value: isinstance(value, bool))
 # what a card must tell; the rest is for people
-_FACTS = ("dim", "input_px", "px_multiple", "token_dim", "mpp", "mean", "std", "pooling", "licence", "source")
+_FACTS: dict[str, _Fact] = {
+    "dim": _COUNT,
+    "input_px": _COUNT,
+    "px_multiple": _or_null(_COUNT),
+    "token_dim": _or_null(_COUNT),
+    "mpp": _or_null(_LENGTH),
+    "mean": ("three numbers", _are_three),
+    "std": ("three numbers above 0", lambda value: _are_three(value) and min(value) > 0),
+    "pooling": _TEXT,
+    "licence": _TEXT,
+    "source": _TEXT,
+    "resizes": _TRUTH,
+}
+# of a network's shape; timm takes others too, that name files to be unpickled or places to fetch from
+_OPTIONS = {
+    "class_token", "depth", "embed_dim", "global_pool", "img_size", "init_values", "mlp_ratio",
+    "no_embed_class", "num_classes", "num_heads", "patch_size", "qkv_bias", "reg_tokens",
+}  # fmt: skip
+_OF_NETWORK: dict[str, _Fact] = {
+    "timm_name": (
+        "the name of a model of timm",  # and no place as "hf-hub:..."
+        lambda value: isinstance(value, str) and bool(re.fullmatch(r"[\w.]+", value)),
+    ),
+    "options": (
+        f"no others than {', '.join(sorted(_OPTIONS))}",
+        lambda value: isinstance(value, dict) and value.keys() <= _OPTIONS,
+    ),
+    "swiglu": _TRUTH,
+    "norm_eps": _or_null(_LENGTH),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +93,15 @@ class FolderEncoder:
 
     def build(self, card: EncoderCard, config: EncoderConfig) -> Any:
         """Return the network (`features.network.Network`) with its weights; raises as a call does."""
-        from .network import build_network
+        from .network import build_network, check_card
+        from .pooling import POOLINGS
 
         if config.weights is not None:
             raise ConfigError(
                 f"encoder {card.name} has its weights in its folder", hint="leave out --weights"
             )
+        if card.pooling not in POOLINGS:
+            raise self._misfit(f"pooling is {card.pooling!r}, wanted {', '.join(POOLINGS)}")
         weights = self.folder / WEIGHTS
         found = file_sha256(weights)
         if found != self.weights_sha256:
@@ -56,13 +109,15 @@ class FolderEncoder:
                 f"their SHA-256 is {found[:12]}..., the card says {self.weights_sha256[:12]}..."
             )
         try:
-            return build_network(self.architecture, card, replace(config, weights=str(weights)))
+            network = build_network(self.architecture, card, replace(config, weights=str(weights)))
+            check_card(self.architecture, card)
+            return network
         except ConfigError as error:
             if config.token_side and "tokens" in error.message:
                 raise
             raise self._misfit(error.message) from error
         # timm and torch refuse what they cannot build in their own ways
-        except (TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
+        except (TypeError, ValueError, LookupError, RuntimeError, AssertionError, AttributeError) as error:
             raise self._misfit(f"{type(error).__name__}: {error}") from error
 
     def _misfit(self, why: str) -> ConfigError:
@@ -79,20 +134,30 @@ def folder_entry(folder: Path, name: str = "") -> EncoderEntry:
         ConfigError: there is no such folder.
         FormatError: its card is damaged, of a newer version, or leaves out what must be known.
     """
-    told = read_card(folder)
+    told: dict[str, Any] = {"resizes": False} | read_card(folder)  # cards of before do not tell
     try:
+        network: dict[str, Any] = {"swiglu": False, "norm_eps": None, **told["architecture"]}
+        _check(told, _FACTS | {"weights_sha256": _TEXT})
+        _check(network, _OF_NETWORK)
+        if told["input_px"] % (told["px_multiple"] or 1):
+            raise ValueError(f"input_px is {told['input_px']}, wanted a multiple of {told['px_multiple']}")
         facts: dict[str, Any] = {key: told[key] for key in _FACTS}
         facts |= {key: tuple(told[key]) for key in ("mean", "std")}
-        facts["resizes"] = told.get("resizes", False)  # cards of before do not tell
         card = EncoderCard(name=name or whole_path(str(folder)), **facts)
-        architecture = Architecture(hub="", names="exact", **told["architecture"])
+        architecture = Architecture(hub="", names="exact", **network)
         load = FolderEncoder(folder=folder, architecture=architecture, weights_sha256=told["weights_sha256"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise FormatError(
             f"{folder / CARD}: is no card of an encoder ({type(error).__name__}: {error})",
             hint="write it again with `slidebag pretrain`",
         ) from error
     return EncoderEntry(card, load)
+
+
+def _check(told: Mapping[str, Any], facts: Mapping[str, _Fact]) -> None:
+    for key, (wanted, fits) in facts.items():
+        if not fits(told[key]):
+            raise ValueError(f"{key} is {told[key]!r}, wanted {wanted}")
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -141,7 +206,7 @@ def save_encoder_folder(
     }
     with replacing(folder / WEIGHTS) as temporary:
         save_file(state, temporary)
-    facts = {key: getattr(card, key) for key in (*_FACTS, "resizes")}
+    facts = {key: getattr(card, key) for key in _FACTS}
     network = {"timm_name": architecture.timm_name, "options": dict(architecture.options)}
     network |= {"swiglu": architecture.swiglu, "norm_eps": architecture.norm_eps}
     told = format_attributes("encoder") | {"name": card.name, "architecture": network}

@@ -9,6 +9,8 @@ import timm
 import torch
 from timm.layers import SwiGLUPacked, to_2tuple  # pyright: ignore[reportPrivateImportUsage]
 
+from tiling import ConfigError
+
 from .architecture import Architecture
 from .encoder import EncoderCard, EncoderConfig
 from .hub import ABSENT, fetch_weights, retries_untold, unavailable
@@ -108,6 +110,25 @@ def build_network(architecture: Architecture, card: EncoderCard, config: Encoder
     if token_side and card.px_multiple is None:
         check_side(token_side, _raster_side(trunk, card))
     return Network(trunk, POOLINGS[card.pooling], token_side=token_side)
+
+
+def check_card(architecture: Architecture, card: EncoderCard) -> None:
+    """Raise ConfigError if a network gives other vectors or tokens than its card tells.
+
+    A patch of `input_px` and the next larger one go through it without numbers, which takes some ms; where
+    they do not fit, errors are torch's and timm's own.
+    """
+    names = ("dim", "token_dim") if card.token_dim else ("dim",)
+    with torch.device("meta"), torch.inference_mode():
+        trunk = create_trunk(architecture, card).eval()
+        network = Network(trunk, POOLINGS[card.pooling], token_side=len(names) - 1)
+        for side in {card.input_px, card.input_px + (card.px_multiple or 0)}:
+            found = network(torch.empty(1, 3, side, side))
+            for name, vector in zip(names, found if card.token_dim else (found,), strict=True):
+                if vector.numel() != getattr(card, name):
+                    raise ConfigError(
+                        f"{name} is {getattr(card, name)}, that of the network {vector.numel()}"
+                    )
 
 
 def _to_be_filled(architecture: Architecture, card: EncoderCard) -> Any:

@@ -8,12 +8,11 @@ from timm.data import resolve_model_data_config  # pyright: ignore[reportPrivate
 
 from tiling import ConfigError
 
-from .architecture import Architecture
+from .architecture import ELSEWHERE, Architecture
 from .encoder import EncoderCard, EncoderEntry
 from .hub import ABSENT, unavailable
 
 _FLEXIBLE = ("vision_transformer", "eva")  # families whose position embedding fits itself to the patch
-_ELSEWHERE = ("hf-hub:", "local-dir:")  # timm's own words for what it has not registered
 
 
 def timm_entry(timm_name: str) -> EncoderEntry:
@@ -44,7 +43,7 @@ def timm_entry(timm_name: str) -> EncoderEntry:
 def _outline(timm_name: str) -> Any:
     """Return the model without numbers."""
     architecture = timm_name.partition(".")[0]
-    is_elsewhere = timm_name.startswith(_ELSEWHERE)
+    is_elsewhere = timm_name.startswith(ELSEWHERE)
     if not is_elsewhere and not timm.is_model(architecture):
         near = ", ".join(timm.list_models(f"*{architecture[:12]}*")[:4]) or "timm.list_models()"
         raise ConfigError(f"timm has no model {timm_name!r}", hint=f"did you mean {near}?")

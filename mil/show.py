@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from features import EncoderCard, Pretrained
+from features import EncoderCard, Pretrained, is_folder_name
 from tiling import ResolutionError, Slide
 
 from .batch import Outcome
@@ -230,7 +230,9 @@ def pretrained(done: Pretrained) -> None:
     figures = ", ".join(f"{name} {value:.4g}" for name, value in done.figures.items())
     told = f"; {figures}" if figures else ", nothing learned"  # of 0 epochs
     _console().print(f"{done.n_tiles} tiles{held_out}{broken}{told}", highlight=False)
-    _console().print(f"use it with --encoder {done.folder}", highlight=False, soft_wrap=True)
+    name = str(done.folder)
+    path = name if is_folder_name(name) else f"./{name}"
+    _console().print(f"use it with --encoder {path}", highlight=False, soft_wrap=True)
 
 
 def slide(opened: Slide) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import timm
 import torch
 
-from features.architecture import Architecture
+from features.architecture import ELSEWHERE, Architecture
 from features.encoder import EncoderCard, find_encoder
 from features.encoder_folder import FolderEncoder
 from features.network import build_network, create_trunk
@@ -16,7 +16,6 @@ from .config import POOLED, PretrainConfig, shared
 
 _SIZES = {"width": "embed_dim", "depth": "depth", "heads": "num_heads", "token_px": "patch_size"}
 _KEPT = ("patch_embed.", "pos_embed", "cls_token", "reg_token")
-_PLACES = ("hf-hub:", "local-dir:")
 _BY_TEACHER = "begin from another encoder, or learn from this one with --teacher"
 
 
@@ -76,21 +75,25 @@ def _new(config: PretrainConfig) -> Plan:
     if not timm.is_model(config.arch):
         near = ", ".join(timm.list_models("vit_*_patch16_224")[:6])
         raise ConfigError(f"timm has no model {config.arch!r}", hint=f"take such as {near}")
+    architecture = Architecture(timm_name=config.arch, options=options)
+    card = EncoderCard(
+        name="", dim=1, input_px=config.input_px, px_multiple=1,  # of any: it is not known yet
+        pooling="class token", token_dim=1, licence="not stated", source="",
+    )  # fmt: skip
     try:
         with torch.device("meta"):
-            outline: Any = timm.create_model(config.arch, pretrained=False, num_classes=0, **options)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+            outline = create_trunk(architecture, card)
+        width, token_px = int(outline.num_features), int(outline.patch_embed.patch_size[0])
+    except (TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
         raise ConfigError(
-            f"{config.arch} cannot be built with {options} ({error})", hint="change sizes"
+            f"{config.arch} cannot be built with {options} ({error})",
+            hint="change sizes, or take a transformer with a class token and positions that fit any image, "
+            "as vit_small_patch16_224",
         ) from error
     _check(outline, config.arch)
-    width, token_px = int(outline.num_features), int(outline.patch_embed.patch_size[0])
     _check_sides(config, token_px)
-    card = EncoderCard(
-        name="", dim=width, input_px=config.input_px, px_multiple=token_px,
-        pooling="class token", token_dim=width, licence="not stated", source="",
-    )  # fmt: skip
-    return Plan(card, Architecture(timm_name=config.arch.partition(".")[0], options=options))
+    card = replace(card, dim=width, px_multiple=token_px, token_dim=width)
+    return Plan(card, replace(architecture, timm_name=config.arch.partition(".")[0]))
 
 
 def _begun(config: PretrainConfig) -> Plan:
@@ -103,7 +106,7 @@ def _begun(config: PretrainConfig) -> Plan:
         raise ConfigError(
             f"encoder {config.init} is no vision transformer that slidebag builds", hint=_BY_TEACHER
         )
-    if architecture.timm_name.startswith(_PLACES):
+    if architecture.timm_name.startswith(ELSEWHERE):
         raise ConfigError(f"encoder {config.init} tells its network elsewhere", hint=_BY_TEACHER)
     with torch.device("meta"):
         outline = create_trunk(architecture, entry.card)

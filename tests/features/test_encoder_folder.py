@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from features import EncoderCard, EncoderConfig, find_encoder, load_encoder
+from features import ENCODERS, EncoderCard, EncoderConfig, find_encoder, load_encoder
 from features.architecture import Architecture
 from features.encoder_folder import folder_entry, read_card, save_encoder_folder
 from features.network import create_trunk
@@ -123,7 +124,7 @@ def spoil(folder, **changes):
         ({"embed_dim": 32}, "tensors differ"),
         ({"img_size": 64}, "tensors differ, as pos_embed"),
         ({"num_heads": 3}, "does not fit"),
-        ({"shape": "round"}, "does not fit .*TypeError"),
+        ({"depth": "two"}, "does not fit .*TypeError"),
     ],
 )
 def test_a_card_of_another_network_is_refused(tmp_path, options, match):
@@ -132,6 +133,34 @@ def test_a_card_of_another_network_is_refused(tmp_path, options, match):
     spoil(tmp_path / "e", architecture=told | {"options": told["options"] | options})
     with pytest.raises(ConfigError, match=match):
         load_encoder(EncoderConfig(encoder=str(tmp_path / "e")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"dim": 100}, "dim is 100, that of the network 16"),
+        ({"token_dim": 7}, "token_dim is 7, that of the network 16"),
+        ({"pooling": "class token + mean"}, "dim is 16, that of the network 32"),
+        ({"pooling": "nonsense"}, "pooling is 'nonsense', wanted class token, "),
+        ({"px_multiple": 4}, r"AssertionError: .*36.* divisible by patch size \(8\)"),
+        ({"px_multiple": None, "input_px": 40}, "40"),
+    ],
+)
+def test_a_card_that_tells_other_vectors_tokens_or_patches_than_the_network_has_is_refused(
+    tmp_path, changes, told
+):
+    write(tmp_path / "e")
+    spoil(tmp_path / "e", **changes)
+    with pytest.raises(ConfigError, match=rf"card.json does not fit weights.safetensors \(.*{told}"):
+        load_encoder(EncoderConfig(encoder=str(tmp_path / "e")))
+
+
+def test_patches_of_every_second_token_only_are_as_the_card_tells(tmp_path):
+    write(tmp_path / "e", facts={"px_multiple": 16})
+    encoder = load_encoder(EncoderConfig(encoder=str(tmp_path / "e")))
+    assert encoder.encode(patches(side=48)).shape == (3, 16)
+    with pytest.raises(ConfigError, match="multiple of 16"):
+        encoder.card.check_patch(40, 0.5)
 
 
 def test_other_weights_than_the_cards_are_refused(tmp_path):
@@ -153,6 +182,20 @@ def test_other_weights_than_the_cards_are_refused(tmp_path):
         ({"format_version": 99}, "format version 99"),
         ({"mean": None}, "is no card of an encoder"),
         ({"architecture": 3}, "is no card of an encoder"),
+        ({"dim": 0}, "dim is 0, wanted a whole number above 0"),
+        ({"dim": "16"}, "dim is '16', wanted a whole"),
+        ({"dim": True}, "dim is True, wanted a whole"),
+        ({"input_px": 33}, "input_px is 33, wanted a multiple of 8"),
+        ({"px_multiple": 7}, "input_px is 32, wanted a multiple of 7"),
+        ({"px_multiple": 0}, "px_multiple is 0, wanted a whole number above 0, or null"),
+        ({"token_dim": 1.5}, "token_dim is 1.5, wanted"),
+        ({"mpp": 0}, "mpp is 0, wanted a number above 0, or null"),
+        ({"mean": [0.5, 0.5]}, r"mean is \[0.5, 0.5\], wanted three numbers"),
+        ({"mean": [0.5, 0.5, float("nan")]}, "wanted three numbers"),
+        ({"std": [0.2, 0, 0.2]}, "std is .*, wanted three numbers above 0"),
+        ({"resizes": "no"}, "resizes is 'no', wanted true or false"),
+        ({"pooling": 3}, "pooling is 3, wanted text"),
+        ({"weights_sha256": None}, "weights_sha256 is None, wanted text"),
     ],
 )
 def test_a_damaged_or_newer_card_is_refused(tmp_path, changes, match):
@@ -172,3 +215,57 @@ def test_no_weights_beside_it_and_no_such_folder(tmp_path):
         load_encoder(EncoderConfig(encoder=str(tmp_path / "e"), weights=str(path)))
     with pytest.raises(ConfigError, match="no such folder with"):
         find_encoder("./none")
+
+
+class Trap:
+    """Makes a file when unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "shape"],
+)
+def test_options_that_are_of_no_shape_of_a_network_are_not_given_to_timm(tmp_path, monkeypatch, option):
+    write(tmp_path / "e")
+    torch.save({"model": Trap(tmp_path / "ran")}, tmp_path / "x.pth")
+    told = {"options": OPTIONS | {option: str(tmp_path / "x.pth")}}
+    spoil(tmp_path / "e", architecture=told)
+    monkeypatch.setattr("timm.create_model", lambda *_, **given: pytest.fail(f"timm was given {given}"))
+    with pytest.raises(FormatError, match=rf"options is .*{option}.*, wanted no others than class_token, "):
+        load_encoder(EncoderConfig(encoder=str(tmp_path / "e")))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["hf-hub:some/model", "HF_HUB:some/model", "local-dir:x", "some/model", 3])
+def test_a_network_that_lies_elsewhere_is_not_asked_for(tmp_path, name):
+    write(tmp_path / "e")
+    spoil(tmp_path / "e", architecture={"timm_name": name})
+    with pytest.raises(FormatError, match=f"timm_name is {name!r}, wanted the name of a model of timm"):
+        find_encoder(str(tmp_path / "e"))
+
+
+def test_networks_of_all_encoders_may_stand_in_a_card(tmp_path):
+    entries = {name: ENCODERS[name] for name in ENCODERS}
+    built = {name: entry for name, entry in entries.items() if isinstance(entry.load, Architecture)}
+    assert len(built) > 40
+    for name, entry in built.items():
+        save_encoder_folder(tmp_path / name, torch.nn.Linear(1, 1), entry.card, entry.load)
+        read = folder_entry(tmp_path / name, name)
+        assert replace(read.card, access=entry.card.access) == entry.card
+        assert read.load.architecture.options == entry.load.options
+
+
+def test_a_bare_name_is_no_path_and_the_hint_says_how_to_make_it_one(tmp_path, monkeypatch):
+    write(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"unknown encoder 'mine'; give \./mine for the folder"):
+        load_encoder(EncoderConfig(encoder="mine"))
+    assert load_encoder(EncoderConfig(encoder="./mine")).card.dim == 16
+    with pytest.raises(ConfigError, match="unknown encoder 'none'; choose from"):
+        load_encoder(EncoderConfig(encoder="none"))

@@ -1,12 +1,15 @@
 """The checkpoint of a training: one safetensors file with all that it goes on from, never a pickle."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiling import FormatError, discard, replacing
+from tiling import FormatError, discard
+
+from .tensor_file import write_tensors
 
 if TYPE_CHECKING:  # torch waits until there is something to write or to read
     from torch import Tensor
@@ -48,8 +51,6 @@ class Checkpoint:
         Raises:
             WriteError: there is no space, or no permission.
         """
-        from safetensors.torch import save_file
-
         tensors: dict[str, Tensor] = {}
         told = {
             "identity": self.identity,
@@ -59,8 +60,7 @@ class Checkpoint:
             "state": {name: _encode(_state_of(thing), name, tensors) for name, thing in carried.items()},
         }
         header = {"format": "slidebag.checkpoint", "format_version": _VERSION, "told": json.dumps(told)}
-        with replacing(self.path) as temporary:
-            save_file(tensors, temporary, header)
+        write_tensors(self.path, tensors, header)
 
     def remove(self) -> None:
         """Remove it, and what a process that was killed while it wrote has left beside it."""
@@ -72,21 +72,35 @@ class Checkpoint:
         Raises:
             FormatError: the file is damaged.
         """
-        from safetensors import SafetensorError, safe_open
-
         if not self.path.is_file():
             return None
+        with self._opened() as (file, told):
+            if told is None:
+                return None
+            # copies: views would hold the file for as long as the fit, and change with it
+            names = file.keys()
+            tensors = {name: file.get_tensor(name).clone() for name in names}
+            state = {name: _decode(value, tensors) for name, value in told["state"].items()}
+            return Saved(told["epoch"], told["history"], told["results"], state)
+
+    def is_of_another(self) -> bool:
+        """Return whether what is there is of another training; raises as `read` does."""
+        if not self.path.is_file():
+            return False
+        with self._opened() as (_, told):
+            return told is None
+
+    @contextmanager
+    def _opened(self) -> "Iterator[tuple[Any, dict[str, Any] | None]]":
+        """Yield the file and what its header tells, None if it is of another training."""
+        from safetensors import SafetensorError, safe_open
+
         try:
             with safe_open(self.path, "pt") as file:
                 header = file.metadata()
                 told = json.loads(header["told"])
-                if header["format_version"] != _VERSION or told["identity"] != self.identity:
-                    return None
-                # copies: views would hold the file for as long as the fit, and change with it
-                names = file.keys()
-                tensors = {name: file.get_tensor(name).clone() for name in names}
-            state = {name: _decode(value, tensors) for name, value in told["state"].items()}
-            return Saved(told["epoch"], told["history"], told["results"], state)
+                is_own = header["format_version"] == _VERSION and told["identity"] == self.identity
+                yield file, told if is_own else None
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise FormatError(
                 f"{self.path}: damaged checkpoint ({error})", hint="remove it, and it begins anew"

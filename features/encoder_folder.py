@@ -13,6 +13,7 @@ from tiling import ConfigError, FormatError, check_format, fingerprint, format_a
 
 from .architecture import Architecture
 from .encoder import CARD, Encoder, EncoderCard, EncoderConfig, EncoderEntry, whole_path
+from .tensor_file import write_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -198,19 +199,22 @@ def save_encoder_folder(
         WriteError: there is no space, or no permission.
     """
     import torch
-    from safetensors.torch import save_file
 
     state = {
         name: value.detach().cpu().to(getattr(torch, dtype)).contiguous()
         for name, value in trunk.state_dict().items()
     }
-    with replacing(folder / WEIGHTS) as temporary:
-        save_file(state, temporary)
+    write_tensors(folder / WEIGHTS, state)
     facts = {key: getattr(card, key) for key in _FACTS}
     network = {"timm_name": architecture.timm_name, "options": dict(architecture.options)}
     network |= {"swiglu": architecture.swiglu, "norm_eps": architecture.norm_eps}
     told = format_attributes("encoder") | {"name": card.name, "architecture": network}
     told |= facts | {"weights_sha256": file_sha256(folder / WEIGHTS), "weights_dtype": dtype, **(about or {})}
+    write_card(folder, told)
+
+
+def write_card(folder: Path, told: Mapping[str, Any]) -> None:
+    """Write the card of an encoder's folder, whole or not at all; raises as `save_encoder_folder` does."""
     with replacing(folder / CARD) as temporary:
         temporary.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from tiling import FormatError, Patches, Slide, TileGrid, open_checked
+from tiling import FormatError, Patches, Slide, TileGrid, open_checked, read_header
 
 _QUALITY = 90
 
@@ -39,14 +39,23 @@ def load_patches(path: Path, rows: Sequence[int]) -> np.ndarray:
     """Return the stored patches of some rows of a feature bag, uint8 (n, tile_px, tile_px, 3).
 
     Raises:
-        FormatError: the bag holds no patches, or an unreadable tile was asked for.
+        FormatError: the bag holds no patches, or one was asked for that is damaged or of an unreadable tile.
     """
     with open_checked(path, "features") as file:
         if "patches" not in file:
             raise FormatError(f"{path}: holds no patches", hint="extract again with --save-patches")
-        stored: Any = file["patches"]
-        streams = [np.asarray(stored[row]) for row in rows]
-    for row, stream in zip(rows, streams, strict=True):
-        if not len(stream):
-            raise FormatError(f"{path}: tile {row} could not be read", hint="leave unreadable tiles out")
-    return np.stack([simplejpeg.decode_jpeg(stream.tobytes()) for stream in streams])
+        patches = [_decoded(path, file["patches"], row) for row in rows]
+        side = len(patches[0]) if patches else int(read_header(file)["tile_px"])
+    return np.array(patches, np.uint8).reshape(-1, side, side, 3)
+
+
+def _decoded(path: Path, stored: Any, row: int) -> np.ndarray:
+    try:
+        stream = np.asarray(stored[row])
+        if len(stream):
+            return simplejpeg.decode_jpeg(stream.tobytes())
+    except (OSError, RuntimeError, ValueError) as error:  # the first two are HDF5's
+        raise FormatError(
+            f"{path}: the patch of tile {row} is damaged ({error})", hint="extract this slide again"
+        ) from error
+    raise FormatError(f"{path}: tile {row} could not be read", hint="leave unreadable tiles out")

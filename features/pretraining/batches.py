@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
+from math import gcd
 
 import numpy as np
 import torch
@@ -13,7 +15,8 @@ from .config import PretrainConfig
 from .sources import Tiles
 from .views import Views
 
-_TRIES = 16  # tiles in place of one that cannot be read
+_TRIES = 16  # of a tile, and others in its place where it cannot be read
+_FAR = 0.618  # of all tiles, from one to the next that is tried: the golden section spreads few evenly
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,35 @@ class Batch:
     broken: dict[str, str]
 
 
+def take_readable(
+    tiles: Tiles, trained: np.ndarray, place: int, broken: dict[str, str]
+) -> tuple[int, np.ndarray]:
+    """Return the index and the pixels of the tile at a place, or of another one where it cannot be read.
+
+    `trained` are the indices of tiles to learn from, int (n,). The other lies far away, as a whole slide may
+    be lost; `broken` is told by name what cannot be read.
+
+    Raises:
+        SlideError: the others cannot be read either.
+    """
+    n, lost = len(trained), {}
+    stride = next(k for k in count(round(_FAR * n)) if gcd(k, n) == 1)  # so that none is tried twice
+    for k in range(min(_TRIES, n)):
+        index = int(trained[(place + k * stride) % n])
+        try:
+            pixels = tiles.take(index)
+        except SlidebagError as error:
+            lost[tiles.name(index)] = str(error)
+        else:
+            broken.update(lost)
+            return index, pixels
+    name, why = next(iter(lost.items()))
+    raise SlideError(
+        f"{name} and {len(lost) - 1} others in its place cannot be read ({why})",
+        hint="see whether files are gone",
+    )
+
+
 @dataclass(frozen=True)
 class _Drawn(Dataset):
     """Makes the views of (epoch, place); what a worker process needs and nothing else."""
@@ -40,18 +72,8 @@ class _Drawn(Dataset):
     def __getitem__(self, asked: tuple[int, int]) -> tuple[int, int, list[torch.Tensor], dict[str, str]]:
         epoch, place = asked
         broken: dict[str, str] = {}
-        for k in range(_TRIES):
-            index = int(self.trained[(place + k) % len(self.trained)])
-            try:
-                pixels = self.tiles.take(index)
-            except SlidebagError as error:
-                broken[self.tiles.name(index)] = str(error)
-            else:
-                return epoch, place, self.views(pixels, epoch, index), broken
-        raise SlideError(
-            f"{next(iter(broken))} and {_TRIES - 1} tiles after it cannot be read",
-            hint="see whether files are gone",
-        )
+        index, pixels = take_readable(self.tiles, self.trained, place, broken)
+        return epoch, place, self.views(pixels, epoch, index), broken
 
 
 def _collate(parts: list[tuple[int, int, list[torch.Tensor], dict[str, str]]]) -> Batch:

@@ -6,6 +6,7 @@ not whitened, those that vary little are forgotten, which a probe still reads. T
 the same, as in PHI-S (arXiv 2410.01680).
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch.nn.functional import mse_loss
 from features.encoder import Encoder, EncoderCard
 from features.pooling import POOLINGS, token_raster
 from features.tile_folder import as_patches
-from tiling import ConfigError
+from tiling import ConfigError, check_room
 
 from .batches import Batch
 from .config import PretrainConfig
@@ -199,6 +200,7 @@ def _as_arrays(images: torch.Tensor) -> np.ndarray:
 def _opened(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
+        check_room(path.parent, 4 * math.prod(shape), f"{path}: what teachers make of all views")
         beside = path.with_suffix(".partial")
         kept = np.lib.format.open_memmap(beside, "w+", np.float32, shape)
         for view in kept:

@@ -1,8 +1,7 @@
 """Where tiles come from: folders of pictures, bags with patches, tiled slides; one interface to all."""
 
-from collections import OrderedDict
+import csv
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,18 +15,16 @@ from features.stored_patches import load_patches
 from features.tile_folder import TileFolder
 from tiling import (
     FormatError,
-    Slide,
     SlidebagError,
     SlideError,
     TileGrid,
     fingerprint,
     load_grid,
-    open_slide,
     read_header,
     read_patches,
 )
 
-_OPEN_SLIDES = 8
+from .open_slides import slide_of
 
 
 class Source(Protocol):
@@ -145,40 +142,10 @@ class SlideTiles:
         """Return the patch of a tile."""
         grid = self.grid
         one = replace(grid, coords=grid.coords[[row]], tissue_fraction=grid.tissue_fraction[[row]])
-        slide = _opened(grid.slide_path, grid.slide_id, grid.mpp, grid.slide_fingerprint)
-        patches = next(read_patches(slide, one, batch=1))
+        patches = next(read_patches(slide_of(grid), one, batch=1))
         if patches.unreadable[0]:
             raise SlideError(f"{self.name(row)}: cannot be read", hint="copy the slide again")
         return patches.pixels[0]
-
-
-_open_slides: OrderedDict[str, Slide] = OrderedDict()  # of this process, the latest last
-
-
-def _opened(path: str, slide_id: str, mpp: float, identity: str) -> Slide:
-    if path in _open_slides:
-        _open_slides.move_to_end(path)
-        return _open_slides[path]
-    if len(_open_slides) == _OPEN_SLIDES:
-        _open_slides.popitem(last=False)[1].close()
-    slide = open_slide(Path(path), id=slide_id, mpp=mpp)
-    if slide.identify() != identity:
-        slide.close()
-        raise SlideError(
-            f"{slide_id}: {path} was changed since it was tiled", hint="run `slidebag tile` again"
-        )
-    _open_slides[path] = slide
-    return slide
-
-
-@contextmanager
-def closing_slides() -> Iterator[None]:
-    """Close, at the end, the slides that tiles were taken from."""
-    try:
-        yield
-    finally:
-        while _open_slides:
-            _open_slides.popitem()[1].close()
 
 
 @dataclass(frozen=True)
@@ -198,7 +165,8 @@ class Tiles:
         """Look at all tiles of folders, run folders, bags and grids; pictures are read once.
 
         Raises:
-            FormatError: there is no such place, or nothing in it that tiles could be taken from.
+            FormatError: there is no such place, nothing in it that tiles could be taken from, or pictures
+                beside grids or bags.
         """
         sources: list[Source] = []
         labels: list[str] = []
@@ -254,24 +222,58 @@ class Tiles:
 def _sources(place: Path, broken: dict[str, str]) -> Iterator[Source]:
     if not place.exists():
         raise FormatError(f"{place}: is not there", hint="give folders of pictures, run folders, or bags")
-    files = [place] if place.suffix == ".h5" else []
+    files, grids = ([place] if place.suffix == ".h5" else []), place
     if place.is_dir():
         grids = place / "tiles" if (place / "slides.csv").is_file() else place  # of a run folder
         files = sorted(p for p in grids.rglob("*.h5") if not p.name.startswith("."))
         if not files and grids != place:
             raise FormatError(f"{place}: has no tiles yet", hint=f"run `slidebag tile` into {place} first")
+        if files:
+            _refuse_pictures(grids, files[0])
     if not files:
         checked = TileFolder.open(place).checked()
         broken.update({str(place / name): why for name, why in checked.broken.items()})
         yield Pictures(checked.tiles, checked.digests)
+    slides = _slide_paths(grids) if files else {}
     for file in files:
         try:
-            yield _of_file(file)
+            yield _of_file(file, slides)
         except SlidebagError as error:
             broken[str(file)] = str(error)
 
 
-def _of_file(path: Path) -> Source:
+def _refuse_pictures(folder: Path, file: Path) -> None:
+    """Raise FormatError where pictures lie beside grids or bags: which of both is meant is not clear."""
+    try:
+        pictures = TileFolder.open(folder)
+    except FormatError:  # there is none
+        return
+    raise FormatError(
+        f"{folder}: holds pictures ({pictures.names[0]}) and grids or bags ({file.relative_to(folder)})",
+        hint="move them apart, and give the folders of those to learn from",
+    )
+
+
+def _slide_paths(grids: Path) -> dict[str, str]:
+    """Return where slides are, by id, as the run tells that some grids are of, which `extract` goes by too.
+
+    A grid tells it as it was typed, which may hold in one folder alone.
+    """
+    whole = grids.absolute()
+    tables = [p.parent / "slides.csv" for p in (whole, *whole.parents) if p.name == "tiles"]
+    table = next((each for each in tables if each.is_file()), None)
+    if table is None:
+        return {}
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            is_of_run = {"slide_id", "path"} <= set(rows.fieldnames or ())
+            return {row["slide_id"]: row["path"] for row in rows if row["path"]} if is_of_run else {}
+    except (ValueError, csv.Error) as error:
+        raise FormatError(f"{table}: is damaged ({error})", hint="run `slidebag tile` again") from error
+
+
+def _of_file(path: Path, slides: dict[str, str]) -> Source:
     try:
         with h5py.File(path, "r") as file:
             kind, told = file.attrs.get("format"), dict(read_header(file))
@@ -280,10 +282,11 @@ def _of_file(path: Path) -> Source:
     if kind == "slidebag.features":
         bag = load_features(path, mapped=True)
         rows = np.flatnonzero(~bag.unreadable)
-        load_patches(path, rows[:1].tolist())  # that there are any
+        load_patches(path, [])  # that there are any
         side_um = float(told["tile_mpp"]) * int(told["tile_px"])
         return StoredPatches(path, rows, fingerprint(bag.fingerprint, rows.tolist()), side_um)
     grid = load_grid(path)
+    grid = replace(grid, slide_path=slides.get(grid.slide_id, grid.slide_path))
     if not Path(grid.slide_path).exists():
         raise SlideError(f"{grid.slide_id}: {grid.slide_path} is gone", hint="bring the slide back")
     return SlideTiles(path, grid, fingerprint(str(told["fingerprint"])))

@@ -13,7 +13,7 @@ import torch
 from lightly.utils.scheduler import cosine_schedule, cosine_warmup_schedule
 
 from features.checkpoint import Checkpoint
-from tiling import ConfigError, SlidebagError, replacing
+from tiling import SlidebagError, replacing
 
 from .batches import Batch, Order, batches
 from .config import PretrainConfig
@@ -26,7 +26,7 @@ from .verb import PretrainStep
 from .views import view_seed
 
 CHECKPOINT_EVERY_S = 300.0  # of work that is lost at most, and at the end of an epoch
-METRICS, CHECKPOINT = "metrics.csv", "checkpoint.safetensors"
+METRICS = "metrics.csv"
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Training:
     ) -> None:
         self.objective, self.plan, self.config, self.folder = objective, plan, config, folder
         self._processes = processes
-        self._sums = _Sums()
+        self._sums = _Sums()  # of the means over all processes, so that all go on from those of the first
         self.history: list[dict[str, float]] = []
         self.broken: dict[str, str] = {}
         trunk = objective.student.trunk
@@ -68,17 +68,15 @@ class Training:
         self,
         tiles: Tiles,
         trained: Any,
-        identity: str,
+        checkpoint: Checkpoint,
         probe: Probe | None,
         report: Callable[[PretrainStep], None],
     ) -> None:
         """Do all steps that are not done yet, and write metrics and checkpoints.
 
         Raises:
-            ConfigError: the folder has the checkpoint of another training.
             SlidebagError: a loss is no number, or too many tiles cannot be read.
         """
-        checkpoint = Checkpoint(self.folder / CHECKPOINT, identity)
         first = self._restore(checkpoint)
         ways = self._processes
         order = Order(len(trained), self.config, first, ways.rank, ways.world)
@@ -117,7 +115,7 @@ class Training:
                 parameter.grad = None
         self._optimizer.step()
         self.objective.after_step(done)
-        figures = {name: value.item() for name, value in losses.items()}
+        figures = self._processes.mean({name: value.item() for name, value in losses.items()})
         if not all(map(math.isfinite, figures.values())):
             raise SlidebagError(
                 f"the loss is {figures} in step {step + 1}",
@@ -136,12 +134,13 @@ class Training:
 
     def _end_epoch(self, step: int, n_steps: int, per_epoch: int, probe: Probe | None) -> float | None:
         epoch = step // per_epoch
-        means = self._processes.mean(self._sums.means())
-        row = {"epoch": epoch, "step": step, "lr": self._optimizer.param_groups[0]["lr"], **means}
+        rate = self._optimizer.param_groups[0]["lr"]
+        row = {"epoch": epoch, "step": step, "lr": rate, **self._sums.means()}
         is_due = step == n_steps or (self.config.probe_every and epoch % self.config.probe_every == 0)
         knn = None
         if probe is not None and is_due and self._processes.is_first:
-            knn = row["knn"] = probe(self.objective.trunk, self.plan.card, self._processes.device)
+            knn = probe(self.objective.trunk, self.plan.card, self._processes.device, self.broken)
+            row |= {"knn": knn} if knn is not None else {}
         self.history.append(row)
         self._sums.n, self._sums.total = 0, {}
         if self._processes.is_first:
@@ -152,14 +151,10 @@ class Training:
         """Bring back what the folder has of this training; return how many steps are done."""
         saved = checkpoint.read()
         if saved is None:
-            if checkpoint.path.is_file():
-                raise ConfigError(
-                    f"{checkpoint.path}: is of another training: other tiles, options or weights",
-                    hint="give the same ones, or another folder",
-                )
             return 0
         saved.restore(self._carried())
-        self.history, self.broken = list(saved.history), dict(saved.results["broken"])
+        self.history = list(saved.history)
+        self.broken |= saved.results["broken"]
         return saved.epoch
 
     def _write(self, checkpoint: Checkpoint, step: int) -> None:

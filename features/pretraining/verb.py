@@ -31,7 +31,7 @@ class PretrainStep:
 class Pretrained:
     """An encoder's folder, how many tiles it learned from, what was broken, and the last figures.
 
-    `rank` is the number of this process; of several, 0 has the figures.
+    `rank` is the number of this process; of several, 0 has the figures and what was broken.
     """
 
     folder: Path
@@ -54,25 +54,27 @@ def pretrain(
 
     A source is a folder of pictures (whose subfolders are labels, for the probe alone), a run folder or
     folder of grids, whose slides are read, or bags with patches. `report` is called after each step,
-    and each batch of first views; `about` goes into the card's recipe. Whole work that is there is kept.
+    and each batch of first views; `about` goes into the card's recipe. Whole work that is there is kept;
+    where only name, licence, data or mpp are given anew, the card alone changes.
 
     Raises:
         ConfigError: lightly is not installed, options do not fit each other or the tiles, there are too
             few tiles, or the folder has another encoder.
-        FormatError: there is no such source.
-        SlidebagError: weights cannot be had, or the loss is no number.
+        FormatError: there is no such source, or it holds pictures beside grids or bags.
+        WriteError: there is no space, or no permission.
+        SlidebagError: weights cannot be had, the loss is no number, or too many tiles cannot be read.
     """
     if find_spec("lightly") is None:
         raise ConfigError(
             "pretrain needs lightly, which is not installed", hint='pip install "slidebag[pretrain]"'
         )
     from .course import Course
-    from .sources import closing_slides
+    from .open_slides import closing_slides
 
     with closing_slides():
         course = Course.open(sources, folder, config or PretrainConfig())
         if not course.is_done():
             course.run(report, dict(about or {}))
-        done = course.result()
+        done = course.finish()
         course.processes.leave()
         return done

@@ -1,5 +1,7 @@
 """Pretraining with teachers: what they make of views is learned, wherever it is stopped."""
 
+import collections
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from features.pretraining.distillation import Headed
 from features.pretraining.moments import Moments
 from features.pretraining.views import Views
 from features.stain_stats import StainStats
-from tiling import ConfigError
+from tiling import ConfigError, WriteError
 
 
 def test_of_teachers_there_are_few_views_of_a_tile():
@@ -175,6 +177,16 @@ def test_stopped_while_first_views_are_looked_at_it_ends_the_same(trained, tiles
     assert not (tmp_path / "again" / "checkpoint.safetensors").exists()
     pretrain([tiles], tmp_path / "again", told)
     assert_same(tmp_path / "again", tmp_path / "mine")
+
+
+def test_vectors_that_there_is_no_room_for_are_not_begun(tiles, tmp_path, monkeypatch):
+    usage = collections.namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage(10**9, 0, 8 << 20))
+    with pytest.raises(
+        WriteError, match=r"0.npy: what teachers make of all views needs 0.\d MB, 8.4 MB are free"
+    ):
+        pretrain([tiles], tmp_path / "mine", config(teacher=("stain-stats",)))
+    assert [p for p in (tmp_path / "mine").rglob("*") if p.is_file()] == []
 
 
 def test_tokens_of_a_teacher_are_learned_too(trained, tiles, tmp_path):

@@ -19,7 +19,8 @@ from features import (
 )
 from features.pretraining import training
 from features.pretraining.batches import Order, batches
-from features.pretraining.sources import Tiles, closing_slides
+from features.pretraining.open_slides import closing_slides
+from features.pretraining.sources import Tiles
 from features.pretraining.views import StainJitter
 from tiling import (
     ConfigError,

@@ -68,6 +68,26 @@ def test_a_finished_one_begun_from_one_that_resizes_is_kept(tiles, tmp_path):
     assert (tmp_path / "more" / "card.json").stat().st_mtime_ns == before
 
 
+def test_what_is_told_anew_of_a_finished_one_stands_in_its_card(tiles, tmp_path):
+    init, more = write(tmp_path / "init", resizes=False), tmp_path / "more"
+    begun(tiles, more, init, licence="MIT", data="ours")
+    before, weights = read_card(more), (more / "weights.safetensors").stat().st_mtime_ns
+    told = {"name": "other", "licence": "CC0", "mpp": 0.5}
+    begun(tiles, more, init, data="theirs", **told)
+    after = read_card(more)
+    assert (more / "weights.safetensors").stat().st_mtime_ns == weights
+    assert after["data"] == {"about": "theirs"}
+    changed = {"data", "recipe", *told}
+    assert {key: after[key] for key in told} == told
+    assert {key: after[key] for key in after if key not in changed} == {
+        key: before[key] for key in before if key not in changed
+    }
+    of_recipe = after["recipe"]["config"]
+    assert of_recipe == before["recipe"]["config"] | told | {"data": "theirs"}
+    begun(tiles, more, init)  # what is not given stays
+    assert read_card(more) == after
+
+
 def test_another_card_beside_the_same_weights_makes_another_training(tmp_path):
     folder = write(tmp_path / "one", resizes=False)
     before, card = weights_of(str(folder)), json.loads((folder / "card.json").read_text())

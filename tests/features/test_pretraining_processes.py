@@ -1,5 +1,6 @@
 """Pretraining by the command: killed and called again, and by several processes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -27,6 +28,37 @@ def test_killed_and_called_again_by_the_command_it_ends_the_same(trained, tiles,
     assert not (tmp_path / "mine" / "card.json").exists()
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     assert_same(tmp_path / "mine", done.folder)
+
+
+# a training by two processes that ends after so many steps, as if it was killed; 0 is its end
+STOPPED = """
+import json, os, sys
+from pathlib import Path
+from features import PretrainConfig, pretrain
+from features.pretraining import training
+training.CHECKPOINT_EVERY_S = 0
+def report(at):
+    if at.step == int(sys.argv[3]):
+        os._exit(9)
+pretrain([Path(sys.argv[1])], Path(sys.argv[2]), PretrainConfig(**json.loads(sys.argv[4])), report=report)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_stopped_within_an_epoch_end_the_same(tiles, tmp_path):
+    script = tmp_path / "stopped.py"
+    script.write_text(STOPPED)
+    told = json.dumps(options(batch=8))
+
+    def run(folder, n_steps):
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        command = [*launcher, str(script), str(tiles), str(folder), str(n_steps), told]
+        return subprocess.run(command, capture_output=True, timeout=300, check=False).returncode
+
+    assert run(tmp_path / "one", 0) == 0
+    assert run(tmp_path / "two", 5) != 0
+    assert run(tmp_path / "two", 0) == 0
+    assert_same(tmp_path / "two", tmp_path / "one")
 
 
 @pytest.mark.slow

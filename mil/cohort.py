@@ -147,6 +147,11 @@ class Cohort:
                 f"{who} labelled {names[0] if names else ''!r}", hint="two labels are needed to learn from"
             )
         found = [n for n in names if n.lower() in _NEGATIVE_NAMES] if not negative else [negative]
+        if negative == "none" and negative in names:
+            raise CohortError(
+                "'none' is a label, and --negative none says that no label is negative",
+                hint="call that label otherwise, such as normal",
+            )
         if negative == "none":
             return Classes(tuple(names), has_negative=False, is_exclusive=is_exclusive)
         if len(found) != 1 or found[0] not in names:
@@ -173,10 +178,16 @@ class Cohort:
         one its validation part.
 
         Raises:
-            CohortError: a split that is incomplete or cuts through a patient, or too few patients.
+            CohortError: a split that is incomplete or cuts through a patient, too few patients, or a label
+                that a training would not see.
         """
-        if any(s.split for s in self.slides):
-            return [self._given_fold()]
+        is_given = any(s.split for s in self.slides)
+        folds = [self._given_fold()] if is_given else self._made_folds(n_folds, seed)
+        for fold in folds:
+            self._check_training(fold)
+        return folds
+
+    def _made_folds(self, n_folds: int, seed: int) -> list[Fold]:
         patients = np.array([s.patient_id for s in self.slides])
         labels = [names_in(s.label) for s in self.slides]
         n_slides = Counter(name for found in labels for name in found)
@@ -240,6 +251,20 @@ class Cohort:
                     f"the column 'split' leaves {name!r} empty", hint=f"put some slides into {name!r}"
                 )
         return Fold("given", parts["train"], parts["val"], parts["test"])
+
+    def _check_training(self, fold: Fold) -> None:
+        learned = {name for i in fold.train for name in names_in(self.slides[i].label)}
+        lacking = sorted({name for s in self.slides for name in names_in(s.label)} - learned)
+        if lacking and fold.name == "given":
+            raise self._lacking(
+                f"the column 'split' leaves 'train' without {few(lacking)}",
+                hint="put slides of each label into 'train'",
+            )
+        if lacking:
+            raise self._lacking(
+                f"fold {fold.name} leaves the training without {few(lacking)}",
+                hint="give another --seed, or a column 'split'",
+            )
 
 
 def _unmatched(

@@ -24,7 +24,7 @@ from .batch import DONE, KEPT, WITHOUT_TILES, Outcome, Result, gather, status_of
 from .cohort import CohortSlide
 from .prepare import summary, tell_slides
 from .progress import progress
-from .run_folder import Run
+from .run_folder import Run, n_tiles_of
 
 _READY = ("tiled", *WITHOUT_TILES, "extracted", "not extracted")
 _READERS = 4  # slides that are read at a time for each GPU
@@ -113,7 +113,7 @@ class _Extraction:
 
     def results(self, slides: Sequence[CohortSlide], n_readers: int) -> Generator[Result, None, None]:
         """What became of each slide: first those that are kept, then the others as they are done."""
-        n_tiles = {row["slide_id"]: int(row["n_tiles"] or 0) for row in self.run.slides().to_dict("records")}
+        n_tiles = {row["slide_id"]: n_tiles_of(row) for row in self.run.slides().to_dict("records")}
         jobs, by_id = [], {}
         for slide in slides:
             job = self._job(slide)

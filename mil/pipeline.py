@@ -17,6 +17,7 @@ from .heatmaps import heatmap
 from .prepare import tile
 from .report import Report, report
 from .run_folder import Run
+from .slide_table import CohortError
 from .training import FitConfig, TrainConfig, Training, check_extras, new_learner, train
 
 
@@ -70,7 +71,11 @@ def run_all(
     labelled = cohort.labelled()
     classes = labelled.classes(plan.train.negative)
     group_slides(labelled.slides, plan.train.bag, classes)
-    labelled.folds(plan.train.folds, plan.train.seed)
+    if not any(fold.test for fold in labelled.folds(plan.train.folds, plan.train.seed)):
+        raise CohortError(
+            "the column 'split' leaves 'test' empty, so nothing could be evaluated",
+            hint="put some slides into 'test', or go step by step: `tile`, `extract`, `train`",
+        )
     find_encoder(plan.encoder.encoder).card.check_patch(plan.grid.tile_px, plan.grid.tile_mpp)
     if annotations is not None:
         check_annotations(annotations, labelled.slides, classes)

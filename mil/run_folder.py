@@ -16,6 +16,7 @@ import pandas as pd
 from features import is_folder_name, whole_path
 from tiling import ConfigError, FormatError, replacing
 
+from .classes import SEPARATOR, names_in
 from .cohort import Cohort, CohortSlide, Failure
 from .machine import computed_by
 
@@ -163,10 +164,10 @@ class Run:
                 CohortSlide(
                     row["slide_id"],
                     Path(row["path"]),
-                    row["label"],
+                    SEPARATOR.join(names_in(row["label"])),
                     row["patient_id"],
-                    float(row["mpp"]) if row["mpp"] else None,
-                    row["split"],
+                    _number_in(row, "mpp"),
+                    row["split"].strip(),
                 )
                 for row in rows.to_dict("records")
             )
@@ -239,6 +240,22 @@ class Run:
         """Write a CSV of this run, whole or not at all."""
         with replacing(self.root / name) as temporary:
             rows.to_csv(temporary, index=False)
+
+
+def n_tiles_of(row: Mapping[str, str]) -> int:
+    """Return how many tiles a row of slides.csv tells of, 0 if it tells none; raises FormatError."""
+    return int(_number_in(row, "n_tiles") or 0)  # a spreadsheet may have made 12.0 of it
+
+
+def _number_in(row: Mapping[str, str], column: str) -> float | None:
+    """Return a number in slides.csv, which may have been edited; None where nothing stands."""
+    try:
+        return float(row[column]) if row[column].strip() else None
+    except ValueError as error:
+        raise FormatError(
+            f"{row['slide_id']}: {column} is {row[column]!r} in the run's slides.csv",
+            hint="write a number, with a point",
+        ) from error
 
 
 def _is_told(slide: CohortSlide) -> bool:

@@ -87,8 +87,8 @@ def names_of_one(slide_id: str, path: Path) -> set[str]:
 def match(name: str, names: dict[str, list[str]], table: Path) -> str | None:
     """Return the id that a table's name means, None if there is no such slide; raises CohortError."""
     found = names.get(Path(name).as_posix(), [])
-    if name in found:
-        return name
+    if exact := [slide_id for slide_id in found if name in (slide_id, slide_id + Path(name).suffix)]:
+        return exact[0]  # its path below the folder
     if len(found) > 1:
         raise CohortError(
             f"{table}: slide {name!r} could be {' or '.join(found)}",

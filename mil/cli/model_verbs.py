@@ -16,6 +16,7 @@ from mil.model import export_model as write_onnx
 from mil.options import configured
 from mil.predict import PredictConfig
 from mil.predict import predict as predict_slides
+from mil.predictions import load_predictions
 from mil.report import report as write_report
 from mil.run_folder import Run
 from mil.training import FitConfig, TrainConfig
@@ -48,7 +49,10 @@ def train(
         folder, encoder, train_config, pairs(settings), how=fit_config, store=store, annotations=annotations
     )
     show.training(done)
-    show.figures(evaluate_run(folder))
+    if any(load_predictions(folder)["label"]):
+        show.figures(evaluate_run(folder))
+    else:
+        typer.echo("train: no slide with a label is in the part 'test': nothing to evaluate", err=True)
     show.finish(folder, also=("train",))
 
 

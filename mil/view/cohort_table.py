@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from mil.batch import FAILED
 from mil.classes import names_in
 from mil.predictions import rows_by_slide
-from mil.run_folder import Run
+from mil.run_folder import Run, n_tiles_of
 from tiling import FormatError, SlidebagError
 
 Problem = dict[str, str]  # the step that failed, the error, and the way out
@@ -45,7 +45,7 @@ def cohort_rows(run: Run, problems: list[Problem]) -> list[dict[str, Any]]:
             "key": key_of(slide_id),
             "patient_id": slide["patient_id"],
             "label": slide["label"],
-            "n_tiles": int(slide["n_tiles"] or 0),
+            "n_tiles": n_tiles_of(slide),
             "flags": list(dict.fromkeys([*flags, *flagged.get(slide_id, ())])),
         }
         rows.append(

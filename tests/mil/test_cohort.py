@@ -92,6 +92,13 @@ def test_a_table_that_is_not_there_or_not_utf_8_says_so(tmp_path):
         Cohort.from_folder(folder, tmp_path / "excel.csv")
 
 
+def test_a_path_below_the_folder_is_no_other_slide_of_the_same_file_name(tmp_path):
+    folder = folder_of(tmp_path, "one.svs", "sub/one.svs")
+    table = table_of(tmp_path, "slide,label\none.svs,normal\nsub/one.svs,tumour\n")
+    found = {s.slide_id: s.label for s in Cohort.from_folder(folder, table).slides}
+    assert found == {"one": "normal", "sub/one": "tumour"}
+
+
 def test_a_name_that_two_slides_have_is_refused(tmp_path):
     folder = folder_of(tmp_path, "a/one.svs", "b/one.svs")
     with pytest.raises(CohortError, match="a/one or b/one"):
@@ -176,14 +183,20 @@ def test_fewer_than_three_patients_fit_no_folds(tmp_path):
 
 
 def test_a_given_split_is_taken_as_it_is(tmp_path):
-    cohort = cohort_of(tmp_path, many(3, 2), split="ttvvee")
+    cohort = cohort_of(tmp_path, many(4, 2), split="ttttvvee")
     (fold,) = cohort.folds(5, seed=0)
-    assert (fold.train, fold.validation, fold.test) == ((0, 1), (2, 3), (4, 5))
+    assert (fold.train, fold.validation, fold.test) == ((0, 1, 2, 3), (4, 5), (6, 7))
 
 
 def test_a_split_through_a_patient_is_refused(tmp_path):
     with pytest.raises(CohortError, match="'p0' is in the splits"):
         cohort_of(tmp_path, many(3, 2), split="tvtvee").folds(5, seed=0)
+
+
+def test_a_split_that_leaves_a_label_out_of_the_training_is_refused(tmp_path):
+    rows = [("a", "normal", ""), ("b", "normal", ""), ("c", "tumour", ""), ("d", "tumour", "")]
+    with pytest.raises(CohortError, match="leaves 'train' without tumour; put slides of each label"):
+        cohort_of(tmp_path, rows, split="ttve").folds(5, seed=0)
 
 
 def test_a_slide_without_a_label_is_in_the_split_of_its_patient(tmp_path):
@@ -216,6 +229,13 @@ def test_a_split_that_is_none_is_refused_by_table_and_slide(tmp_path, split, tol
 def test_the_negative_class_comes_first(tmp_path, labels, negative, names, has_negative):
     classes = cohort_of(tmp_path, [(f"s{k}", label, "") for k, label in enumerate(labels)]).classes(negative)
     assert (classes.names, classes.has_negative) == (names, has_negative)
+
+
+def test_a_label_none_is_not_taken_for_that_no_label_is_negative(tmp_path):
+    cohort = cohort_of(tmp_path, [("a", "none", ""), ("b", "tumour", "")])
+    assert cohort.classes().has_negative
+    with pytest.raises(CohortError, match=r"'none' is a label.*; call that label otherwise"):
+        cohort.classes("none")
 
 
 def test_one_class_only_and_an_unclear_negative_are_refused(tmp_path):

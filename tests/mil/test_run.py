@@ -243,6 +243,24 @@ def test_predict_reproduces_what_the_training_stored_for_slides_outside_its_coho
         assert np.array_equal(told.probability, again.probability)
 
 
+def test_without_a_test_part_run_refuses_and_train_makes_a_model_that_is_not_evaluated(
+    phantom_cohort, tmp_path
+):
+    table, run = pd.read_csv(phantom_cohort / "slides.csv"), tmp_path / "run"
+    table["split"] = table.groupby("label").cumcount().map({0: "train", 1: "train", 2: "val", 3: "val"})
+    table["patient"] = table.slide
+    table.to_csv(tmp_path / "split.csv", index=False)
+    args = (phantom_cohort / "slides", run, "--table", tmp_path / "split.csv", "--tile-px", 112)
+    said = slidebag("run", *args, code=2)
+    assert "leaves 'test' empty" in said
+    assert not run.exists()
+    slidebag("tile", *args)
+    slidebag("extract", run, *STAIN_STATS)
+    said = slidebag("train", run, "--learner", "mean", "--set", "epochs=1", *STAIN_STATS)
+    assert "nothing to evaluate" in said
+    assert (run / "models" / "mean" / "recipe.json").is_file()
+
+
 def equal_bags(first: Path, second: Path) -> bool:
     with h5py.File(first) as a, h5py.File(second) as b:
         return a.attrs["fingerprint"] == b.attrs["fingerprint"] and all(

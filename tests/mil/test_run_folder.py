@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from mil import Cohort, CohortSlide, Run, tile
+from mil.run_folder import n_tiles_of
 from tiling import ConfigError, FormatError, GridConfig, TissueConfig
 
 
@@ -75,3 +76,16 @@ def test_with_a_table_that_holds(tmp_path, capsys):
     again = Cohort((replace(cohort.slides[0], label="normal"), cohort.slides[1]))
     assert run.begin(again) == again == run.cohort()
     assert capsys.readouterr().err == ""
+
+
+def test_a_table_that_was_edited_is_read_or_its_fault_told(tmp_path):
+    run = Run(tmp_path / "run")
+    run.begin(told(cohort_of(tmp_path, "one", "two")))
+    pd.read_csv(tmp_path / "run" / "slides.csv").assign(label="tumour ; tumour", n_tiles=[12.0, None]).to_csv(
+        tmp_path / "run" / "slides.csv", index=False
+    )
+    assert [slide.label for slide in run.cohort().slides] == ["tumour", "tumour"]
+    assert [n_tiles_of(row) for row in run.slides().to_dict("records")] == [12, 0]
+    run.update_slides({"two": {"mpp": "0,5"}})
+    with pytest.raises(FormatError, match=r"two: mpp is '0,5' in the run's slides\.csv; write a number"):
+        run.cohort()

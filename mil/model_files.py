@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
-from tiling import FormatError, replacing
+from tiling import FormatError, WriteError, replacing
 
 MODEL_FORMAT_VERSION = 7
 
@@ -51,7 +51,7 @@ def read_versioned(path: Path, version: int) -> dict[str, Any]:
 
     Raises:
         FormatError: it is of a newer version.
-        KeyError, TypeError, json.JSONDecodeError: it is damaged, which whoever reads its parts tells.
+        KeyError, TypeError, ValueError: it is damaged, which whoever reads its parts tells.
     """
     told = json.loads(path.read_text())
     if told["format_version"] > version:
@@ -60,6 +60,21 @@ def read_versioned(path: Path, version: int) -> dict[str, Any]:
             hint="upgrade slidebag or train again with this version",
         )
     return told
+
+
+def withdraw(path: Path) -> None:
+    """Remove a file, if it is there, before what it tells of is made anew.
+
+    Raises:
+        WriteError: the system does not let it be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteError(
+            f"{path}: cannot be removed ({error.strerror})",
+            hint="check permissions, and call the same again: what is whole is kept",
+        ) from error
 
 
 def write_tensors(path: Path, told: Mapping[str, np.ndarray], **words: str | int | tuple[str, ...]) -> None:

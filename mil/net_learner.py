@@ -1,5 +1,6 @@
 """Learners of one network that the bag term alone teaches: the training and the reading that they share."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,10 +48,10 @@ class NetConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}", hint="give 1 or more")
         if self.patience < 0:
             raise ConfigError(f"patience is {self.patience}", hint="give 0 or more")
-        if self.learning_rate <= 0 or self.weight_decay < 0:
+        if not (0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf):
             raise ConfigError(
                 f"learning_rate is {self.learning_rate:g}, weight_decay {self.weight_decay:g}",
-                hint="give a learning rate above 0 and a weight decay of 0 or more",
+                hint="give a finite learning rate above 0 and a finite weight decay of 0 or more",
             )
 
 

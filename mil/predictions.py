@@ -14,6 +14,7 @@ from .batch import WITHOUT_TILES
 from .classes import SEPARATOR, SET_MARK, Classes, names_in
 from .learner import Prediction
 from .model import Fitted, ModelPrediction
+from .model_files import withdraw
 from .run_folder import Run
 from .scores import Scores, save_scores
 from .slide_table import few
@@ -73,7 +74,10 @@ def called(prediction: Prediction, classes: Classes, thresholds: Sequence[float]
 def write_scores(
     run: Run, source: Bags, loaded: LoadedBag, prediction: ModelPrediction, fitted: Fitted
 ) -> bool:
-    """Write the scores of a bag's slides unless the same ones are there; return whether any were written."""
+    """Write the scores of a bag's slides unless the same ones are there; return whether any were written.
+
+    A predictions.csv of other scores is gone before; the new one comes when all scores are there.
+    """
     expected = fingerprint(loaded.fingerprint, fitted.recipe.fingerprint)
     learner = fitted.learner
     is_new = False
@@ -81,6 +85,10 @@ def write_scores(
         path = run.scores_path(slide.slide_id)
         if stored_fingerprint(path) == expected:
             continue
+        if not is_new:  # or a stop from here on would leave scores of two models under one table
+            withdraw_report(run)
+            withdraw(run.root / "predictions.csv")
+            is_new = True
         distance = prediction.prototype_distance
         scores = Scores(
             slide.slide_id,
@@ -96,15 +104,19 @@ def write_scores(
         )
         grid = source.grid(slide.slide_id)
         save_scores(scores, grid, path, model_fingerprint=fitted.recipe.fingerprint)
-        is_new = True
     return is_new
 
 
 def write_predictions(run: Run, rows: list[dict[str, Any]]) -> None:
     """Write predictions.csv; a report of the earlier ones is gone before."""
-    for name in ("index.html", "report.json"):
-        (run.root / "report" / name).unlink(missing_ok=True)
+    withdraw_report(run)
     run.write_table("predictions.csv", pd.DataFrame(rows) if rows else pd.DataFrame(columns=_OF_NO_SLIDE))
+
+
+def withdraw_report(run: Run) -> None:
+    """Remove what was reported of predictions that are no more."""
+    for name in ("index.html", "report.json"):
+        withdraw(run.root / "report" / name)
 
 
 def load_predictions(run: Run, *columns: str) -> pd.DataFrame:

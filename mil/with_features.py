@@ -4,6 +4,8 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
+import pandas as pd
+
 from features import FeatureStore, load_bag_configs
 from tiling import FormatError
 
@@ -11,6 +13,9 @@ from .bag_files import BagFiles, Bags
 from .batch import FAILED, some
 from .cohort import Cohort, Failure
 from .run_folder import PENDING, Run
+
+_MEND = "mend it, then make its tiles and features again"
+_GO_ON = "run `slidebag tile` to its end, then `slidebag extract`"
 
 
 @dataclass(frozen=True)
@@ -45,17 +50,35 @@ def with_features(run: Run, source: Bags, step: str) -> WithFeatures:
     Raises:
         FormatError: no slide has features of that encoder.
     """
-    cohort = run.cohort()
+    cohort, rows = run.cohort(), run.slides()
     left_out = {}
-    for row in run.slides().to_dict("records"):
+    for row in rows.to_dict("records"):
         why = _why_left_out(run, source, row)
         if why is not None:
             left_out[row["slide_id"]] = Failure(row["slide_id"], step, *why)
     having = tuple(s for s in cohort.slides if s.slide_id not in left_out)
+    if not having and set(rows["status"]) <= {FAILED, PENDING}:
+        run.record_failures(step, left_out.values())
+        raise _none_tiled(run, rows)
     if not having:
         raise _none_of(run, source.encoder)
     n_labelled = sum(bool(s.label) for s in cohort.slides if s.slide_id in left_out)
     return WithFeatures(step, source.encoder, Cohort(having), tuple(left_out.values()), n_labelled)
+
+
+def _none_tiled(run: Run, rows: pd.DataFrame) -> FormatError:
+    """Say what was wrong with the first slide and is to be done: extracting would do nothing."""
+    failed = pd.DataFrame(rows[rows["status"] == FAILED])
+    if failed.empty:
+        return FormatError(f"{run.root}: no slide was tiled yet", hint=_GO_ON)
+    slide_id, message = failed.iloc[0][["slide_id", "message"]]
+    told = run.read_table("failures.csv")
+    hints = told.loc[(told["slide_id"] == slide_id) & (told["error"] == message), "hint"].tolist()
+    return FormatError(
+        f"{run.root}: {len(failed)} of {len(rows)} slides could not be tiled, the first: {slide_id}: "
+        f"{message}; failures.csv says why",
+        hint=hints[0] if hints else _MEND,
+    )
 
 
 def _none_of(run: Run, encoder: str) -> FormatError:
@@ -85,9 +108,9 @@ def _encoders(run: Run) -> list[str]:
 def _why_left_out(run: Run, source: Bags, row: dict[str, str]) -> tuple[str, str] | None:
     """What is wrong, and what to do; None where the slide has its bag."""
     if row["status"] == FAILED:
-        return f"could not be tiled: {row['message']}", "mend it, then make its tiles and features again"
+        return f"could not be tiled: {row['message']}", _MEND
     if row["status"] == PENDING:
-        return "was not tiled yet", "run `slidebag tile` to its end, then `slidebag extract`"
+        return "was not tiled yet", _GO_ON
     if row["slide_id"] in source:
         return None
     again = "" if isinstance(source, BagFiles) else ", and `slidebag pack` again"

@@ -66,7 +66,7 @@ class Calibration:
                 ClassSets(**sets | {"least": tuple(sets["least"])}),
                 tuple(told["held_out"]),
             )
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise FormatError(f"{path}: damaged ({error!r})", hint="train again") from error
 
 

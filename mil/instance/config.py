@@ -1,6 +1,7 @@
 """The options of the instance learner."""
 
 import math
+import sys
 from dataclasses import dataclass, field
 
 from tiling import ConfigError
@@ -18,12 +19,13 @@ _SHARES = (
     "witness_weight", "anchor", "refine", "refine_last", "key_momentum", "prototype_momentum",
     "view_strength", "view_dropout", "false_share", "least_positive", "most_positive",
 )  # fmt: skip
+_FINITE = sys.float_info.max  # infinity is above it, and NaN is within no bounds
 _BOUNDS: tuple[tuple[tuple[str, ...], float, float, str], ...] = (
     (_COUNTS, 1, math.inf, "1 or more"),
     (("instances_per_step",), 4, math.inf, "4 or more"),
     (("prototypes",), 1, 100, "1 to 100"),
-    (("learning_rate", "temperature"), 1e-12, math.inf, "more than 0"),
-    ((*_WEIGHTS, "steps_per_epoch"), 0, math.inf, "0 or more"),
+    (("learning_rate", "temperature"), 1e-12, _FINITE, "more than 0, and finite"),
+    ((*_WEIGHTS, "steps_per_epoch"), 0, _FINITE, "0 or more, and finite"),
     (_SHARES, 0, 1, "0 to 1"),
 )
 

@@ -1,6 +1,6 @@
 """A fitted model and its folder: recipe, calibration, novelty, card, typical tiles, and its head as ONNX."""
 
-from .card import TrainedOn, write_card
+from .card import TrainedOn, read_card, write_card
 from .export import export_model
 from .fitted import Fitted, ModelPrediction
 from .novelty import Centres, Novelty, profile
@@ -15,6 +15,7 @@ __all__ = [
     "TrainedOn",
     "export_model",
     "profile",
+    "read_card",
     "stored_recipe_fingerprint",
     "write_card",
 ]

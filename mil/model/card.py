@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from mil.bags import LoadedBag, SlideGroup
 from mil.classes import names_in
 from mil.cohort import Fold
 from mil.run_folder import Run
-from tiling import SlidebagError, replacing
+from tiling import FormatError, SlidebagError, replacing
 
 from .fitted import Fitted
 from .typical_tiles import FOLDER, TypicalTiles, write_typical_tiles
@@ -57,21 +58,40 @@ class TrainedOn:
         }
 
 
+def read_card(folder: Path) -> dict[str, Any]:
+    """Return what card.json in a model's folder tells; nothing where there is none.
+
+    Raises:
+        FormatError: it is damaged.
+    """
+    path = folder / _JSON
+    if not path.is_file():
+        return {}
+    hint = "train again, which writes it anew, or remove it"
+    try:
+        told = json.loads(path.read_text())
+    except ValueError as error:
+        raise FormatError(f"{path}: damaged ({error!r})", hint=hint) from error
+    if not isinstance(told, dict):
+        raise FormatError(f"{path}: holds {told!r:.40}, wanted a model's card", hint=hint)
+    return told
+
+
 def write_card(folder: Path, fitted: Fitted, trained_on: TrainedOn, figures: dict[str, float]) -> None:
     """Write card.json, README.md and `typical/` into a model's folder, unless they are of this very model.
 
     `figures` are those of slides predicted by models that had not seen them.
     """
-    path = folder / _JSON
-    if path.is_file() and json.loads(path.read_text()).get("fingerprint") == fitted.recipe.fingerprint:
-        return
+    with suppress(FormatError):  # a damaged one is of no model
+        if read_card(folder).get("fingerprint") == fitted.recipe.fingerprint:
+            return
     typical = write_typical_tiles(
         folder, fitted, trained_on.run, trained_on.source, trained_on.groups, trained_on.bags
     )
     card = _card(fitted, trained_on, figures)
     with replacing(folder / _TEXT) as temporary:
         temporary.write_text(_text(card, typical))
-    with replacing(path) as temporary:
+    with replacing(folder / _JSON) as temporary:
         temporary.write_text(json.dumps(card, indent=2) + "\n")
 
 

@@ -68,7 +68,7 @@ class Recipe:
                 told["bag"],
                 told["fingerprint"],
             )
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise FormatError(f"{path}: damaged ({error!r})", hint="train again") from error
 
 

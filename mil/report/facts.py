@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from mil.model import read_card
 from mil.run_folder import Run
 
 from .attrition import steps_of
@@ -33,7 +34,11 @@ class Facts:
 
 
 def run_facts(run: Run) -> Facts:
-    """Return what is known of how a run came about."""
+    """Return what is known of how a run came about.
+
+    Raises:
+        FormatError: run.json or the model's card is damaged.
+    """
     steps = steps_of(run)
     train, predict = steps.get("train", {}), steps.get("predict", {})
     if predict:  # the last of both is what predictions.csv is of
@@ -42,7 +47,7 @@ def run_facts(run: Run) -> Facts:
     learner = train.get("train", {}).get("learner", "")
     model = run.model_folder(learner) if learner else Path(predict["model"]) if predict else None
     card_path = model / "card.json" if model else None
-    card = json.loads(card_path.read_text()) if card_path and card_path.is_file() else {}
+    card = read_card(model) if model else {}
     learner = learner or card.get("learner", "")
     encoder = train.get("encoder") or card.get("encoder", {}).get("name", "")
     versions: dict[str, str] = {}

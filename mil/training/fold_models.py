@@ -21,11 +21,11 @@ from mil.classes import Classes
 from mil.cohort import Fold
 from mil.learner import Learner
 from mil.model import Centres, Novelty, Recipe, profile, stored_recipe_fingerprint
-from mil.model_files import MODEL_FORMAT_VERSION
+from mil.model_files import MODEL_FORMAT_VERSION, withdraw
 from mil.predictions import Fitted
 from mil.prepare import Preparation
 from mil.threads import one_thread
-from tiling import SlidebagError, fingerprint, replacing
+from tiling import FormatError, SlidebagError, fingerprint, replacing
 
 from .config import FitConfig, TrainConfig, new_learner
 from .event_files import add_held_out, write_events
@@ -68,8 +68,18 @@ class FoldModels:
         )
 
     def is_there(self, fold: Fold | None) -> bool:
-        """Whether the model is there and was fitted in this very way."""
-        return stored_recipe_fingerprint(self.folder(fold)) == self.fingerprint(fold)
+        """Whether the model is there, whole, and was fitted in this very way."""
+        return self._kept(fold) is not None
+
+    def _kept(self, fold: Fold | None) -> Fitted | None:
+        """The model that is there; a damaged one is not, so that to train again makes it anew."""
+        folder = self.folder(fold)
+        if stored_recipe_fingerprint(folder) != self.fingerprint(fold):
+            return None
+        try:
+            return Fitted.load(folder, fold.name if fold else "")
+        except FormatError:
+            return None
 
     def are_there(self) -> bool:
         """Whether all models are."""
@@ -88,13 +98,15 @@ class FoldModels:
 
     def of_fold(self, fold: Fold) -> Fitted:
         """Return the model that has not seen the test part of a fold, fitted if need be."""
-        if not self.is_there(fold):
+        kept = self._kept(fold)
+        if kept is None:
             side_by_side(self._fit_fold, [fold], 1)
-        return Fitted.load(self.folder(fold), fold.name)
+        return kept or Fitted.load(self.folder(fold), fold.name)
 
     def final(self) -> Fitted:
         """Return the model for new slides, of all labelled bags; calibrated on what each fold held out."""
-        if not self.is_there(None):
+        kept = self._kept(None)
+        if kept is None:
             with one_thread(), named("final model"):
                 self._silence(self.base)
                 held_out = self._held_out_of_all()
@@ -102,7 +114,7 @@ class FoldModels:
                 learner = self._new(None, held_out.n_epochs)
                 save = partial(self._save, learner, held_out, everyone, None)
                 self._fit(learner, everyone, self.base, "final model", keep=save)
-        return Fitted.load(self.base)
+        return kept or Fitted.load(self.base)
 
     def _held_out_of_all(self) -> HeldOut:
         """What all folds held out; of epochs, the median of those that chose them with the final options."""
@@ -144,7 +156,7 @@ class FoldModels:
 
     def _silence(self, folder: Path) -> None:
         """Remove the recipe, or it would speak for weights that are not its own."""
-        (folder / "recipe.json").unlink(missing_ok=True)
+        withdraw(folder / "recipe.json")
 
     def _new(self, fold: Fold | None, n_epochs: int = 0) -> Learner:
         """Return an unfitted learner; `n_epochs` are those that validation chose, 0 if it had no say."""

@@ -242,7 +242,7 @@ def _read(path: Path, expected: str) -> list[Trial]:
         if told["fingerprint"] != expected:
             return []
         return [Trial(each["options"], each["log_loss"]) for each in told["trials"]]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise FormatError(f"{path}: damaged ({error!r})", hint="remove it") from error
 
 

@@ -60,7 +60,8 @@ def train(
     but by the options that a sweep finds.
 
     Raises:
-        ConfigError: a sweep or event files are asked for, and what writes them is not installed.
+        ConfigError: a sweep or event files are asked for, and what writes them is not installed, or
+            nothing can be written into the run.
         SlidebagError: labels, patients, split or features are not fit to be learned from.
     """
     started = time.monotonic()
@@ -68,6 +69,7 @@ def train(
     check_extras(config, how, settings)
     source = find_bags(run, encoder, store)
     found = with_features(run, source, "train")
+    Run.create(run.root)  # whether it can be written to is told before the work
     found.tell(run)
     labelled = found.cohort.labelled()
     classes = labelled.classes(config.negative)

@@ -185,6 +185,9 @@ def test_what_tiles_add_is_the_first_tiers_margin():
         ("transmil", {"landmarks": 0}),
         ("dsmil", {"epochs": 0}),
         ("mix", {"learning_rate": 0.0}),
+        ("mix", {"learning_rate": float("nan")}),
+        ("mix", {"learning_rate": float("inf")}),
+        ("mix", {"weight_decay": float("nan")}),
     ],
 )
 def test_options_that_cannot_be_are_refused(name, options):

@@ -135,6 +135,27 @@ def test_a_run_without_any_features_says_how_to_get_them(run):
         train(run, "embedded", CONFIG)
 
 
+def test_a_run_of_which_nothing_could_be_tiled_says_why_and_not_to_extract(phantom_cohort, tmp_path):
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    for name in "ab":
+        write_slide(slides / f"{name}.tiff", np.full((300, 400, 3), 200, np.uint8), mpp=None)
+    run = Run(tmp_path / "run")
+    tile(Cohort.from_folder(slides), run, GridConfig(tile_px=160), TissueConfig())
+    with pytest.raises(FormatError) as told:
+        train(run, "stain-stats", CONFIG)
+    why = run.slides().message[0]
+    assert "states no resolution" in why
+    of_all = "2 of 2 slides could not be tiled, the first"
+    assert told.value.message == f"{run.root}: {of_all}: a: {why}; failures.csv says why"
+    assert "--mpp" in told.value.hint
+    failed = run.read_table("failures.csv")
+    assert sorted(failed.step) == ["tile", "tile", "train", "train"]
+    run.update_slides({name: {"status": "pending", "message": ""} for name in "ab"})
+    with pytest.raises(FormatError, match=r"no slide was tiled yet; run `slidebag tile` to its end"):
+        train(run, "stain-stats", CONFIG)
+
+
 def test_the_command_says_who_was_left_out_and_ends_with_1(run):
     first = ids(run)[0]
     path = run.features_path("stain-stats", first)

@@ -29,6 +29,7 @@ from .pretraining import PretrainConfig, Pretrained, PretrainStep, pretrain
 from .search import IndexConfig, Neighbours, TileIndex
 from .search_bags import unit
 from .slide_in_work import Extracted, ExtractJob
+from .slide_reading import refuse_other_file
 from .store import FeatureStore, store_fingerprint
 from .stored_patches import load_patches
 from .tile_folder import CheckedTiles, TileFolder, as_patch
@@ -82,6 +83,7 @@ __all__ = [
     "place_of",
     "pretrain",
     "read_other_bag",
+    "refuse_other_file",
     "save_other_bag",
     "store_fingerprint",
     "unit",

@@ -13,7 +13,7 @@ from tiling import FormatError, load_grid, replacing
 
 from .classes import SEPARATOR, SET_MARK, members, names_in
 from .metrics import brier, calibration_error, class_aucs, dice, instance_ap, instance_auc, slide_auc
-from .predictions import class_names, load_predictions, rows_by_slide, unknown_labels
+from .predictions import class_names, load_predictions, rows_by_slide, slides_of, unknown_labels
 from .run_folder import Run
 from .scores import load_scores
 from .truth_masks import load_truth_mask, positive_tiles
@@ -34,13 +34,16 @@ def evaluate(run: Run, truth: Path | None = None) -> Evaluation:
     `truth` is a folder of 8-bit PNG masks `<slide_id>.png`, each over its whole slide at any scale,
     128 or more on what is positive; a tile is positive if at least half of its area is.
 
-    Slides with a label that the model does not know are left out, and told on stderr.
+    Slides with a label that the model does not know are left out, and told on stderr, as is how many slides
+    have another label in slides.csv by now.
 
     Raises:
         FormatError: the run has no predictions, or no predicted slide has a label that the model knows.
     """
     rows = load_predictions(run, *_COLUMNS)
     names = class_names(rows)
+    if changed := changed_labels(run, rows):
+        print(f"evaluate: {changed}", file=sys.stderr)
     labelled = _labelled(run, rows, names)
     figures = bag_figures(labelled, names)
     if truth is not None:
@@ -70,6 +73,31 @@ def _labelled(run: Run, rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFram
     if who:
         print(f"evaluate: left out: {who} that the model does not know {told}", file=sys.stderr)
     return pd.DataFrame(rows[is_known])
+
+
+def changed_labels(run: Run, rows: pd.DataFrame) -> str:
+    """Return which `rows` of predictions.csv have another label in slides.csv by now, in words, or "".
+
+    Raises:
+        FormatError: columns are missing in slides.csv.
+    """
+    if not (run.root / "slides.csv").is_file():  # predictions alone can be measured too
+        return ""
+    slides = run.slides()
+    now = dict(zip(slides["slide_id"], map(names_in, slides["label"]), strict=True))
+    one = "slide" if "slide_id" in rows.columns else "patient"
+    # where classes do not exclude each other, a negative slide does not make its patient so
+    negative = set(class_names(rows)[:1]) if rows["threshold"].str.contains(SEPARATOR).any() else set()
+    changed = []
+    for row in rows.to_dict("records"):
+        found = {name for slide_id in slides_of(row) for name in now.get(slide_id, ())}
+        is_known = now.keys() >= set(slides_of(row))
+        if is_known and set(names_in(row["label"])) not in (found, found - negative or found):
+            changed.append(row[f"{one}_id"])
+    if not changed:
+        return ""
+    which = f"{len(changed)} of {len(rows)} {one}s have another label in slides.csv than when predicted"
+    return f"{which}, the first is {changed[0]}: train or predict again"
 
 
 def _is_known(label: str, names: Sequence[str]) -> bool:

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
+from features import refuse_other_file
 from tiling import (
     ConfigError,
     Heatmap,
@@ -38,7 +40,7 @@ from tiling import (
     zarr_fingerprint,
 )
 
-from .classes import SEPARATOR, names_in
+from .overlay_files import shown_fingerprint, slide_prediction
 from .scores import Scores
 from .top_tiles import write_top_tiles
 
@@ -89,8 +91,13 @@ class Painting:
 
     @cached_property
     def slide(self) -> Slide:
-        """The slide, opened where it is first needed."""
-        return open_slide(self.slide_path, id=self.grid.slide_id, mpp=self.grid.mpp)
+        """The slide, opened where it is first needed; raises SlideError where it is not the tiled file."""
+        grid = self.grid
+        with ExitStack() as opened:
+            slide = opened.enter_context(open_slide(self.slide_path, id=grid.slide_id, mpp=grid.mpp))
+            refuse_other_file(slide, grid)
+            opened.pop_all()  # it stays open, until `close`
+        return slide
 
     def close(self) -> None:
         """Let go of the slide."""
@@ -104,10 +111,9 @@ class Painting:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What the files depend on."""
-        told = self.row["prediction"], self.row["tile_threshold"]
+        """What the files depend on: what they show, and behind a dash how."""
         how = self.config.smooth_um, self.config.region_tolerance_um
-        return fingerprint(self.scores.fingerprint, *told, *how, self.overlay)
+        return f"{shown_fingerprint(self.scores.fingerprint, self.row)}-{fingerprint(*how, self.overlay)}"
 
     @cached_property
     def heatmaps(self) -> dict[str, Heatmap]:
@@ -192,7 +198,7 @@ def _write_overlay(painting: Painting, name: str, path: Path) -> None:
         class_name=name,
         threshold=painting.threshold,
         is_threshold_of_all=len(painting.heatmaps) > 1,
-        prediction=_slide_prediction(painting.row, name),
+        prediction=slide_prediction(painting.row, name),
         smooth_um=painting.config.smooth_um,
     )
     picture = overlay(
@@ -288,12 +294,3 @@ FORMATS: dict[str, Callable[[Painting], bool]] = {
     "ome-zarr": partial(_write_channels, "heatmap.ome.zarr", zarr_fingerprint, write_zarr_heatmap),
     "dicom": _write_dicom,
 }
-
-
-def _slide_prediction(row: dict[str, str], painted: str) -> tuple[str, float]:
-    """What is called, and how likely that is; where classes do not exclude each other, of the painted."""
-    called = row["prediction"]
-    if SEPARATOR not in row["threshold"]:
-        return called, float(row[f"p({called})"])
-    probability = float(row[f"p({painted})"])
-    return (painted, probability) if painted in names_in(called) else (f"not {painted}", 1 - probability)

@@ -11,6 +11,7 @@ from tiling import (
     CARDS_A_SHEET,
     Card,
     FormatError,
+    GridSummary,
     contact_sheet,
     fingerprint,
     load_grid,
@@ -60,11 +61,14 @@ def qc(run: Run) -> Outcome:
     Raises:
         FormatError: `run` is no run folder.
     """
-    facts = _all_facts(run)
-    summaries = {f.slide_id: f.summary for f in facts if f.summary}
+    rows = run.slides().to_dict("records")
+    summaries = {row["slide_id"]: _summary(run, row["slide_id"]) for row in rows if _is_tiled(run, row)}
+    facts = [_facts(row, summaries.get(row["slide_id"])) for row in rows]
 
     def work(slide: CohortSlide) -> str:
         summary, path = summaries[slide.slide_id], run.qc_path(slide.slide_id)
+        if isinstance(summary, FormatError):
+            raise summary
         if picture_fingerprint(path) == qc_fingerprint(summary):
             return KEPT
         write_qc_picture(path, run.grid_path(slide.slide_id))
@@ -80,21 +84,29 @@ def qc(run: Run) -> Outcome:
     return outcome
 
 
-def _all_facts(run: Run) -> list[SlideFacts]:
-    """What is known of each slide; a grid that an earlier run left counts only if its slide did not fail."""
-    return [_facts(run, row) for row in run.slides().to_dict("records")]
+def _is_tiled(run: Run, row: dict) -> bool:
+    """Whether a slide has to have a grid; one that an earlier run left counts only if it did not fail."""
+    if row["status"] == PENDING:  # the run was stopped before its turn
+        return run.grid_path(row["slide_id"]).exists()
+    return row["status"] != FAILED
 
 
-def _facts(run: Run, row: dict) -> SlideFacts:
-    slide_id, path = row["slide_id"], run.grid_path(row["slide_id"])
-    if row["status"] == FAILED:
-        return SlideFacts(slide_id, FAILED, row["message"])
-    if row["status"] == PENDING and not path.exists():  # the run was stopped before its turn
-        return SlideFacts(slide_id, PENDING, "not tiled yet")
+def _summary(run: Run, slide_id: str) -> GridSummary | FormatError:
+    """What a grid holds, or why it cannot be read, which fails its slide in its turn."""
     try:
-        summary = load_summary(path)
+        return load_summary(run.grid_path(slide_id))
     except FormatError as error:
-        return SlideFacts(slide_id, FAILED, error.message)
+        return error
+
+
+def _facts(row: dict, summary: GridSummary | FormatError | None) -> SlideFacts:
+    slide_id = row["slide_id"]
+    if isinstance(summary, FormatError):
+        return SlideFacts(slide_id, FAILED, summary.message)
+    if summary is None and row["status"] == FAILED:
+        return SlideFacts(slide_id, FAILED, row["message"])
+    if summary is None:
+        return SlideFacts(slide_id, PENDING, "not tiled yet")
     if summary.n_tiles:
         return SlideFacts(slide_id, TILED, "", summary)
     found = summary.quality.tissue_mm2 if summary.quality else 0.0

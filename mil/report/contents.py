@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mil.evaluate import changed_labels
 from mil.model.novelty import UNLIKE
-from mil.predictions import load_predictions
+from mil.overlay_files import overlays_of
+from mil.predictions import load_predictions, rows_by_slide
 from mil.run_folder import Run
 from tiling import ConfigError
 
@@ -24,10 +26,15 @@ from .predicted import Predicted, load_predicted
 from .tile_tables import tile_table
 from .truth import TileTruths
 
+MOST_MISTAKES = 12  # that the page shows with their overlays
+
 
 @dataclass
 class Contents:
-    """What a report is made of; `tables` are frames and `figures` matplotlib figures, both by file name."""
+    """What a report is made of; `tables` are frames and `figures` matplotlib figures, both by file name.
+
+    `overlays` are those of the slides of the worst mistakes, by slide, without any of earlier predictions.
+    """
 
     predicted: Predicted
     facts: Facts
@@ -35,6 +42,7 @@ class Contents:
     figures: dict[str, Any] = field(default_factory=dict)
     groups: list[tuple[str, str]] = field(default_factory=list)  # column, name of its tables
     limits: list[str] = field(default_factory=list)  # what cannot be told, and why
+    overlays: dict[str, list[Path]] = field(default_factory=dict)
 
 
 def gather(run: Run) -> Contents:
@@ -49,6 +57,8 @@ def gather(run: Run) -> Contents:
     if len(contents.predicted):
         _of_predictions(contents)
     contents.limits += [*_limits(contents), *_of_rows(run, contents)]
+    if len(contents.predicted):
+        _overlays(contents, run)
     return contents
 
 
@@ -86,6 +96,20 @@ def _probabilities(contents: Contents, run: Run) -> None:
     contents.figures["probabilities"] = figures.probability_figure(drawn, x, f"{p.unit}s")
     counts = rows["prediction"].value_counts()
     contents.tables["predicted"] = pd.DataFrame({"prediction": counts.index, "n": counts.to_numpy()})
+
+
+def _overlays(contents: Contents, run: Run) -> None:
+    """What the worst mistakes looked like; of predictions that are no more it would deceive."""
+    rows, units, earlier = rows_by_slide(run, "prediction", "tile_threshold"), predictions_by_unit(run), []
+    for unit in contents.tables["mistakes"]["id"].head(MOST_MISTAKES):
+        for slide_id in units[unit]:
+            contents.overlays[slide_id], old = overlays_of(run, slide_id, rows[slide_id])
+            earlier += [slide_id] if old else []
+    if earlier:
+        contents.limits.append(
+            f"Slides whose overlays are of earlier predictions and left out: {len(earlier)}, the first is "
+            f"{earlier[0]}. Run `slidebag heatmap`, then `slidebag report` again."
+        )
 
 
 def add_groups(contents: Contents, run: Run, by: Sequence[str], table: Path | None = None) -> None:
@@ -206,6 +230,8 @@ def _of_rows(run: Run, contents: Contents) -> list[str]:
     if strangers:
         told.append(f"Slides that were predicted but are not in slides.csv: {len(strangers)}, the first is "
                     f"{strangers[0]}. Nothing is known of them but their predictions.")  # fmt: skip
+    if changed := changed_labels(run, rows):
+        told.append(f"{changed}.")
     folds = sorted(set(rows.loc[rows["is_calibrated"] == "false", "fold"])) if "is_calibrated" in rows else []
     if folds:
         models = ", ".join(f"fold {fold}" if fold else "the final model" for fold in folds)

@@ -20,10 +20,10 @@ from mil.run_folder import Run
 from mil.view import key_of
 
 from .attrition import predictions_by_unit
-from .contents import Contents
+from .contents import MOST_MISTAKES, Contents
 from .figures import COLOURS, FAINT, INK
 
-_MOST_MISTAKES, _MOST_LOST = 12, 50
+_MOST_LOST = 50
 _THUMBNAIL_PX = 480
 _SECTIONS = {
     "predictions": "Predictions", "calibration": "Calibration", "folds": "Folds", "groups": "Groups",
@@ -80,22 +80,13 @@ def _mistakes(run: Run, contents: Contents, folder: Path) -> list[dict[str, Any]
     if "mistakes" not in contents.tables:
         return []
     slides, known, shown = predictions_by_unit(run), set(run.slides()["slide_id"]), []
-    for row in contents.tables["mistakes"].head(_MOST_MISTAKES).to_dict("records"):
-        overlays = [path for i in slides[row["id"]] for path in _overlays(run, i)]
+    for row in contents.tables["mistakes"].head(MOST_MISTAKES).to_dict("records"):
+        overlays = [path for i in slides[row["id"]] for path in contents.overlays[i]]
         links = [(f"{path.parent.name}/{path.name}", _link(run, path, folder)) for path in overlays]
         pages = [(i, f"../slides/{key_of(i)}") for i in slides[row["id"]] if i in known]
         picture = _thumbnail(overlays[0]) if overlays else ""
         shown.append(row | {"picture": picture, "links": links, "pages": pages})
     return shown
-
-
-def _overlays(run: Run, slide_id: str) -> list[Path]:
-    """A slide's overlays; of an id that leads out of the run, none."""
-    heatmaps, folder = (run.root / "heatmaps").resolve(), run.heatmap_folder(slide_id).resolve()
-    if not folder.is_relative_to(heatmaps) or folder == heatmaps:
-        return []
-    found = (path.resolve() for path in folder.glob("overlay*.png") if path.is_file())
-    return sorted(path for path in found if path.is_relative_to(heatmaps))
 
 
 def _link(run: Run, path: Path, folder: Path) -> str:

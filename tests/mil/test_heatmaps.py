@@ -86,6 +86,19 @@ def test_kept_heatmaps_need_no_slide(scored, monkeypatch):
     assert paint_run(run).counts == {"kept": 2}
 
 
+def test_scores_are_not_painted_over_another_file(scored, tmp_path):
+    tiled, _ = scored("normal", "tumour")
+    run = Run(shutil.copytree(tiled.root, tmp_path / "run"))
+    first, second = run.cohort().slides
+    run.update_slides({first.slide_id: {"path": second.path}})
+    outcome = heatmap(run, OVERLAY, HeatmapConfig())
+    assert outcome.counts == {"done": 1, "failed": 1}
+    (failure,) = outcome.failures
+    assert failure.slide_id == first.slide_id
+    assert "is not the file that was tiled" in failure.error
+    assert not list(run.heatmap_folder(first.slide_id).glob("*.png"))
+
+
 def test_all_formats_tell_the_same(scored):
     run, slide_id = scored("normal", "in situ", "invasive")
     paint_run(run)

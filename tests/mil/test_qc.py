@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from features import EncoderConfig
 from mil import Cohort, CohortSlide, ExtractConfig, Run, extract, qc, tile
+from mil.cli.app import app
 from tiling import GridConfig, PhantomConfig, TissueConfig, load_grid, render_phantom, write_slide
 
 COLUMNS = [
@@ -176,6 +178,20 @@ def test_a_damaged_grid_is_told_and_stops_nothing(copied):
     row = table(copied).loc["ward-1/good-1"]
     assert row.status == "failed"
     assert "not a readable HDF5 file" in row.message
+
+
+def test_a_grid_that_cannot_be_read_fails_its_slide(copied):
+    copied.grid_path("ward-1/good-1").write_bytes(b"")
+    copied.grid_path("ward-1/good-3").unlink()
+    said = CliRunner().invoke(app, ["qc", str(copied.root)])
+    assert said.exit_code == 1
+    assert "qc: 2 failed, 5 kept" in said.output
+    failed = copied.read_table("failures.csv")
+    failed = failed[failed.step == "qc"]
+    assert failed.slide_id.tolist() == ["ward-1/good-1", "ward-1/good-3"]
+    assert failed.hint.all()
+    for slide_id in failed.slide_id:
+        assert not copied.qc_path(slide_id).exists()
 
 
 def test_many_slides_make_pages_and_fewer_remove_them(copied):

@@ -23,6 +23,7 @@ from mil import (
     roc_figure,
 )
 from mil.cli.app import app
+from mil.cohort import Fold
 from mil.evaluate import Evaluation
 from mil.machine import computed_by
 from mil.pipeline import Finished, Plan, run_all
@@ -124,6 +125,15 @@ def test_predictions_of_slides_that_the_run_does_not_name_are_told(tmp_path):
     assert "slide-000" in told.tables["without_truth"].slide_id.tolist()
 
 
+def test_labels_that_were_corrected_since_are_told(tmp_path):
+    run = write_run(tmp_path / "run")
+    assert "another label" not in limits(run)
+    run.update_slides({"slide-004": {"label": "tumour"}})
+    assert "1 of 60 slides have another label in slides.csv than when predicted, the first is slide-004" in (
+        limits(run)
+    )
+
+
 def test_a_report_of_earlier_predictions_is_gone_and_its_folder_is_replaced_whole(tmp_path):
     run = write_run(tmp_path / "run")
     written = report(run)
@@ -145,8 +155,9 @@ def test_a_failing_report_hides_nothing_of_what_was_learned(tmp_path, monkeypatc
     steps = {"train": training, "evaluate": figures, "tile": None, "extract": None, "heatmap": None}
     for name, outcome in steps.items():
         monkeypatch.setattr(mil.pipeline, name, lambda *_, outcome=outcome, **__: outcome)
-    for method in ("labelled", "classes", "folds"):
+    for method in ("labelled", "classes"):
         monkeypatch.setattr(Cohort, method, lambda self, *_: self)
+    monkeypatch.setattr(Cohort, "folds", lambda *_: [Fold("0", (), (), (0,))])
     run = Run.create(tmp_path / "demo" / "run")  # without predictions
     done = run_all(Cohort(()), run, Plan())
     assert (done.report, done.training) == (None, training)

@@ -59,21 +59,23 @@ def with_features(run: Run, source: Bags, step: str) -> WithFeatures:
     having = tuple(s for s in cohort.slides if s.slide_id not in left_out)
     if not having and set(rows["status"]) <= {FAILED, PENDING}:
         run.record_failures(step, left_out.values())
-        raise _none_tiled(run, rows)
+        raise _none_tiled(run, source.encoder, rows)
     if not having:
         raise _none_of(run, source.encoder)
     n_labelled = sum(bool(s.label) for s in cohort.slides if s.slide_id in left_out)
     return WithFeatures(step, source.encoder, Cohort(having), tuple(left_out.values()), n_labelled)
 
 
-def _none_tiled(run: Run, rows: pd.DataFrame) -> FormatError:
+def _none_tiled(run: Run, encoder: str, rows: pd.DataFrame) -> FormatError:
     """Say what was wrong with the first slide and is to be done: extracting would do nothing."""
     failed = pd.DataFrame(rows[rows["status"] == FAILED])
     if failed.empty:
-        return FormatError(f"{run.root}: no slide was tiled yet", hint=_GO_ON)
+        told = f"{run.root}: no slide has features of {encoder!r}, as none was tiled yet"
+        return FormatError(told, hint=_GO_ON)
     slide_id, message = failed.iloc[0][["slide_id", "message"]]
-    told = run.read_table("failures.csv")
-    hints = told.loc[(told["slide_id"] == slide_id) & (told["error"] == message), "hint"].tolist()
+    failures = run.read_table("failures.csv")
+    is_its = (failures["slide_id"] == slide_id) & (failures["error"] == message)
+    hints = failures.loc[is_its, "hint"].tolist()
     return FormatError(
         f"{run.root}: {len(failed)} of {len(rows)} slides could not be tiled, the first: {slide_id}: "
         f"{message}; failures.csv says why",

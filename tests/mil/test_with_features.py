@@ -152,7 +152,7 @@ def test_a_run_of_which_nothing_could_be_tiled_says_why_and_not_to_extract(phant
     failed = run.read_table("failures.csv")
     assert sorted(failed.step) == ["tile", "tile", "train", "train"]
     run.update_slides({name: {"status": "pending", "message": ""} for name in "ab"})
-    with pytest.raises(FormatError, match=r"no slide was tiled yet; run `slidebag tile` to its end"):
+    with pytest.raises(FormatError, match=r"as none was tiled yet; run `slidebag tile` to its end"):
         train(run, "stain-stats", CONFIG)
 
 

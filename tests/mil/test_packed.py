@@ -1,5 +1,7 @@
 """Packed bags: which rows are of which bag, what is drawn of a huge one, and that nothing is copied."""
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -85,16 +87,24 @@ def test_a_fold_of_a_mapped_file_gives_the_weights_that_one_in_memory_gives(name
 @pytest.mark.skipif(not STATUS.exists(), reason="only Linux tells of memory without a file")
 @pytest.mark.parametrize("name", ["slidebag", "mix"])
 def test_memory_does_not_grow_with_the_features(name, tmp_path):
+    # in a process of its own: what earlier tests left there, the allocator holds or gives back as it likes
+    command = [sys.executable, __file__, name, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    peaks = [float(mb) for mb in done.stdout.split()]
+    assert min(peaks[2:]) - max(peaks[:2]) < 20  # of 47 MB more
+
+
+def peaks_mb(name, folder):
     peaks = []
     for n_bags in (32, 32, 80, 80):  # twice each: what libraries keep is not the learner's
-        bags, labels = drawn_on_disk(tmp_path / f"{n_bags}.npy", n_bags, n_tiles=1000, dim=512)
+        bags, labels = drawn_on_disk(folder / f"{n_bags}.npy", n_bags, n_tiles=1000, dim=512)
         learner = brief(name)
         with AnonymousPeak() as peak:
             learner.fit(bags, labels, BINARY, seed=0)
             for bag in bags:
                 learner.predict(bag)
         peaks.append(peak.mb)
-    assert min(peaks[2:]) - max(peaks[:2]) < 20  # of 47 MB more
+    return peaks
 
 
 def drawn_on_disk(path, n_bags, n_tiles, dim):
@@ -148,3 +158,7 @@ def test_where_no_feature_is_zero_each_is_scaled_by_its_deviation():
     features = np.random.default_rng(0).normal(5, [1, 10, 100], (500, 3)).astype(np.float32)
     scale = Standardiser.of([Bag("a", features)]).scale
     np.testing.assert_allclose(scale.numpy(), features.std(0), rtol=1e-4)
+
+
+if __name__ == "__main__":  # as `test_memory_does_not_grow_with_the_features` calls it
+    print(*peaks_mb(sys.argv[1], Path(sys.argv[2])))

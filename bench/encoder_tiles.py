@@ -6,8 +6,9 @@ if the SHA-256 of "<archive>/<group>" is even, so no list is kept and no seed ch
 
     python bench/encoder_tiles.py --tiles $SLIDEBAG_DATA/tiles --out OUT
 
-writes OUT/learn/<archive>/<class>/* for `slidebag pretrain`, OUT/held_out/<archive>.csv with its pictures for
-`slidebag probe`, and OUT/held_out/crc.zip for bench/crc_slides.py. The last line is JSON: how many of each.
+writes OUT/learn/<archive>/<class>/* for `slidebag pretrain`, and OUT/held_out likewise, <archive>.csv of both
+for `slidebag probe`, and OUT/held_out/crc.zip for bench/crc_slides.py. The last line is JSON: how many of
+each.
 """
 
 import argparse
@@ -43,7 +44,7 @@ def is_held_out(archive: str, group: str) -> bool:
 def deal(archive: zipfile.ZipFile, name: str, out: Path) -> Counter[str]:
     """Write the pictures of one archive to both sides; return how many there are of each side and class."""
     counts: Counter[str] = Counter()
-    rows: list[dict[str, str]] = []
+    rows: dict[str, list[dict[str, str]]] = {"held_out": [], "learn": []}
     for picture in sorted(p for p in archive.namelist() if p.lower().endswith(_PICTURES)):
         label, group = class_and_group(name, picture)
         side = "held_out" if is_held_out(name, group) else "learn"
@@ -51,9 +52,9 @@ def deal(archive: zipfile.ZipFile, name: str, out: Path) -> Counter[str]:
         file = out / side / name / label / Path(picture).name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(archive.read(picture))
-        if side == "held_out":
-            rows.append({"file": f"{name}/{label}/{file.name}", "label": label, "group": group})
-    pd.DataFrame(rows).to_csv(out / "held_out" / f"{name}.csv", index=False)
+        rows[side].append({"file": f"{name}/{label}/{file.name}", "label": label, "group": group})
+    for side, of_side in rows.items():
+        pd.DataFrame(of_side).to_csv(out / side / f"{name}.csv", index=False)
     return counts
 
 

@@ -1,13 +1,17 @@
-"""The embedded encoder beside DINOv2's whole ViT-S/14, `stain-stats` and itself untrained, on held-out tiles.
+"""The embedded encoder beside DINOv2's whole ViT-S/14, `stain-stats` and itself untrained, on real tiles.
 
     python bench/encoders.py --tiles OUT/held_out --weights dinov2_vits14.safetensors [--rounds 5]
+    python bench/encoders.py --tiles OUT/learn --weights dinov2_vits14.safetensors [--turns 8]
 
-OUT is what bench/encoder_tiles.py wrote. Figures are of a linear probe as `slidebag probe` makes it: logistic
-regression on 4 of 5 parts, whose strength is chosen within them; parts have whole patients (idc), whole
-hundreds of picture numbers (crc) or pictures of different sources (lung). crc_auc is healthy against
-adenocarcinoma, crc5_acc and lung_acc are balanced accuracies of 5 and 3 classes, idc_auc is carcinoma or
-not; `mean` is that of the four. Beside the difference of two means stands its interval of 95 %, of 1,000
-resamples of the groups of each archive, the same ones for its tasks and for both encoders.
+OUT is what bench/encoder_tiles.py wrote; by OUT/learn is decided what the encoder is to be. With --turns a
+tile's vector is the mean over so many of its turns, the fifth to eighth of which are flipped.
+
+Figures are of a linear probe as `slidebag probe` makes it: logistic regression on 4 of 5 parts, whose
+strength is chosen within them; parts have whole patients (idc), whole hundreds of picture numbers (crc) or
+pictures of different sources (lung). crc_auc is healthy against adenocarcinoma, crc5_acc and lung_acc are
+balanced accuracies of 5 and 3 classes, idc_auc is carcinoma or not; `mean` is that of the four. Beside the
+difference of two means stands its interval of 95 %, of 1,000 resamples of the groups of each archive, the
+same ones for its tasks and for both encoders.
 
 Patches per second are of CPU time, as of a machine to oneself: patches / (CPU seconds / threads), the median
 of rounds in which all encoders take turns; `stain-stats` has one thread. The last line is JSON.
@@ -29,6 +33,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from features import Encoder, EncoderConfig, TileFolder, find_encoder, load_encoder
 from features.encoder_folder import save_encoder_folder
 from features.network import create_trunk
+from features.pretraining.views import turned
 from mil.probe.methods import linear
 from mil.probe.parts import group_folds
 
@@ -69,8 +74,12 @@ def untrained(name: str, folder: Path) -> str:
     return str(folder)
 
 
-def encode(encoder: Encoder, tiles: TileFolder) -> np.ndarray:
-    return np.concatenate([encoder.encode(patches) for patches in tiles.patches(SIDE_PX, _BATCH)])
+def encode(encoder: Encoder, tiles: TileFolder, n_turns: int) -> np.ndarray:
+    vectors = [
+        np.mean([encoder.encode(turned(patches, way)) for way in range(n_turns)], axis=0)
+        for patches in tiles.patches(SIDE_PX, _BATCH)
+    ]
+    return np.concatenate(vectors)
 
 
 @dataclass(frozen=True)
@@ -148,9 +157,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tiles", type=Path, required=True, help="OUT/held_out of bench/encoder_tiles.py")
+    parser.add_argument("--tiles", type=Path, required=True, help="of bench/encoder_tiles.py, one side")
     parser.add_argument("--weights", type=Path, required=True, help="DINOv2 ViT-S/14's")
     parser.add_argument("--embedded", default="embedded", help="another folder of an encoder in its place")
+    parser.add_argument("--turns", type=int, choices=range(1, 9), default=1, metavar="1..8")
     parser.add_argument("--rounds", type=int, default=5)
     told = parser.parse_args()
     archives = {task.archive for task in TASKS}
@@ -164,7 +174,7 @@ def main() -> None:
         print(f"{'encoder':<15}" + "".join(f"{name:>10}" for name in [t.name for t in TASKS]), end="")
         print(f"{'mean':>10}{'patches/s':>11}")
         for name, encoder in encoders.items():
-            vectors = {archive: encode(encoder, of) for archive, of in tiles.items()}
+            vectors = {archive: encode(encoder, of, told.turns) for archive, of in tiles.items()}
             probed[name] = {t.name: probe(vectors[t.archive], tiles[t.archive], t) for t in TASKS}
             figures = {
                 t.name: t.figure(p.truth, p.probability)

@@ -11,7 +11,8 @@ _PRECISIONS = ("auto", "float32", "bfloat16")
 POOLED = "class token + mean"
 _POOLINGS = ("class token", POOLED)
 _DTYPES = ("float16", "float32")
-_OF_TEACHERS = ("token_side", "teacher_px", "teacher_views")
+_TURNS = (1, 4, 8)
+_OF_TEACHERS = ("token_side", "teacher_px", "teacher_views", "teacher_turns")
 _OF_SELF = ("local_px", "local_crops", "momentum", "prototypes", "temperature", "koleo")
 # what changes how long it takes, or what is told, and no weight
 _OF_NO_CONSEQUENCE = (
@@ -61,6 +62,10 @@ class PretrainConfig:
     )
     teacher_px: int = field(
         default=0, metadata={"help": "side of the views that teachers see; 0 is that of --input-px"}
+    )
+    teacher_turns: int = field(
+        default=1,
+        metadata={"help": "teachers tell the mean over so many turns of a view: 1, 4, or 8 with flips"},
     )
     token_side: int = field(
         default=0, metadata={"help": "learn so many by so many token vectors of teachers too; 0 is none"}
@@ -137,10 +142,11 @@ class PretrainConfig:
             ("pooling", ("", *_POOLINGS)),
             ("precision", _PRECISIONS),
             ("save_as", _DTYPES),
+            ("teacher_turns", _TURNS),
         ):
             if getattr(self, name) not in choices:
                 raise ConfigError(
-                    f"{name} is {getattr(self, name)!r}", hint=f"choose from {', '.join(choices)}"
+                    f"{name} is {getattr(self, name)!r}", hint=f"choose from {', '.join(map(str, choices))}"
                 )
         self._check_teachers()
         self._check_initial()

@@ -26,7 +26,7 @@ from .moments import Moments
 from .networks import Plan
 from .objective import Losses, Objective
 from .processes import Processes
-from .views import taught_view
+from .views import taught_view, turned, turned_back
 
 _WHITENING = 0.5  # power of the deviation by which each direction is divided
 
@@ -91,7 +91,15 @@ class Taught:
         return found
 
     def _computed(self, batch: Batch) -> list[np.ndarray]:
-        images = _as_arrays(batch.views[0])
+        images, n_turns = _as_arrays(batch.views[0]), self._config.teacher_turns
+        found = self._told(images)
+        for way in range(1, n_turns):
+            told = self._told(turned(images, way))
+            told = [turned_back(each, way) if each.ndim == 4 else each for each in told]  # tokens have places
+            found = [one + other for one, other in zip(found, told, strict=True)]
+        return [each / n_turns for each in found]
+
+    def _told(self, images: np.ndarray) -> list[np.ndarray]:
         vectors, tokens = [], []
         for teacher, side_px in zip(self.teachers, self._sides_px, strict=True):
             if self._side and teacher.card.token_dim:

@@ -17,6 +17,17 @@ _RATIO = (0.9, 1.1)  # of a crop's sides
 _LIGHT = (0.5, 1.0)  # of the crop that a student and its teachers see
 
 
+def turned(images: np.ndarray, way: int) -> np.ndarray:
+    """Return images (n, side, side, channels) in one of eight turns; from 4 on they are flipped."""
+    found = np.rot90(images, way % 4, (1, 2))
+    return np.ascontiguousarray(found[:, :, ::-1] if way >= 4 else found)
+
+
+def turned_back(images: np.ndarray, way: int) -> np.ndarray:
+    """Return what `turned` was given."""
+    return np.rot90(images[:, :, ::-1] if way >= 4 else images, -way % 4, (1, 2))
+
+
 class Turn(torch.nn.Module):
     """One of the square's eight turns and flips: tissue has no up."""
 

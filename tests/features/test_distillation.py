@@ -7,12 +7,13 @@ import pytest
 import torch
 from pretrainings import AS_IT_IS, Stopped, assert_same, config, stop_after
 
-from features import ENCODERS, Encoder, EncoderCard, EncoderEntry, pretrain
+from features import ENCODERS, Encoder, EncoderCard, EncoderConfig, EncoderEntry, load_encoder, pretrain
 from features.encoder_folder import read_card
 from features.neural_encoder import NeuralEncoder
-from features.pretraining.distillation import Headed
+from features.pretraining.batches import Batch
+from features.pretraining.distillation import Headed, Taught
 from features.pretraining.moments import Moments
-from features.pretraining.views import Views
+from features.pretraining.views import Views, turned, turned_back
 from features.stain_stats import StainStats
 from tiling import ConfigError, WriteError
 
@@ -177,6 +178,26 @@ def test_stopped_while_first_views_are_looked_at_it_ends_the_same(trained, tiles
     assert not (tmp_path / "again" / "checkpoint.safetensors").exists()
     pretrain([tiles], tmp_path / "again", told)
     assert_same(tmp_path / "again", tmp_path / "mine")
+
+
+@pytest.mark.parametrize(("n_turns", "ways"), [(4, range(4)), (8, range(8))])
+def test_what_teachers_tell_over_turns_is_the_same_of_a_turned_view(trained, n_turns, ways):
+    teacher = load_encoder(EncoderConfig(encoder=str(trained[0].folder), token_side=4), device="cpu")
+    views = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+
+    def told(images, n_turns):
+        taught = Taught([teacher], config(teacher=("any",), token_side=4, teacher_turns=n_turns), 3, None)
+        return taught(Batch(0, [0, 1, 2], [torch.from_numpy(images).permute(0, 3, 1, 2)], {}))
+
+    vectors, tokens = told(views, n_turns)
+    alone = np.stack([teacher.encode(turned(views, way)) for way in ways])
+    np.testing.assert_allclose(vectors, alone.mean(axis=0), atol=1e-5)
+    assert abs(alone - vectors).max() > 1e-2  # one alone tells turns apart
+    for way in ways:
+        np.testing.assert_array_equal(turned_back(turned(views, way), way), views)
+        of_turned, tokens_of_turned = told(turned(views, way), n_turns)
+        np.testing.assert_allclose(of_turned, vectors, atol=1e-5)
+        np.testing.assert_allclose(turned_back(tokens_of_turned, way), tokens, atol=1e-5)
 
 
 def test_vectors_that_there_is_no_room_for_are_not_begun(tiles, tmp_path, monkeypatch):

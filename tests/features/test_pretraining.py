@@ -169,7 +169,8 @@ def test_networks_that_cannot_learn_so_are_refused(tiles, tmp_path, changes, mat
 @pytest.mark.parametrize(
     "changes",
     [{"epochs": 0}, {"lr": 0.0}, {"held_out": 1.0}, {"precision": "int8"}, {"token_side": 2},
-     {"teacher_px": 48}, {"teacher_views": 2}, {"teacher": ("uni",), "koleo": 0.2},
+     {"teacher_px": 48}, {"teacher_views": 2}, {"teacher_turns": 4},
+     {"teacher": ("uni",), "teacher_turns": 2}, {"teacher": ("uni",), "koleo": 0.2},
      {"teacher": ("uni",), "teacher_px": 24}, {"init": "uni"},
      {"init_weights": "a"}, AS_IT_IS | {"init": "uni", "arch": "vit_tiny_patch16_224"},
      AS_IT_IS | {"init": "uni", "epochs": 0, "teacher": ("uni",)},

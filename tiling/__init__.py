@@ -8,7 +8,7 @@ from . import (  # noqa: F401  being imported files their formats in the registr
     exchange_trident,
 )
 from .annotations import annotated_tiles, classified_regions, covered_share
-from .array_reader import ArraySlide, OmeTiffSlide, OmeZarrSlide, PictureSlide
+from .array_reader import ArraySlide, OmeTiffSlide, PictureSlide
 from .background import glass_colour
 from .blended import write_blended
 from .contact_sheet import CARD_PICTURE_PX, CARDS_A_SHEET, Card, contact_sheet
@@ -51,6 +51,7 @@ from .legend import Legend, heat_colours, probability_text
 from .new_hdf5 import NewHdf5, replacing_hdf5
 from .ome_heatmap import write_ome_heatmap
 from .ome_metadata import ome_fingerprint
+from .ome_zarr_reader import OmeZarrSlide
 from .openslide_reader import OpenSlideSlide
 from .overlay import OverlayConfig, overlay, slide_picture
 from .patches import Patches, read_patches

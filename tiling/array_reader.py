@@ -1,7 +1,5 @@
-"""Slides whose levels are arrays: OME-TIFF, OME-Zarr, and plain pictures."""
+"""Slides whose levels are arrays: OME-TIFF and plain pictures; OME-Zarr is in ome_zarr_reader.py."""
 
-import hashlib
-import json
 import math
 import warnings
 from abc import abstractmethod
@@ -16,18 +14,20 @@ import zarr.errors
 from PIL import Image
 
 from .errors import SlideError
-from .slide import READERS, Slide, Unsuited
-from .tiff_index import DAMAGED, absurd_tiles
+from .slide import READERS, Refused, Slide, Unsuited
+from .square_pixels import mean_mpp
+from .tiff_index import DAMAGED, absurd_tiles, open_tiff
 
-_UM_PER_UNIT = {"µm": 1.0, "um": 1.0, "micrometer": 1.0, "nm": 1e-3, "nanometer": 1e-3, "mm": 1e3,
-                "millimeter": 1e3, "cm": 1e4, "centimeter": 1e4}  # fmt: skip
-_WAY_OUT = "convert it to 8-bit RGB, as an OME-TIFF or a tiled TIFF"
+_GREEK_MU = "\u03bc"  # some write it for the micro sign
+UM_PER_UNIT = {"µm": 1.0, f"{_GREEK_MU}m": 1.0, "um": 1.0, "micrometer": 1.0, "nm": 1e-3, "nanometer": 1e-3,
+               "mm": 1e3, "millimeter": 1e3, "cm": 1e4, "centimeter": 1e4}  # fmt: skip
+WAY_OUT = "convert it to 8-bit RGB, as an OME-TIFF or a tiled TIFF"
 
 
 class ArraySlide(Slide):
     """A slide read by slicing arrays; a subclass opens them.
 
-    `_arrays` are the levels, each of the axes in `_axes` ("YXS", "SYX" or "YX"), uint8; grey becomes RGB.
+    `_arrays` are the levels, each of the axes in `_axes` ("YXS", "SYX", "YX", ...), uint8; grey becomes RGB.
     """
 
     _arrays: list[Any]
@@ -55,7 +55,7 @@ class ArraySlide(Slide):
         first = self._arrays[0]
         n_channels = first.shape[self._axes.index("S")] if "S" in self._axes else 1
         if first.dtype != np.uint8 or n_channels not in (1, 3, 4):
-            raise SlideError(f"{self.id}: holds {n_channels} channels of {first.dtype}", hint=_WAY_OUT)
+            raise SlideError(f"{self.id}: holds {n_channels} channels of {first.dtype}", hint=WAY_OUT)
 
     def _read(self, x: int, y: int, level: int, size_px: tuple[int, int]) -> np.ndarray:
         down = self.downsamples[level]
@@ -81,9 +81,8 @@ class ArraySlide(Slide):
                 f"{self.id}: cannot be read at level {level} ({error})",
                 hint="copy the file again from its source; it is damaged or cut short",
             ) from error
-        if "S" not in self._axes:
-            return np.broadcast_to(part[..., None], (*part.shape, 3))
-        return np.moveaxis(part, self._axes.index("S"), -1)
+        part = part.transpose([self._axes.index(axis) for axis in "YXS" if axis in self._axes])
+        return part if "S" in self._axes else np.broadcast_to(part[..., None], (*part.shape, 3))
 
     def _file_resolutions(self) -> list[tuple[float, str]]:
         return self._stated
@@ -103,7 +102,7 @@ class OmeTiffSlide(ArraySlide):
 
     def _open_arrays(self) -> None:
         try:
-            self._file = tifffile.TiffFile(self.path)
+            self._file = open_tiff(self.path)
         except (*DAMAGED, MemoryError) as error:
             raise Unsuited(f"{self.id}: tifffile does not open it ({error})") from error
         try:
@@ -127,9 +126,10 @@ class OmeTiffSlide(ArraySlide):
                 f"{self.id}: its OME header cannot be read ({error})",
                 hint="copy the file again from its source; its header is damaged",
             ) from error
+        self._refuse_several(series)
         if sorted(self._axes) not in (sorted("YXS"), sorted("YX")):
             self._file.close()
-            raise SlideError(f"{self.id}: its first image has the axes {series.axes}", hint=_WAY_OUT)
+            raise SlideError(f"{self.id}: its first image has the axes {series.axes}", hint=WAY_OUT)
 
     def _refuse_absurd(self, levels: list[tifffile.TiffPageSeries]) -> None:
         """Raise ValueError where tiles are stated that cannot be, before their pixels are asked for."""
@@ -142,69 +142,32 @@ class OmeTiffSlide(ArraySlide):
                         f"it lists {len(page.dataoffsets)} tiles, {math.prod(page.chunked)} are due"
                     )
 
+    def _refuse_several(self, series: tifffile.TiffPageSeries) -> None:
+        """Raise Refused where the first image is of several pictures that are not the colours of one."""
+        is_rgb = sorted(self._axes) == sorted("YXS") and series.shape[0] == 3 and series.dtype == np.uint8
+        if len(series.pages) > 1 and not is_rgb:
+            self._file.close()
+            told = " × ".join(f"{side} {axis}" for axis, side in zip(series.axes, series.shape, strict=True))
+            raise Refused(
+                f"{self.id}: its first image is of {len(series.pages)} pictures ({told}, {series.dtype})",
+                hint=WAY_OUT,
+            )
+
     def _resolutions(self, text: str) -> list[tuple[float, str]]:
         pixels = next((e for e in ElementTree.fromstring(text).iter() if e.tag.endswith("Pixels")), None)
-        size = pixels.get("PhysicalSizeX") if pixels is not None else None
-        if pixels is None or size is None:
-            return []
-        um = _UM_PER_UNIT.get(pixels.get("PhysicalSizeXUnit", "µm"), 0.0)
-        return [(float(size) * um, "OME PhysicalSizeX")] if um else []
+        told = {} if pixels is None else pixels.attrib
+        x, y = (
+            float(told.get(f"PhysicalSize{axis}", 0))
+            * UM_PER_UNIT.get(told.get(f"PhysicalSize{axis}Unit", "µm"), 0.0)
+            for axis in "XY"
+        )
+        mpp = mean_mpp(x, y if "PhysicalSizeY" in told else x)
+        return [] if mpp is None else [(mpp, "OME PhysicalSizeX")]
 
     def close(self) -> None:
         """Let go of the file."""
         super().close()
         self._file.close()
-
-
-@READERS.register("ome-zarr")
-class OmeZarrSlide(ArraySlide):
-    """An OME-Zarr folder: the levels of its first multiscale image, of 8-bit channels."""
-
-    reader = "ome-zarr"
-    preference = 5
-    suffixes = frozenset({".zarr"})
-
-    def _open_arrays(self) -> None:
-        try:
-            group = zarr.open_group(self.path, mode="r")
-            told: Any = dict(group.attrs)
-            image = told.get("ome", told)["multiscales"][0]
-            self._arrays = [group[each["path"]] for each in image["datasets"]]
-        except (zarr.errors.BaseZarrError, OSError, KeyError, IndexError, ValueError, TypeError) as error:
-            raise SlideError(
-                f"{self.id}: is no OME-Zarr image ({error})",
-                hint="name the folder that holds its multiscales",
-            ) from error
-        names = [axis["name"].upper() for axis in image["axes"]]
-        n_spare = len(names) - len([n for n in names if n in "CYX"])
-        if any(side != 1 for side in self._arrays[0].shape[:n_spare]):
-            raise SlideError(f"{self.id}: has several times or depths", hint=_WAY_OUT)
-        self._axes = "".join(names[n_spare:]).replace("C", "S")
-        self._arrays = [_WithoutSpare(array, n_spare) for array in self._arrays]
-        scales = image["datasets"][0].get("coordinateTransformations", [])
-        scale = next((t["scale"] for t in scales if t.get("type") == "scale"), None)
-        um = _UM_PER_UNIT.get(image["axes"][-1].get("unit", ""), 0.0)
-        self._stated = [(scale[-1] * um, "OME-Zarr scale")] if scale and um else []
-
-    def identify(self) -> str:
-        """Return the identity of the folder as it is now: name, size and time of change of each file."""
-        digest = hashlib.sha256()
-        for file in sorted(p for p in self.path.rglob("*") if p.is_file()):
-            stat = file.stat()
-            told = (file.relative_to(self.path).as_posix(), stat.st_size, stat.st_mtime_ns)
-            digest.update(json.dumps(told).encode())
-        return digest.hexdigest()[:16]
-
-
-class _WithoutSpare:
-    """An array without its first axes, all of length one."""
-
-    def __init__(self, array: Any, n_spare: int) -> None:
-        self._array, self._n_spare = array, n_spare
-        self.shape, self.dtype = array.shape[n_spare:], array.dtype
-
-    def __getitem__(self, where: tuple[slice, ...]) -> np.ndarray:
-        return self._array[(0,) * self._n_spare + where]
 
 
 @READERS.register("picture")
@@ -222,14 +185,22 @@ class PictureSlide(ArraySlide):
                     "ignore", Image.DecompressionBombWarning
                 )  # the error comes at twice as much
                 with Image.open(self.path) as picture:
+                    self._refuse_deep(picture)
                     over_white = Image.new("RGB", picture.size, "white")
                     seen = picture.convert("RGBA")
                     over_white.paste(seen, mask=seen)
+        except Refused:
+            raise
         except Image.DecompressionBombError as error:
-            raise SlideError(f"{self.id}: too large for a plain picture ({error})", hint=_WAY_OUT) from error
+            raise SlideError(f"{self.id}: too large for a plain picture ({error})", hint=WAY_OUT) from error
         except (OSError, SyntaxError, ValueError) as error:
             raise SlideError(
                 f"{self.id}: cannot be opened ({error})",
                 hint=f"check that {self.path.name} is a complete picture",
             ) from error
         self._axes, self._arrays = "YXS", [np.asarray(over_white)]
+
+    def _refuse_deep(self, picture: Image.Image) -> None:
+        """Raise Refused for grey of more than 8 bits, which would be cut off at 255 without a word."""
+        if picture.mode[0] in "IF":
+            raise Refused(f"{self.id}: holds grey of 16 or 32 bits (mode {picture.mode})", hint=WAY_OUT)

@@ -25,6 +25,7 @@ _NOT_WRITABLE = {
     getattr(errno, n) for n in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES") if hasattr(errno, n)
 }
 _SPARE_BYTES = 8 << 20  # for what else is written meanwhile
+_LONGEST_NAME = 230  # bytes; more than 255 no file system takes, and a temporary file's has 18 more
 _STALE_AFTER_S = 3600  # a neighbour untouched for so long was left by a killed process
 
 
@@ -73,7 +74,7 @@ def _make_way(path: Path, *, is_folder: bool) -> None:
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     _make_way(path, is_folder=False)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=".partial")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -82,6 +83,12 @@ def _beside(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _prefix(path: Path) -> str:
+    """How the names of temporary neighbours begin."""
+    is_long = len(os.fsencode(path.name)) > _LONGEST_NAME
+    return f".{fingerprint(path.name) if is_long else path.name}."
 
 
 @contextmanager
@@ -98,7 +105,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 @contextmanager
 def _folder_beside(path: Path) -> Iterator[Path]:
     _make_way(path, is_folder=True)
-    beside = {"dir": path.parent, "prefix": f".{path.name}.", "suffix": ".partial"}
+    beside = {"dir": path.parent, "prefix": _prefix(path), "suffix": ".partial"}
     temporary, old = Path(tempfile.mkdtemp(**beside)), Path(tempfile.mkdtemp(**beside))
     try:
         yield temporary
@@ -148,7 +155,7 @@ def _umask() -> int:
 
 def discard(path: Path) -> None:
     """Remove a file, if it is there, and what processes that were killed while they wrote it have left."""
-    for each in (path, *path.parent.glob(f".{escape(path.name)}.*.partial")):
+    for each in (path, *path.parent.glob(f"{escape(_prefix(path))}*.partial")):
         each.unlink(missing_ok=True)
 
 

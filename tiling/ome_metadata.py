@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import tifffile
-
-from .tiff_index import DAMAGED
+from .tiff_index import DAMAGED, open_tiff
 
 _FINGERPRINT = "slidebag_fingerprint"
 
@@ -30,7 +28,7 @@ def ome_metadata(
 def ome_fingerprint(path: Path) -> str | None:
     """Return the fingerprint in an OME-TIFF of slidebag, None where there is none to trust."""
     try:
-        with tifffile.TiffFile(path) as file:
+        with open_tiff(path) as file:
             text = file.ome_metadata
         found = [e.text for e in ElementTree.fromstring(text or "").iter() if e.get("K") == _FINGERPRINT]
     except (*DAMAGED, ElementTree.ParseError):

@@ -9,10 +9,10 @@ from PIL import Image
 
 from .errors import SlideError
 from .slide import READERS, Slide
+from .square_pixels import mean_mpp
 from .tiff_index import absurd_tiles
 
 _UM_PER_UNIT = {"inch": 25400.0, "centimeter": 10000.0}
-_MAX_ANISOTROPY = 0.02
 _BOUNDS = tuple(f"openslide.bounds-{side}" for side in ("x", "y", "width", "height"))
 
 
@@ -102,10 +102,8 @@ class OpenSlideSlide(Slide):
         """The mean of both directions; none where one is absent or they disagree by more than 2 %."""
         if key_x not in self.properties or key_y not in self.properties:
             return None
-        x, y = um(self.properties[key_x]), um(self.properties[key_y])
-        if not x or abs(x - y) > _MAX_ANISOTROPY * x:
-            return None
-        return (x if x == y else (x + y) / 2), key_x
+        mpp = mean_mpp(um(self.properties[key_x]), um(self.properties[key_y]))
+        return None if mpp is None else (mpp, key_x)
 
     def close(self) -> None:
         """Let go of the file; once is enough, twice does no harm."""

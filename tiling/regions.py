@@ -84,9 +84,19 @@ def keep_regions(
 
 def _png_mask(path: Path, mask: TissueMask) -> np.ndarray:
     # not cv2.imread, which finds no file of a non-ASCII name on Windows
-    pixels = cv2.imdecode(np.frombuffer(bytes_of(path) or b"\0", np.uint8), cv2.IMREAD_GRAYSCALE)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(bytes_of(path) or b"\0", np.uint8), cv2.IMREAD_GRAYSCALE)
+    except cv2.error as error:  # OpenCV takes no more than 2**30 pixels
+        raise FormatError(
+            f"{path}: more pixels than can be read", hint="draw the mask at a coarser scale"
+        ) from error
     if pixels is None:
         raise FormatError(f"{path}: not a readable PNG", hint="save the mask again as an 8-bit grey PNG")
+    if 0 < pixels.max() < _INSIDE:  # a mask of 0 and 1, say, would be none at all
+        raise FormatError(
+            f"{path}: its brightest pixel is {pixels.max()}, and inside is {_INSIDE} or more",
+            hint="save the mask again as an 8-bit grey PNG, with 255 inside and 0 outside",
+        )
     height, width = pixels.shape
     slide_width, slide_height = mask.size_level0_px
     if abs(width - slide_width * height / slide_height) > max(_MAX_SKEW_PX, 0.02 * width):

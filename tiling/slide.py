@@ -28,6 +28,10 @@ class Unsuited(SlidebagError):
     """A file that is no case for a reader; the next one may take it."""
 
 
+class Refused(SlideError):
+    """A file that a reader understands and cannot show; the next one would show a part and not say so."""
+
+
 @dataclass(frozen=True)
 class Resolution:
     """Microns per level-0 pixel, and where that number was found."""
@@ -266,6 +270,8 @@ def open_slide(
             slide = reader(path, id=id or path.stem, mpp=mpp, fallback_mpp=fallback_mpp)
         except Unsuited as reason:
             passed_over.append(f"{reader.reader}: {reason.message}")
+        except Refused:
+            raise
         except SlideError as problem:
             passed_over.append(f"{reader.reader}: {problem.message}")
             problems.append(problem)

@@ -1,8 +1,10 @@
 """Where the compressed tiles of a TIFF lie, so that they can be decoded without a TIFF library."""
 
+import logging
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,18 @@ DAMAGED = (
     tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, TypeError, OverflowError,
     ZeroDivisionError, struct.error,
 )  # fmt: skip
+
+
+def open_tiff(path: Path) -> tifffile.TiffFile:
+    """Open a TIFF; raises one of `DAMAGED`, or MemoryError, where that cannot be."""
+    _keep_quiet()
+    return tifffile.TiffFile(path)
+
+
+@cache
+def _keep_quiet() -> None:
+    # it logs what is then raised or read by others; an application that wants to see that sets up logging
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class NotIndexable(Exception):
@@ -61,7 +75,7 @@ def index_tiles(path: Path) -> list[TiledLevel]:
     """
     try:
         file_bytes = path.stat().st_size
-        with tifffile.TiffFile(path) as file:
+        with open_tiff(path) as file:
             pages = _pages(file)
             if absurd := _absurd_tiles(pages, file_bytes):
                 raise NotIndexable(f"states {absurd}")
@@ -79,7 +93,7 @@ def absurd_tiles(path: Path) -> str:
     """
     try:
         file_bytes = path.stat().st_size
-        with tifffile.TiffFile(path) as file:
+        with open_tiff(path) as file:
             return _absurd_tiles(_pages(file), file_bytes)
     except MemoryError:
         return "more bytes in its header than there is memory for"

@@ -1,7 +1,7 @@
 """Where the tissue is: deterministic, without weights, from one low level of the pyramid."""
 
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 
 import cv2
 import numpy as np
@@ -61,11 +61,9 @@ class TissueConfig:
     def __post_init__(self) -> None:
         if not 0.5 <= self.tissue_mpp <= 100:
             raise ConfigError(f"tissue_mpp is {self.tissue_mpp:g} µm/px", hint="give 0.5 to 100")
-        if (self.min_area_mm2 or 0) < 0 or self.min_hole_mm2 < 0:
-            raise ConfigError(
-                "an area below 0 mm² was asked for",
-                hint="give min_area_mm2 and min_hole_mm2 of 0 or more",
-            )
+        for name, area in (("min_area_mm2", self.min_area_mm2 or 0), ("min_hole_mm2", self.min_hole_mm2)):
+            if not 0 <= area < inf:
+                raise ConfigError(f"{name} is {area:g} mm²", hint="give 0 or more, and a finite number")
         if self.background not in BACKGROUNDS:
             raise ConfigError(
                 f"background is {self.background!r}", hint=f"choose from {', '.join(BACKGROUNDS)}"

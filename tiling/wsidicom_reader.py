@@ -11,9 +11,9 @@ import numpy as np
 from .array_reader import ArraySlide
 from .errors import SlideError
 from .slide import READERS, Unsuited
+from .square_pixels import mean_mpp
 from .tiff_index import DAMAGED
 
-_MAX_ANISOTROPY = 0.02
 _MOST_TILE_PX = 1 << 26  # a damaged header, or a hostile one
 _MOST_TILES = 1 << 24
 _WAY_OUT = "copy the whole series again from its source; it is damaged or no slide"
@@ -88,8 +88,8 @@ class WsiDicomSlide(ArraySlide):
     def _resolutions(self) -> list[tuple[float, str]]:
         """The mean of both directions; none where they disagree by more than 2 %."""
         spacing = self._wsi.pixel_spacing
-        x, y = spacing.width * 1000, spacing.height * 1000
-        return [] if abs(x - y) > _MAX_ANISOTROPY * x else [((x + y) / 2, "DICOM PixelSpacing")]
+        mpp = mean_mpp(spacing.width * 1000, spacing.height * 1000)
+        return [] if mpp is None else [(mpp, "DICOM PixelSpacing")]
 
     def close(self) -> None:
         """Let go of the files."""

@@ -16,6 +16,7 @@ from tiling import (
     SlideError,
     TissueConfig,
     WriteError,
+    discard,
     fingerprint,
     open_checked,
     read_array,
@@ -144,6 +145,20 @@ def test_two_writers_of_one_path_do_not_mix(tmp_path):
         two.write_bytes(b"two")
     assert path.read_bytes() == b"one"  # the last to finish
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["é" * 120 + ".h5", "a" * 255, "a" * 237])
+def test_any_name_that_a_file_may_have_can_be_replaced(tmp_path, name):
+    for _ in range(2):
+        with replacing(tmp_path / name) as temporary:
+            temporary.write_bytes(b"whole")
+    left = tmp_path / f"{temporary.name.rsplit('.', 2)[0]}.killed.partial"
+    left.write_bytes(b"")
+    discard(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+    with replacing_folder(tmp_path / name) as temporary:
+        (temporary / "part").write_bytes(b"whole")
+    assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
 def test_sweep_removes_only_what_is_stale(tmp_path):

@@ -1,6 +1,8 @@
 """Regions against shapely, which decides the same question by other means."""
 
 import json
+import struct
+import zlib
 from contextlib import suppress
 
 import cv2
@@ -192,12 +194,25 @@ def test_whatever_is_wrong_wherever_it_is_told_or_passed_over(tmp_path, tissue, 
             assert kept(tmp_path, tissue).shape == SHAPE
 
 
+def large_png(width, height):
+    """A PNG that states such a size and holds next to nothing."""
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(9999))), (b"IEND", b""))
+    whole = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(whole)
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
         (b"", "not a readable PNG"),
         (b"no png", "not a readable PNG"),
         (cv2.imencode(".png", np.zeros((100, 100), np.uint8))[1].tobytes(), r"100 × 100 px.*1000 × 700"),
+        (
+            cv2.imencode(".png", np.eye(70, 100, dtype=np.uint8))[1].tobytes(),
+            "brightest pixel is 1.*255 inside",
+        ),
+        (large_png(50_000, 35_000), "more pixels than can be read.*coarser"),
     ],
 )
 def test_a_broken_png_is_an_error_too(tmp_path, tissue, content, told):

@@ -1,5 +1,7 @@
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import openslide
@@ -360,6 +362,16 @@ def test_an_absurd_resolution_in_the_file_is_not_believed(stated, tmp_path, absu
         _ = slide.mpp
     with open_slide(path, fallback_mpp=0.25) as slide:
         assert (slide.mpp, slide.resolution.source) == (0.25, "--mpp")
+
+
+def test_a_slide_that_is_cut_short_is_told_by_us_alone(stated, tmp_path):
+    (tmp_path / "a.svs").write_bytes(stated.read_bytes()[:9000])
+    code = "import sys, tiling\ntry: tiling.open_slide(sys.argv[1])\nexcept tiling.SlideError as e: print(e)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a.svs"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("a: cannot be opened")
+    assert done.stderr == ""  # tifffile's log has lines without the slide's name
 
 
 def test_a_header_larger_than_memory_is_told(stated, tmp_path, monkeypatch):

@@ -180,7 +180,12 @@ def test_slides_of_any_size_are_segmented(fake_slide, size_px):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"tissue_mpp": 0.1}, {"tissue_mpp": 101}, {"min_area_mm2": -1}, {"min_hole_mm2": -1}]
+    "wrong",
+    [
+        {"tissue_mpp": 0.1},
+        {"tissue_mpp": 101},
+        *({name: area} for name in ("min_area_mm2", "min_hole_mm2") for area in (-1, np.nan, np.inf)),
+    ],
 )
 def test_what_makes_no_sense_is_refused(wrong):
     with pytest.raises(ConfigError, match=r"give .*\d"):

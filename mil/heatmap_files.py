@@ -75,6 +75,8 @@ class HeatmapConfig:
             raise ConfigError(
                 f"smooth_um is {self.smooth_um:g}", hint=f"give up to {_MOST_SMOOTH_UM:g} µm, or 0 for none"
             )
+        if self.region_tolerance_um is not None and not self.region_tolerance_um >= 0:
+            raise ConfigError(f"region_tolerance_um is {self.region_tolerance_um:g}", hint="give 0 or more")
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def lost_slides(run: Run) -> pd.DataFrame:
         _row(r["slide_id"], r["step"], r["error"], r["hint"], predicted)
         for r in _failures(run).to_dict("records")
     ]
-    told = {(row[0], row[1]) for row in rows}
+    told = {row[0] for row in rows}
     for slide in run.slides().to_dict("records"):
         own, status = slide["slide_id"], slide["status"]
         if status in (NO_TISSUE, NO_TILE):
@@ -117,7 +117,7 @@ def lost_slides(run: Run) -> pd.DataFrame:
             rows.append(_row(own, "tile", status, hint, predicted))
         elif status == PENDING:
             rows.append(_row(own, "tile", "its turn did not come", "run the same command again", predicted))
-        elif status == FAILED and not any(i == own for i, _ in told):
+        elif status == FAILED and own not in told:
             rows.append(_row(own, "tile or extract", slide["message"], "", predicted))
     order = ["cohort", *steps_of(run)]
     rows.sort(key=lambda row: (order.index(row[1]) if row[1] in order else len(order), row[0]))

@@ -1,13 +1,14 @@
-"""The report's figures, made from its frames with matplotlib; `save_svg` writes one with text as text.
+"""The report's figures, made from its frames with matplotlib; `to_svg` writes one with text as text.
 
 Colours are of Okabe and Ito, which readers with any kind of colour vision can tell apart, and lines differ in
 their dashes too.
 """
 
 import io
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 INK, FAINT = "#222322", "#c9cac9"  # of letters and axes, and of what guides the eye
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
-_MOST_BANDS = 3  # more would lie on each other
+MOST_BANDS = 3  # more would lie on each other
+_MOST_IN_AXES = 6  # lines of a legend: more would hide the curves
+_MOST_LARGE = 8  # classes of a confusion matrix with large cells
 STYLE: Any = {
     "font.family": "serif", "font.size": 9, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
     "xtick.color": INK, "ytick.color": INK, "axes.linewidth": 0.7, "xtick.major.width": 0.7,
@@ -51,6 +54,20 @@ def _line(k: int) -> dict[str, Any]:
     return {"color": COLOURS[k % len(COLOURS)], "linestyle": _DASHES[(k // len(COLOURS) + k) % len(_DASHES)]}
 
 
+_Place = Literal["lower left", "lower right", "upper center", "upper right"]
+
+
+def _legend(figure: "Figure", axes: "Axes", place: _Place) -> None:
+    """Say which line is which: at a `place` of the axes, or where there are many below them."""
+    handles, names = axes.get_legend_handles_labels()
+    if len(names) <= _MOST_IN_AXES:
+        axes.legend(loc=place)
+        return
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.3 + 0.17 * math.ceil(len(names) / 2))
+    figure.legend(handles, names, loc="outside lower center", ncols=2, borderaxespad=1)
+
+
 def _classes(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(str(name), own) for name, own in frame.groupby("class", sort=False)]
 
@@ -71,11 +88,11 @@ def roc_figure(curves: pd.DataFrame) -> "Figure":
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, zorder=0)
         each = _classes(curves)
         for k, (name, own) in enumerate(each):
-            if len(each) <= _MOST_BANDS:
+            if len(each) <= MOST_BANDS:
                 _band(axes, own["false_positive_rate"], own, k)
             axes.plot(own["false_positive_rate"], own["sensitivity"], label=_short(name), **_line(k))
         _square(axes)
-        axes.legend(loc="lower right")
+        _legend(figure, axes, "lower right")
         return figure
 
 
@@ -84,11 +101,11 @@ def precision_recall_figure(curves: pd.DataFrame) -> "Figure":
     with _axes("recall (sensitivity)", "precision (positive predictive value)") as (figure, axes):
         each = _classes(curves)
         for k, (name, own) in enumerate(each):
-            if len(each) <= _MOST_BANDS:
+            if len(each) <= MOST_BANDS:
                 _band(axes, own["recall"], own, k, step="pre")
             axes.plot(own["recall"], own["precision"], drawstyle="steps-pre", label=_short(name), **_line(k))
         _square(axes)
-        axes.legend(loc="lower left")
+        _legend(figure, axes, "lower left")
         return figure
 
 
@@ -96,7 +113,7 @@ def calibration_figure(curves: pd.DataFrame) -> "Figure":
     """Draw the frame of `calibration_curves`: after calibration with intervals, before it faintly."""
     with _axes("mean probability in the bin", "share that is so") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, zorder=0)
-        has_bars = len(set(curves["class"])) <= _MOST_BANDS
+        has_bars = len(set(curves["class"])) <= MOST_BANDS
         for k, (name, both) in enumerate(_classes(curves)):
             before, own = (both[both["when"] == when] for when in ("before", "after"))
             if not np.allclose(before["mean_probability"], own["mean_probability"]):
@@ -110,7 +127,7 @@ def calibration_figure(curves: pd.DataFrame) -> "Figure":
                 markersize=4, elinewidth=0.8, label=_short(name), **_line(k),
             )  # fmt: skip
         _square(axes)
-        axes.legend(loc="lower right")
+        _legend(figure, axes, "lower right")
         return figure
 
 
@@ -121,13 +138,13 @@ def decision_figure(curves: pd.DataFrame) -> "Figure":
         each, top = _classes(curves), 0.05
         for k, (name, own) in enumerate(each):
             x, top = own["threshold"], max(top, float(own[["model", "all"]].max().max()))
-            if len(each) <= _MOST_BANDS:
+            if len(each) <= MOST_BANDS:
                 _band(axes, x, own, k)
             axes.plot(x, own["model"], label=_short(name), **_line(k))
             axes.plot(x, own["all"], color=COLOURS[k % len(COLOURS)], linewidth=0.8, alpha=0.6,
                       label="act on all" if len(each) == 1 else None)  # fmt: skip
         axes.set(xlim=(0, 1), ylim=(-0.3 * top, 1.1 * top))
-        axes.legend(loc="upper right")
+        _legend(figure, axes, "upper right")
         return figure
 
 
@@ -137,7 +154,8 @@ def confusion_figure(counts: pd.DataFrame) -> "Figure":
     values = counts.to_numpy(float)
     share = values / np.maximum(values.sum(axis=1, keepdims=True), 1)
     longest = max(len(_short(name)) for name in counts.index)
-    size = (0.9 + 0.08 * longest + 0.75 * n_columns, 1.0 + 0.75 * n_rows)
+    side = 0.75 if max(n_rows, n_columns) <= _MOST_LARGE else 0.45
+    size = (0.9 + 0.08 * longest + side * n_columns, 1.0 + side * n_rows)
     with _axes("called", str(counts.index.name or "label"), size) as (figure, axes):
         for (row, column), n in np.ndenumerate(values):
             axes.add_patch(_cell(column, row, float(share[row, column])))
@@ -209,7 +227,7 @@ def probability_figure(probability: Mapping[str, np.ndarray], x: str, counted: s
             axes.stairs(counts, edges, label=_short(name), linewidth=1.3, **_line(k))
         axes.set(xlim=(0, 1), ylim=(0, None))
         axes.locator_params(axis="y", integer=True)
-        axes.legend(loc="upper center")
+        _legend(figure, axes, "upper center")
         return figure
 
 

@@ -1,5 +1,6 @@
 """Results by site, scanner or any other column: does the model work alike everywhere, or follow the batch?"""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -40,10 +41,12 @@ def _written(edges: np.ndarray) -> list[str]:
 
 
 def _number(text: str) -> float:
+    """The number that a text is, NaN if it is none, or none that quarters can be told of."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         return float("nan")
+    return value if math.isfinite(value) else float("nan")
 
 
 def group_table(predicted: Predicted, groups: np.ndarray) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from mil.view import key_of
 
 from .attrition import predictions_by_unit
 from .contents import MOST_MISTAKES, Contents
-from .figures import COLOURS, FAINT, INK
+from .figures import COLOURS, FAINT, INK, MOST_BANDS
 
 _MOST_LOST = 50
 _THUMBNAIL_PX = 480
@@ -52,7 +52,8 @@ def page(run: Run, contents: Contents, drawn: Mapping[str, str], folder: Path) -
         version=version("slidebag"), written=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         n_patients=len(set(p.patients)), judged=[p.names[c] for c in p.judged] if p.names else [],
         n_of_class=list(zip(p.names, p.truth.sum(axis=0).tolist(), strict=True)),
-        sections=_sections(contents), mistakes=_mistakes(run, contents, folder), most_lost=_MOST_LOST,
+        has_bands=len(p.judged) <= MOST_BANDS, sections=_sections(contents),
+        mistakes=_mistakes(run, contents, folder), most_lost=_MOST_LOST,
         steps=steps, commands=list(dict.fromkeys(s["command"] for s in steps if s["command"])),
         model_link=_link(run, facts.model / "README.md", folder) if facts.model else "",
         typical=_typical(contents), view_command=shlex.join(["slidebag", "view", facts.name]),
@@ -81,11 +82,14 @@ def _mistakes(run: Run, contents: Contents, folder: Path) -> list[dict[str, Any]
         return []
     slides, known, shown = predictions_by_unit(run), set(run.slides()["slide_id"]), []
     for row in contents.tables["mistakes"].head(MOST_MISTAKES).to_dict("records"):
-        overlays = [path for i in slides[row["id"]] for path in contents.overlays[i]]
-        links = [(f"{path.parent.name}/{path.name}", _link(run, path, folder)) for path in overlays]
-        pages = [(i, f"../slides/{key_of(i)}") for i in slides[row["id"]] if i in known]
-        picture = _thumbnail(overlays[0]) if overlays else ""
-        shown.append(row | {"picture": picture, "links": links, "pages": pages})
+        overlays = [(i, path) for i in slides[row["id"]] for path in contents.overlays[i]]
+        links = [(f"{path.parent.name}/{path.name}", _link(run, path, folder)) for _, path in overlays]
+        pages = {i: f"../slides/{key_of(i)}" for i in slides[row["id"]] if i in known}
+        told = {"links": [(name, link) for name, link in links if link], "pages": pages, "picture": ""}
+        if overlays:
+            seen, path = overlays[0]
+            told |= {"picture": _thumbnail(path), "page": pages.get(seen, ""), "seen": seen}
+        shown.append(row | told)
     return shown
 
 

@@ -156,7 +156,8 @@ def confusion_table(predicted: Predicted) -> pd.DataFrame:
     p = predicted
     if p.is_exclusive:
         counts = p.truth.T.astype(int) @ p.called.astype(int)
-        return pd.DataFrame(counts, index=pd.Index(p.names, name="label"), columns=list(p.names))
+        name = "labelled" if "label" in p.names else "label"  # which is a column beside the classes
+        return pd.DataFrame(counts, index=pd.Index(p.names, name=name), columns=list(p.names))
     cells = {"found": p.truth & p.called, "missed": p.truth & ~p.called,
              "false": ~p.truth & p.called, "rightly not": ~p.truth & ~p.called}  # fmt: skip
     counts = {name: cell.sum(axis=0) for name, cell in cells.items()}

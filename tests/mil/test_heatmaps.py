@@ -212,8 +212,10 @@ def test_a_tolerance_that_a_slide_does_not_allow_fails_that_slide(scored):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"format": ("gif",)}, {"format": ()}, {"smooth_um": -1.0}, {"smooth_um": 5001.0}]
-)
+    "wrong",
+    [{"format": ("gif",)}, {"format": ()}, {"smooth_um": -1.0}, {"smooth_um": 5001.0},
+     {"region_tolerance_um": -1.0}, {"region_tolerance_um": float("nan")}],
+)  # fmt: skip
 def test_options_are_checked(wrong):
     with pytest.raises(ConfigError):
         HeatmapConfig(**wrong)

@@ -70,3 +70,12 @@ def test_a_picture_of_ones_own_stays(painted):
     Image.new("RGB", (8, 8)).save(own)
     predict(painted, 1)
     assert [path.name for path in overlays_of(painted, slide_id, row)[0]] == [own.name]
+
+
+@pytest.mark.parametrize("called", ["Tumour", ""])
+def test_a_prediction_of_no_class_is_told_as_the_edit_that_it_is(painted, called):
+    rows = painted.read_table("predictions.csv")
+    painted.write_table("predictions.csv", rows.assign(prediction=[called, *rows["prediction"][1:]]))
+    (failure,) = heatmap(painted, OVERLAY, PICTURES).failures
+    assert f"predictions.csv calls it {called!r}" in failure.error
+    assert "write the class as the columns do" in failure.hint

@@ -58,3 +58,17 @@ def opened(page: Path, profile: Path) -> tuple[str, str]:
         timeout=120,
     )
     return done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_captions_end_within_a_phone(chromium, tmp_path):
+    page = report(hostile_run(tmp_path / "run")).page
+    told = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", told)
+    chromium.get(page.as_uri())
+    script = "return [...document.querySelectorAll('caption')].map((e) => e.getBoundingClientRect().right)"
+    ends = chromium.execute_script(script)
+    assert len(ends) >= 3
+    assert max(ends) <= 390
+    assert chromium.execute_script("return document.documentElement.scrollWidth") <= 390
+    chromium.get("about:blank")

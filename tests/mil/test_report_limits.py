@@ -16,6 +16,7 @@ from mil import (
     attrition_table,
     column_of,
     froc_figure,
+    group_names,
     load_predicted,
     load_truth,
     report,
@@ -32,6 +33,7 @@ from mil.report.contents import Contents, add_groups, add_others, add_truth, gat
 from mil.report.facts import run_facts
 from mil.report.figures import to_svg
 from mil.report.froc import SlideDetections, froc_curve, froc_table
+from mil.slide_table import CohortError
 from mil.training import Training
 from tiling import ConfigError, FormatError
 
@@ -267,3 +269,30 @@ def test_a_froc_curve_ends_where_its_axis_does():
     x, y = axes.lines[0].get_data()
     assert (np.diff(x) >= 0).all()
     assert (list(x), list(y)) == ([0, 8], [0.5, 0.5])
+
+
+@pytest.mark.parametrize("called", ["Tumour", "", "normal;other"])
+def test_what_is_called_by_no_classs_name_is_refused_and_no_mistake(tmp_path, called):
+    run = write_run(tmp_path / "run", 8)
+    changed(run, "predictions.csv", prediction=[called, *["normal"] * 7])
+    with pytest.raises(FormatError, match=f"calls slide-000 '{called}', wanted of normal, tumour"):
+        report(run)
+
+
+def test_a_table_of_other_slides_or_of_one_twice_is_refused(tmp_path):
+    run, table = write_run(tmp_path / "run", 8), tmp_path / "table.csv"
+    ids, p = run.slides()["slide_id"].tolist(), load_predicted(run)
+    pd.DataFrame({"slide": [f"other-{i}" for i in ids], "label": "", "site": "A"}).to_csv(table, index=False)
+    with pytest.raises(CohortError, match="none of its 8 slides is one of the run's 8"):
+        column_of(run, p, "site", table)
+    pd.DataFrame({"slide": [*ids, ids[0]], "label": "", "site": [*["A"] * 8, "B"]}).to_csv(table, index=False)
+    with pytest.raises(CohortError, match="'slide-000' stands there twice"):
+        column_of(run, p, "site", table)
+    rows = pd.DataFrame({"slide": [*ids[:3], "not run", "not run"], "label": "", "site": "A"})
+    rows.to_csv(table, index=False)
+    assert column_of(run, p, "site", table).tolist() == ["A"] * 3 + [""] * 5
+
+
+def test_numbers_without_an_end_are_no_quarters():
+    values = [*map(str, range(8)), "inf"]
+    assert group_names(values).tolist() == values

@@ -6,6 +6,7 @@ their dashes too.
 
 import io
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -236,7 +237,9 @@ def to_svg(figure: "Figure", name: str) -> str:
     import matplotlib as mpl  # slow to import
 
     text = io.StringIO()
-    with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": name}), warnings.catch_warnings():
+        # of letters that matplotlib's font lacks: they are text in the file, which the browser draws
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         # no date and no link: the same figure is the same file
         figure.savefig(text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     whole = text.getvalue()

@@ -88,9 +88,14 @@ def _flags(run: Run) -> dict[str, list[str]]:
 
 
 def _predicted(told: Mapping[str, str], label: str) -> dict[str, Any]:
-    """What the model says; `is_wrong` is None where there is nothing to compare."""
-    called = told.get("prediction", "")
-    is_wrong = set(names_in(label)) != set(names_in(called)) if label and called else None
+    """What the model says of the slide, or of its patient.
+
+    `truth` is the label that this is compared with, the slide's, or the patient's, which may be of more
+    classes; `is_wrong` is None where there is nothing to compare.
+    """
+    called, is_of_patient = told.get("prediction", ""), bool(told) and "slide_id" not in told
+    truth = told.get("label", "") if is_of_patient else label
+    is_wrong = set(names_in(truth)) != set(names_in(called)) if truth and called else None
     probability = {
         name[2:-1]: _number(text) for name, text in told.items() if name.startswith("p(") and name[-1] == ")"
     }
@@ -100,6 +105,8 @@ def _predicted(told: Mapping[str, str], label: str) -> dict[str, Any]:
         "probability": probability,
         "tile_threshold": threshold,
         "is_wrong": is_wrong,
+        "truth": truth,
+        "is_of_patient": is_of_patient,
     }
 
 

@@ -1,5 +1,6 @@
 """The report of many classes, whose figures and captions have to stay readable and true."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mil import Run, confusion_table, load_predicted, lost_slides, report, roc_curves, roc_figure
-from mil.report.figures import confusion_figure
+from mil.report.figures import confusion_figure, to_svg
 
 
 def run_of(root: Path, names: list[str], n: int = 120) -> Run:
@@ -79,3 +80,12 @@ def test_of_many_slides_that_failed_each_is_listed_once(tmp_path):
     lost = lost_slides(run)
     assert len(lost) == n
     assert (lost["step"] == "tile").sum() == n // 2
+
+
+def test_classes_in_any_script_are_drawn_without_a_warning(tmp_path):
+    names = ["正常", "腫瘍", "壊死"]
+    figure = roc_figure(roc_curves(load_predicted(run_of(tmp_path / "run", names))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        svg = to_svg(figure, "roc")
+    assert all(name in svg for name in names)

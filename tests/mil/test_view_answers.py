@@ -8,6 +8,7 @@ import urllib.parse
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import simplejpeg
 from viewed_run import HOSTILE, HOSTILE_LABEL, LIKELY, TILE_THRESHOLD, UNLIKELY
@@ -46,6 +47,22 @@ def test_the_cohort_is_told_with_what_went_wrong(server, run):
     assert (damaged["status"], damaged["prediction"]) == ("failed", "")
     assert damaged["problems"][0]["step"] == "tile"
     assert damaged["problems"][0]["hint"]
+
+
+def test_what_a_patient_is_called_is_compared_with_the_patients_label(tmp_path):
+    told = {"slide_id": ["first", "second"], "path": "/nowhere.svs", "patient_id": "P1", "label": ["a", "b"],
+            "mpp": "", "split": "", "n_tiles": "9", "status": "extracted", "message": ""}  # fmt: skip
+    run = Run.create(tmp_path / "run")
+    run.write_table("slides.csv", pd.DataFrame(told))
+    row = {"patient_id": ["P1"], "slide_ids": "first|second", "label": "a;b", "prediction": "b;a"}
+    row |= {"p(none)": "0.1", "p(a)": "0.9", "p(b)": "0.8", "threshold": "0.5;0.5", "tile_threshold": "0.5"}
+    run.write_table("predictions.csv", pd.DataFrame(row))
+    with serving(run) as server:
+        rows = ask_json(server, "/api/cohort")["slides"]
+    assert [row["label"] for row in rows] == ["a", "b"]
+    assert [(row["truth"], row["is_wrong"], row["is_of_patient"]) for row in rows] == [
+        ("a;b", False, True)
+    ] * 2
 
 
 @pytest.mark.parametrize("square", ["0/1/2", "1/1/1", "2/0/0", "0/8/6", "2/2/1", "3/1/0"])

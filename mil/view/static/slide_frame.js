@@ -18,15 +18,16 @@ export function tellProblems(problems) {
   byId("problems").replaceChildren(...told);
 }
 
-/** Tell what the slide was called, and whether that is right. */
+/** Tell what the slide, or its patient, was called, and whether that is right. */
 export function tellCalled(slide) {
+  const [whose, label] = slide.is_of_patient ? ["patient: ", "label of the patient"] : ["", "label"];
   const known = slide.prediction ? slide.probability[slide.prediction] : null;
   const parts = [];
   if (slide.prediction)
-    parts.push(make("span", { class: "chip" }, `${slide.prediction} `, make("b", {}, known === undefined ? "" : probability(known))));
+    parts.push(make("span", { class: "chip" }, `${whose}${slide.prediction} `, make("b", {}, known === undefined ? "" : probability(known))));
   if (slide.is_wrong !== null)
     parts.push(make("span", { class: slide.is_wrong ? "chip wrong" : "chip right" },
-      slide.is_wrong ? `✗ label: ${slide.label}` : `✓ label: ${slide.label}`));
+      `${slide.is_wrong ? "✗" : "✓"} ${label}: ${slide.truth}`));
   byId("called").replaceChildren(...parts);
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .classes import SEPARATOR, Classes, names_in
 from .slide_files import find_slides
-from .slide_table import CohortError, few, match, names_of, read_table
+from .slide_table import CohortError, few, matched, read_table
 
 SPLITS = ("train", "val", "test")
 _NEGATIVE_NAMES = frozenset("0 - no negative neg normal benign healthy none control tumor-free".split())  # noqa: SIM905
@@ -89,23 +89,13 @@ class Cohort:
             return cls(tuple(CohortSlide(i, path, patient_id=i) for i, path in found.items()))
         rows = read_table(table)
         files = find_slides(folder, rows["slide"].tolist())
-        names = names_of(files)
         slides, absent = {}, []
-        for row in rows.to_dict("records"):
-            slide_id = match(row["slide"], names, table)
-            if slide_id is None:
+        ids = matched(rows, files, table, f"below {folder}")
+        for slide_id, row in zip(ids, rows.to_dict("records"), strict=True):
+            if slide_id:
+                slides[slide_id] = _slide(slide_id, files[slide_id], row, table)
+            else:
                 absent.append(row["slide"])
-                continue
-            if slide_id in slides:
-                raise CohortError(
-                    f"{table}: slide {slide_id!r} stands there twice", hint="keep one row for each slide"
-                )
-            slides[slide_id] = _slide(slide_id, files[slide_id], row, table)
-        if not slides:
-            raise CohortError(
-                f"{table}: none of its {len(rows)} slides is below {folder}",
-                hint="the column 'slide' names them by path below the folder or by file name",
-            )
         failures = _unmatched(absent, files.keys() - slides.keys(), folder, table)
         those = "that name" if len(absent) == 1 else "those names"
         told = f"{table.name} names {few(absent)}, no slide file below {folder} has {those}"

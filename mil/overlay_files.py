@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from tiling import FormatError, fingerprint, picture_fingerprint, stored_fingerprint
+from tiling import fingerprint, picture_fingerprint, stored_fingerprint
 
 from .classes import SEPARATOR, names_in
+from .predictions import check_called, class_names
 from .run_folder import Run
 
 
@@ -13,15 +14,10 @@ def slide_prediction(row: Mapping[str, str], painted: str) -> tuple[str, float]:
     """Return what is called, and how likely; where classes do not exclude each other, of `painted`.
 
     Raises:
-        FormatError: the row calls a class that it has no probability of.
+        FormatError: the row calls no class that it has a probability of.
     """
     called = row["prediction"]
-    wanted = names_in(called) or (called,)
-    if strange := [name for name in wanted if f"p({name})" not in row]:
-        raise FormatError(
-            f"predictions.csv calls it {strange[0]!r}, of which it has no column p({strange[0]})",
-            hint="if it was edited, write the class as the columns do; else train or predict again",
-        )
+    check_called(called, class_names(row), "predictions.csv calls it")
     if SEPARATOR not in row["threshold"]:
         return called, float(row[f"p({called})"])
     probability = float(row[f"p({painted})"])

@@ -156,9 +156,19 @@ def _check_numbers(run: Run, rows: pd.DataFrame, name: str) -> None:
         )
 
 
-def class_names(rows: pd.DataFrame) -> tuple[str, ...]:
-    """Return the classes that predictions.csv has probabilities of."""
-    return tuple(str(c)[2:-1] for c in rows.columns if c.startswith("p(") and c.endswith(")"))
+def class_names(columns: Iterable[Any]) -> tuple[str, ...]:
+    """Return the classes that predictions.csv, or a row of it, has probabilities of."""
+    return tuple(c[2:-1] for c in map(str, columns) if c.startswith("p(") and c.endswith(")"))
+
+
+def check_called(called: str, names: Sequence[str], told: str) -> None:
+    """Raise FormatError, beginning with `told`, where `called` is of no class, as an edit may leave it."""
+    found = names_in(called)
+    if not found or not set(found) <= set(names):
+        raise FormatError(
+            f"{told} {called!r}, wanted of {', '.join(names)}",
+            hint="if it was edited, write the class as the columns do; else train or predict again",
+        )
 
 
 def unknown_labels(labels: Iterable[str], names: Sequence[str], one: str = "slide") -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """The tables that name slides: ours and other tools'."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,6 +83,29 @@ def names_of_one(slide_id: str, path: Path) -> set[str]:
     """Return every name a table may call one slide by."""
     last = slide_id.rpartition("/")[2]  # of a DICOM series the folder, which its file does not name
     return {slide_id, slide_id + path.suffix, last, path.name, path.stem}
+
+
+def matched(rows: pd.DataFrame, files: dict[str, Path], table: Path, where: str) -> list[str]:
+    """Return the id of the slide that each row of a table names, "" where it is none of `files`, by id.
+
+    `where` says in words where they are.
+
+    Raises:
+        CohortError: no row names one of them, two rows name the same, or a name could mean several.
+    """
+    names = names_of(files)
+    found = [match(name, names, table) or "" for name in rows["slide"]]
+    own = [slide_id for slide_id in found if slide_id]
+    if twice := [slide_id for slide_id, n in Counter(own).items() if n > 1]:
+        raise CohortError(
+            f"{table}: slide {twice[0]!r} stands there twice", hint="keep one row for each slide"
+        )
+    if files and not own:
+        raise CohortError(
+            f"{table}: none of its {len(rows)} slides is {where}",
+            hint="the column 'slide' names them by path below the slide folder or by file name",
+        )
+    return found
 
 
 def match(name: str, names: dict[str, list[str]], table: Path) -> str | None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from .errors import SlideError
 from .slide import READERS, Refused, Slide, Unsuited
-from .square_pixels import mean_mpp
+from .square_pixels import stated_mpp
 from .tiff_index import DAMAGED, absurd_tiles, open_tiff
 
 _GREEK_MU = "\u03bc"  # some write it for the micro sign
@@ -161,8 +161,7 @@ class OmeTiffSlide(ArraySlide):
             * UM_PER_UNIT.get(told.get(f"PhysicalSize{axis}Unit", "µm"), 0.0)
             for axis in "XY"
         )
-        mpp = mean_mpp(x, y if "PhysicalSizeY" in told else x)
-        return [] if mpp is None else [(mpp, "OME PhysicalSizeX")]
+        return stated_mpp(x, y if "PhysicalSizeY" in told else x, "OME PhysicalSizeX")
 
     def close(self) -> None:
         """Let go of the file."""

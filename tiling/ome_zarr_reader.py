@@ -11,7 +11,7 @@ import zarr.errors
 from .array_reader import UM_PER_UNIT, WAY_OUT, ArraySlide
 from .errors import SlideError
 from .slide import READERS
-from .square_pixels import mean_mpp
+from .square_pixels import stated_mpp
 
 _FIRST_AXES = "tczyx"  # before version 0.3 no file says its axes
 
@@ -96,5 +96,4 @@ def _resolutions(image: dict[str, Any], units: list[str], names: str) -> list[tu
         return []
     scale = np.prod(scales, axis=0)
     x, y = (float(scale[at]) * UM_PER_UNIT.get(units[at], 0.0) for at in map(names.index, "XY"))
-    mpp = mean_mpp(x, y)
-    return [] if mpp is None else [(mpp, "OME-Zarr scale")]
+    return stated_mpp(x, y, "OME-Zarr scale")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from .errors import SlideError
 from .slide import READERS, Slide
-from .square_pixels import mean_mpp
+from .square_pixels import stated_mpp
 from .tiff_index import absurd_tiles
 
 _UM_PER_UNIT = {"inch": 25400.0, "centimeter": 10000.0}
@@ -88,22 +88,20 @@ class OpenSlideSlide(Slide):
         return np.asarray(pixels)
 
     def _file_resolutions(self) -> list[tuple[float, str]]:
-        stated = [
-            self._pair(openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y, float),
-            self._pair("tiff.XResolution", "tiff.YResolution", self._um_from_tiff),
+        return [
+            *self._pair(openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y, float),
+            *self._pair("tiff.XResolution", "tiff.YResolution", self._um_from_tiff),
         ]
-        return [found for found in stated if found]
 
     def _um_from_tiff(self, pixels_per_unit: str) -> float:
         um = _UM_PER_UNIT.get(self.properties.get("tiff.ResolutionUnit", ""))
         return um / float(pixels_per_unit) if um and float(pixels_per_unit) else 0.0
 
-    def _pair(self, key_x: str, key_y: str, um: Callable[[str], float]) -> tuple[float, str] | None:
+    def _pair(self, key_x: str, key_y: str, um: Callable[[str], float]) -> list[tuple[float, str]]:
         """The mean of both directions; none where one is absent or they disagree by more than 2 %."""
         if key_x not in self.properties or key_y not in self.properties:
-            return None
-        mpp = mean_mpp(um(self.properties[key_x]), um(self.properties[key_y]))
-        return None if mpp is None else (mpp, key_x)
+            return []
+        return stated_mpp(um(self.properties[key_x]), um(self.properties[key_y]), key_x)
 
     def close(self) -> None:
         """Let go of the file; once is enough, twice does no harm."""

@@ -11,7 +11,7 @@ import numpy as np
 from .array_reader import ArraySlide
 from .errors import SlideError
 from .slide import READERS, Unsuited
-from .square_pixels import mean_mpp
+from .square_pixels import stated_mpp
 from .tiff_index import DAMAGED
 
 _MOST_TILE_PX = 1 << 26  # a damaged header, or a hostile one
@@ -88,8 +88,7 @@ class WsiDicomSlide(ArraySlide):
     def _resolutions(self) -> list[tuple[float, str]]:
         """The mean of both directions; none where they disagree by more than 2 %."""
         spacing = self._wsi.pixel_spacing
-        mpp = mean_mpp(spacing.width * 1000, spacing.height * 1000)
-        return [] if mpp is None else [(mpp, "DICOM PixelSpacing")]
+        return stated_mpp(spacing.width * 1000, spacing.height * 1000, "DICOM PixelSpacing")
 
     def close(self) -> None:
         """Let go of the files."""

@@ -18,7 +18,7 @@ _LIGHT = (0.5, 1.0)  # of the crop that a student and its teachers see
 
 
 def turned(images: np.ndarray, way: int) -> np.ndarray:
-    """Return images (n, side, side, channels) in one of eight turns; from 4 on they are flipped."""
+    """Return pictures, whose sides are axes 1 and 2, in one of eight turns; from 4 on they are flipped."""
     found = np.rot90(images, way % 4, (1, 2))
     return np.ascontiguousarray(found[:, :, ::-1] if way >= 4 else found)
 
@@ -33,9 +33,7 @@ class Turn(torch.nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return an image (3, side, side), turned."""
-        way = int(torch.randint(8, ()))
-        turned = torch.rot90(image, way % 4, (1, 2))
-        return turned.flip(2) if way >= 4 else turned
+        return torch.from_numpy(turned(image.numpy(), int(torch.randint(8, ()))))
 
 
 class StainJitter(torch.nn.Module):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mil.run_folder import Run
-from mil.slide_table import CohortError, match, names_of, read_columns
+from mil.slide_table import matched, read_columns
 from tiling import ConfigError
 
 from .attrition import predictions_by_unit
@@ -58,16 +58,6 @@ def _tables(run: Run, table: Path | None) -> list[pd.DataFrame]:
 
 def _by_slide(table: Path, slides: pd.DataFrame) -> pd.DataFrame:
     """The user's table with our slide ids."""
-    names = names_of({i: Path(path) for i, path in zip(slides["slide_id"], slides["path"], strict=True)})
+    files = {i: Path(path) for i, path in zip(slides["slide_id"], slides["path"], strict=True)}
     rows = read_columns(table)
-    rows = rows.assign(slide_id=[match(name, names, table) or "" for name in rows["slide"]])
-    own = rows.loc[rows["slide_id"] != "", "slide_id"]
-    if own.empty and len(slides):
-        raise CohortError(
-            f"{table}: none of its {len(rows)} slides is one of the run's {len(slides)}",
-            hint="the column 'slide' names them by path below the slide folder or by file name",
-        )
-    if not own.is_unique:
-        twice = own[own.duplicated()].iloc[0]
-        raise CohortError(f"{table}: slide {twice!r} stands there twice", hint="keep one row for each slide")
-    return rows
+    return rows.assign(slide_id=matched(rows, files, table, f"one of the run's {len(files)}"))

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 
 from mil.classes import SEPARATOR, members, names_in
-from mil.predictions import class_names, load_predictions
+from mil.predictions import check_called, class_names, load_predictions
 from mil.run_folder import Run
-from tiling import FormatError
 
 _COLUMNS = ("label", "p(<class>)", "uncalibrated(<class>)", "prediction", "set", "threshold", "fold")
 
@@ -70,23 +69,14 @@ def load_predicted(run: Run) -> Predicted:
     rows = load_predictions(run, *_COLUMNS)
     names = class_names(rows)
     unit = "slide" if "slide_id" in rows.columns else "patient"
-    _check_called(run, rows, names, unit)
+    for own, called in zip(rows[f"{unit}_id"], rows["prediction"], strict=True):
+        # else it would count as a mistake
+        check_called(called, names, f"{run.root}: predictions.csv calls {own}")
     if unit == "patient":
         return _predicted(rows, names, rows["patient_id"].to_numpy(str), unit)
     patient_of = dict(zip(*(run.slides()[c] for c in ("slide_id", "patient_id")), strict=True))
     patients = np.array([patient_of.get(i) or i for i in rows["slide_id"]], str)
     return _predicted(rows, names, patients, unit)
-
-
-def _check_called(run: Run, rows: pd.DataFrame, names: tuple[str, ...], unit: str) -> None:
-    """What is called by a name that no class has would count as a mistake."""
-    for own, called in zip(rows[f"{unit}_id"], rows["prediction"], strict=True):
-        found = names_in(called)
-        if not found or not set(found) <= set(names):
-            raise FormatError(
-                f"{run.root}: predictions.csv calls {own} {called!r}, wanted of {', '.join(names)}",
-                hint="if it was edited, write the class as the columns do; else train or predict again",
-            )
 
 
 def _predicted(rows: pd.DataFrame, names: tuple[str, ...], patients: np.ndarray, unit: str) -> Predicted:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from mil.batch import FAILED
 from mil.classes import names_in
-from mil.predictions import rows_by_slide
+from mil.predictions import class_names, rows_by_slide
 from mil.run_folder import Run, n_tiles_of
 from tiling import FormatError, SlidebagError
 
@@ -96,9 +96,7 @@ def _predicted(told: Mapping[str, str], label: str) -> dict[str, Any]:
     called, is_of_patient = told.get("prediction", ""), bool(told) and "slide_id" not in told
     truth = told.get("label", "") if is_of_patient else label
     is_wrong = set(names_in(truth)) != set(names_in(called)) if truth and called else None
-    probability = {
-        name[2:-1]: _number(text) for name, text in told.items() if name.startswith("p(") and name[-1] == ")"
-    }
+    probability = {name: _number(told[f"p({name})"]) for name in class_names(told)}
     threshold = _number(told.get("tile_threshold", ""))
     return {
         "prediction": called,

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from predicted_runs import two_classes
 from typer.testing import CliRunner
 
 import mil.pipeline
@@ -37,25 +38,6 @@ from mil.slide_table import CohortError
 from mil.training import Training
 from tiling import ConfigError, FormatError
 
-NAMES = ("normal", "tumour")
-
-
-def write_run(root: Path, n: int = 60, *, spread: float = 0.35, folds=None, names=NAMES) -> Run:
-    """A run of predictions alone, of two classes in turn."""
-    run, truth = Run.create(root), np.arange(n) % 2
-    p = np.clip(truth * 0.4 + 0.3 + np.random.default_rng(0).normal(0, spread, n), 0.001, 0.999)
-    ids, labels = [f"slide-{k:03d}" for k in range(n)], [names[t] for t in truth]
-    told = {"slide_id": ids, "path": "/nowhere.svs", "patient_id": ids, "label": labels, "mpp": "",
-            "split": "", "n_tiles": "9", "status": "extracted", "message": ""}  # fmt: skip
-    run.write_table("slides.csv", pd.DataFrame(told))
-    rows = {"slide_id": ids, "label": labels}
-    for what in ("p", "uncalibrated"):
-        rows |= {f"{what}({names[0]})": 1 - p, f"{what}({names[1]})": p}
-    rows |= {"prediction": [names[int(v >= 0.5)] for v in p], "set": "", "threshold": "0.5"}
-    rows |= {"tile_threshold": "0.5", "fold": folds or [str(k % 3) for k in range(n)], "flags": ""}
-    run.write_table("predictions.csv", pd.DataFrame(rows))
-    return run
-
 
 def text_of(page: Path) -> str:
     return " ".join(page.read_text(encoding="utf-8").split())
@@ -77,7 +59,7 @@ def limits(run: Run, *others: Path) -> str:
 
 
 def test_a_finished_model_is_told_also_of_those_compared(tmp_path):
-    run, other = write_run(tmp_path / "run"), write_run(tmp_path / "other", spread=0.9)
+    run, other = two_classes(tmp_path / "run"), two_classes(tmp_path / "other", spread=0.9)
     assert "finished model" not in limits(run, other.root)
     assert "thresholds were frozen before" in text_of(report(run).page)
     changed(other, "predictions.csv", fold="")
@@ -89,7 +71,7 @@ def test_a_finished_model_is_told_also_of_those_compared(tmp_path):
 
 
 def test_runs_of_one_folder_name_are_named_by_their_paths(tmp_path):
-    run, other = write_run(tmp_path / "a" / "run"), write_run(tmp_path / "b" / "run")
+    run, other = two_classes(tmp_path / "a" / "run"), two_classes(tmp_path / "b" / "run")
     told = compared(run, other.root).tables["compared"].iloc[0]
     assert (told.model, told.other) == ("model (a/run)", "model (b/run)")
     (tmp_path / "link").symlink_to(run.root)
@@ -98,7 +80,7 @@ def test_runs_of_one_folder_name_are_named_by_their_paths(tmp_path):
 
 
 def test_slides_held_for_training_by_the_table_are_not_lost(tmp_path):
-    run = write_run(tmp_path / "run", 8)
+    run = two_classes(tmp_path / "run", 8)
     changed(run, "slides.csv", split=["train"] * 4 + ["val"] * 2 + ["test"] * 2)
     run.write_table("predictions.csv", run.read_table("predictions.csv").iloc[6:])
     for slide_id in run.slides()["slide_id"]:
@@ -116,7 +98,7 @@ def test_slides_held_for_training_by_the_table_are_not_lost(tmp_path):
 
 
 def test_predictions_of_slides_that_the_run_does_not_name_are_told(tmp_path):
-    run = write_run(tmp_path / "run")
+    run = two_classes(tmp_path / "run")
     run.write_table("slides.csv", run.slides().iloc[1:])
     (tmp_path / "regions").mkdir()
     (tmp_path / "regions" / "slide-000.geojson").write_text('{"type": "FeatureCollection", "features": []}')
@@ -128,7 +110,7 @@ def test_predictions_of_slides_that_the_run_does_not_name_are_told(tmp_path):
 
 
 def test_labels_that_were_corrected_since_are_told(tmp_path):
-    run = write_run(tmp_path / "run")
+    run = two_classes(tmp_path / "run")
     assert "another label" not in limits(run)
     run.update_slides({"slide-004": {"label": "tumour"}})
     assert "1 of 60 slides have another label in slides.csv than when predicted, the first is slide-004" in (
@@ -137,7 +119,7 @@ def test_labels_that_were_corrected_since_are_told(tmp_path):
 
 
 def test_a_report_of_earlier_predictions_is_gone_and_its_folder_is_replaced_whole(tmp_path):
-    run = write_run(tmp_path / "run")
+    run = two_classes(tmp_path / "run")
     written = report(run)
     stale = written.page.parent / "tables" / "by_9.csv"
     stale.touch()
@@ -173,7 +155,7 @@ def test_a_failing_report_hides_nothing_of_what_was_learned(tmp_path, monkeypatc
 
 
 def test_a_card_that_is_not_found_is_told(tmp_path):
-    run, model = write_run(tmp_path / "run"), tmp_path / "model"
+    run, model = two_classes(tmp_path / "run"), tmp_path / "model"
     run.note("predict", {"model": str(model)})
     assert f"card was not found: there is no {model / 'card.json'}" in limits(run)
     model.mkdir()
@@ -184,7 +166,7 @@ def test_a_card_that_is_not_found_is_told(tmp_path):
 def test_folds_without_an_area_are_told_and_so_are_uncalibrated_ones(tmp_path):
     folds = ["0" if k % 2 else "1" for k in range(60)]
     folds[:6] = ["2"] * 6
-    run = write_run(tmp_path / "run", folds=folds)
+    run = two_classes(tmp_path / "run", folds=folds)
     assert "The AUC of 2 of 3 folds is not defined" in limits(run)
     changed(run, "predictions.csv", is_calibrated=["false" if f == "2" else "true" for f in folds])
     assert "Probabilities of fold 2 are not calibrated" in limits(run)
@@ -196,7 +178,7 @@ def test_folds_without_an_area_are_told_and_so_are_uncalibrated_ones(tmp_path):
 
 
 def test_a_column_is_found_by_the_name_that_the_table_gives_it(tmp_path):
-    run = write_run(tmp_path / "run", 8)
+    run = two_classes(tmp_path / "run", 8)
     table = tmp_path / "table.csv"
     rows = {"filename": run.slides()["slide_id"], "label": "", "case_id": [f"c{k}" for k in range(8)]}
     pd.DataFrame(rows).to_csv(table, index=False)
@@ -206,7 +188,7 @@ def test_a_column_is_found_by_the_name_that_the_table_gives_it(tmp_path):
 
 
 def test_a_class_whose_name_begins_with_an_underscore_is_in_the_legend(tmp_path):
-    run = write_run(tmp_path / "run", names=("_n", "_t"))
+    run = two_classes(tmp_path / "run", names=("_n", "_t"))
     figure = roc_figure(roc_curves(load_predicted(run)))
     (legend,) = [axes.get_legend() for axes in figure.axes]
     assert [text.get_text().strip("\u200b") for text in legend.get_texts()] == ["_t"]
@@ -214,7 +196,7 @@ def test_a_class_whose_name_begins_with_an_underscore_is_in_the_legend(tmp_path)
 
 
 def test_a_step_that_counts_its_slides_in_one_number_is_told_too(tmp_path):
-    run = write_run(tmp_path / "run", 8)
+    run = two_classes(tmp_path / "run", 8)
     run.note("pack", {"seconds": 1.0, "slides": 8})
     run.note("tile", {"seconds": 1.0, "slides": {"done": 7, "failed": 1}})
     assert run_facts(run).steps["slides"].tolist() == ["8", "7 done, 1 failed"]
@@ -222,7 +204,7 @@ def test_a_step_that_counts_its_slides_in_one_number_is_told_too(tmp_path):
 
 @pytest.mark.parametrize("damage", ['{"steps": {', "[]", "{}", '{"steps": 3}'])
 def test_a_damaged_run_json_is_named_with_what_to_do(tmp_path, damage):
-    run = write_run(tmp_path / "run")
+    run = two_classes(tmp_path / "run")
     (run.root / "run.json").write_text(damage)
     for read in (report, lambda run: run.note("tile", {})):
         with pytest.raises(FormatError, match=r"run\.json: is damaged.*remove it"):
@@ -249,7 +231,7 @@ def test_a_damaged_run_json_is_named_with_what_to_do(tmp_path, damage):
     ],
 )
 def test_edited_predictions_are_told_with_what_is_missing(tmp_path, before, after, found):
-    run = write_run(tmp_path / "run", 8)
+    run = two_classes(tmp_path / "run", 8)
     path = run.root / "predictions.csv"
     path.write_text(path.read_text().replace(before, after))
     with pytest.raises(FormatError, match=f"predictions.csv has {found}.*train or predict again") as told:
@@ -273,14 +255,14 @@ def test_a_froc_curve_ends_where_its_axis_does():
 
 @pytest.mark.parametrize("called", ["Tumour", "", "normal;other"])
 def test_what_is_called_by_no_classs_name_is_refused_and_no_mistake(tmp_path, called):
-    run = write_run(tmp_path / "run", 8)
+    run = two_classes(tmp_path / "run", 8)
     changed(run, "predictions.csv", prediction=[called, *["normal"] * 7])
     with pytest.raises(FormatError, match=f"calls slide-000 '{called}', wanted of normal, tumour"):
         report(run)
 
 
 def test_a_table_of_other_slides_or_of_one_twice_is_refused(tmp_path):
-    run, table = write_run(tmp_path / "run", 8), tmp_path / "table.csv"
+    run, table = two_classes(tmp_path / "run", 8), tmp_path / "table.csv"
     ids, p = run.slides()["slide_id"].tolist(), load_predicted(run)
     pd.DataFrame({"slide": [f"other-{i}" for i in ids], "label": "", "site": "A"}).to_csv(table, index=False)
     with pytest.raises(CohortError, match="none of its 8 slides is one of the run's 8"):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from predicted_runs import write_run
 
 from mil import Run, confusion_table, load_predicted, lost_slides, report, roc_curves, roc_figure
 from mil.report.figures import confusion_figure, to_svg
@@ -13,22 +14,12 @@ from mil.report.figures import confusion_figure, to_svg
 
 def run_of(root: Path, names: list[str], n: int = 120) -> Run:
     """A run of predictions of classes that exclude each other, each labelled and called."""
-    run, rng = Run.create(root), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     truth = np.arange(n) % len(names)
     p = rng.dirichlet(np.ones(len(names)), n)
     p[np.arange(n), truth] += 0.4
     p /= p.sum(axis=1, keepdims=True)
-    ids, labels = [f"slide-{k:03d}" for k in range(n)], [names[c] for c in truth]
-    told = {"slide_id": ids, "path": "/nowhere.svs", "patient_id": ids, "label": labels, "mpp": "",
-            "split": "", "n_tiles": "9", "status": "extracted", "message": ""}  # fmt: skip
-    run.write_table("slides.csv", pd.DataFrame(told))
-    rows = {"slide_id": ids, "label": labels}
-    for what in ("p", "uncalibrated"):
-        rows |= {f"{what}({name})": p[:, c] for c, name in enumerate(names)}
-    rows |= {"prediction": [names[c] for c in p.argmax(axis=1)], "set": "", "threshold": ""}
-    rows |= {"tile_threshold": "0.5", "fold": [str(k % 3) for k in range(n)], "flags": ""}
-    run.write_table("predictions.csv", pd.DataFrame(rows))
-    return run
+    return write_run(root, [names[c] for c in truth], p, names=names)
 
 
 @pytest.mark.parametrize("n_classes", [3, 8, 30])
